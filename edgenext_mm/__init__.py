@@ -1,0 +1,11 @@
+"""EdgeNeXt for OpenMMLab. Importing the package registers its parts in the scope edgenext_mm."""
+
+from .requirements import check_requirements
+from .version import __version__
+
+check_requirements()
+
+from .apis.inference import inference_model  # noqa: E402
+from .models import EdgeNeXt  # noqa: E402
+
+__all__ = ['EdgeNeXt', '__version__', 'inference_model']

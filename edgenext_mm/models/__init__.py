@@ -1,0 +1,3 @@
+from .backbones import ARCHS, Arch, EdgeNeXt
+
+__all__ = ['ARCHS', 'Arch', 'EdgeNeXt']

@@ -1,0 +1,15 @@
+from .attention import CrossCovarianceAttention
+from .encoders import ConvEncoder, SDTAEncoder
+from .norm import LayerNorm2d, build_norm
+from .position_encoding import PositionalEncodingFourier
+from .recompute import recompute
+
+__all__ = [
+    'ConvEncoder',
+    'CrossCovarianceAttention',
+    'LayerNorm2d',
+    'PositionalEncodingFourier',
+    'SDTAEncoder',
+    'build_norm',
+    'recompute',
+]
