@@ -1,0 +1,75 @@
+# Handwritten digits, from scratch in minutes on a laptop: the pattern for data of one's own.
+# The data: python tools/dataset_converters/digits.py
+_base_ = [
+    '../_base_/models/edgenext_classifier.py',
+    '../_base_/default_runtime.py',
+]
+
+# Model: a short training from scratch likes layer scales that start at 1.
+model = dict(
+    backbone=dict(layer_scale_init_value=1.0),
+    head=dict(num_classes=10, topk=(1,)),
+)
+
+# Data: one folder per class under data/digits/train and data/digits/val.
+data_root = 'data/digits'
+data_preparation = 'Make it with `python tools/dataset_converters/digits.py`.'
+data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=64, interpolation='bicubic'),
+    dict(
+        type='RandAugment',
+        policies=[
+            dict(type='Rotate', magnitude_range=(0, 15)),
+            dict(type='Shear', magnitude_range=(0, 0.2), direction='horizontal'),
+            dict(type='Translate', magnitude_range=(0, 0.15), direction='horizontal'),
+            dict(type='Translate', magnitude_range=(0, 0.15), direction='vertical'),
+        ],
+        num_policies=2,
+        magnitude_level=10,
+        magnitude_std='inf',
+        hparams=dict(pad_val=0, interpolation='bicubic'),
+    ),
+    dict(type='PackInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=64, interpolation='bicubic'),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    persistent_workers=True,
+    dataset=dict(
+        type='CustomDataset',
+        data_root=data_root,
+        data_prefix='train',
+        pipeline=train_pipeline,
+    ),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+)
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=1,
+    persistent_workers=True,
+    dataset=dict(
+        type='CustomDataset', data_root=data_root, data_prefix='val', pipeline=test_pipeline
+    ),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+)
+val_evaluator = dict(type='Accuracy', topk=(1,))
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+
+# Schedule.
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, end=2, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=2, end=30, convert_to_iter_based=True),
+]
+train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=2)
+val_cfg = dict()
+test_cfg = dict()
+auto_scale_lr = dict(base_batch_size=64)

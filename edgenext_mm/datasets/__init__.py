@@ -1,0 +1,3 @@
+from .digits import write_digits
+
+__all__ = ['write_digits']

@@ -1,0 +1,27 @@
+"""Write scikit-learn's handwritten digits as a folder of PNGs, one sub-folder per class.
+
+Example:
+    python tools/dataset_converters/digits.py --out data/digits
+"""
+
+import argparse
+
+from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.datasets import write_digits
+
+
+@reports_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--out', default='data/digits', help='folder to make (default: %(default)s)'
+    )
+    args = parser.parse_args()
+    written = write_digits(args.out)
+    print(f'{args.out}: {"written" if written else "complete already"}')
+
+
+if __name__ == '__main__':
+    main()
