@@ -1,0 +1,76 @@
+"""What the command line tools share: options, and how they fail."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from ..errors import UserError
+from ..requirements import require_task_library
+
+
+def reports_errors(main: Callable[[], None]) -> Callable[[], None]:
+    """Makes a tool report a :class:`UserError` in one paragraph and exit with status 1."""
+
+    @functools.wraps(main)
+    def wrapper() -> None:
+        try:
+            main()
+        except UserError as error:
+            sys.exit(f'error: {error}')
+
+    return wrapper
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``config`` and OpenMMLab's ``--cfg-options``."""
+    parser.add_argument('config', help='path of a config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that override the config, e.g. train_dataloader.batch_size=32',
+    )
+
+
+def add_runner_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--work-dir``, ``--amp`` and ``--launcher``, with what launchers add themselves."""
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)'
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run are started (default: none)',
+    )
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(path: str | Path, options: dict | None = None) -> Config:
+    """The config in a file, with overriding options merged in.
+
+    Raises:
+        UserError: If the file is not there or is no config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f'There is no config file {path}. Give the path of one, for instance '
+            'configs/classification/edgenext-xxsmall_digits.py.'
+        )
+    try:
+        config = Config.fromfile(path)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f'{path} cannot be read as a config: {error}') from error
+    if options:
+        config.merge_from_dict(options)
+    require_task_library(config.get('default_scope', ''))
+    return config

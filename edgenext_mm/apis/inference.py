@@ -1,0 +1,109 @@
+"""From images to results, for a model of any task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.utils import track_iter_progress
+from torch import nn
+
+from ..errors import UserError
+from .images import ImageSource, list_images, read_image
+from .model import load_model
+
+#: Transforms of a test pipeline that read what inference has in memory, or does not have.
+LOADERS = ('LoadImageFromFile', 'LoadAnnotations')
+
+
+def inference_model(
+    model: str | Path | Config | nn.Module,
+    img: ImageSource | Iterable[ImageSource],
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int = 1,
+    progress: bool = False,
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """Runs a model on one image or many.
+
+    Args:
+        model: A model of :func:`~edgenext_mm.apis.model.load_model`, or what that takes: a
+            config, its path, or the name of a shipped one.
+        img: An image file, URL, Pillow image or array (blue-green-red), a folder, or a list of
+            them; see :func:`~edgenext_mm.apis.images.read_image`.
+        checkpoint: Path or URL of the weights, unless ``model`` is one with weights.
+        device: Where to run, unless ``model`` is one already. Default: a GPU if there is one.
+        batch_size: Images per forward pass; pipelines that keep sizes need 1. Default: 1.
+        progress: Whether to show a progress bar. Default: False.
+
+    Returns:
+        For one image a dict, for a folder or list a list of dicts. Of a classifier:
+        ``pred_label`` (int), ``pred_score`` (float), ``pred_class`` (str, where classes are
+        known) and ``pred_scores`` ((num_classes,) float array).
+
+    Raises:
+        UserError: If model, weights or an image cannot be read or do not fit.
+
+    Example:
+        >>> inference_model('edgenext-xxsmall_digits', 'digit.png')['pred_class']  # doctest: +SKIP
+        '7'
+    """
+    if not isinstance(model, nn.Module):
+        model = load_model(model, checkpoint, device)
+    images = list_images(img)
+    pipeline = _build_pipeline(model.cfg)
+    chunks = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    results: list[dict[str, Any]] = []
+    for chunk in track_iter_progress(chunks) if progress else chunks:
+        data = pseudo_collate([pipeline(_to_sample(source)) for source in chunk])
+        with torch.inference_mode():
+            samples = model.test_step(data)
+        results.extend(_to_result(sample, model.dataset_meta) for sample in samples)
+    single = not isinstance(img, (list, tuple)) and len(images) == 1 and images[0] is img
+    is_file = isinstance(img, (str, Path)) and not Path(img).is_dir()
+    return results[0] if single or is_file else results
+
+
+def _build_pipeline(config: Config) -> Compose:
+    """The test pipeline, less the loading of files."""
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    transforms = config.test_dataloader.dataset.pipeline
+    return Compose([t for t in transforms if t['type'].split('.')[-1] not in LOADERS])
+
+
+def _to_sample(source: ImageSource) -> dict[str, Any]:
+    """What a loading transform leaves to the next one."""
+    image = read_image(source)
+    path = str(source) if isinstance(source, (str, Path)) else ''
+    size = image.shape[:2]
+    return dict(img=image, img_path=path, img_shape=size, ori_shape=size)
+
+
+def _to_result(sample: Any, dataset_meta: dict[str, Any]) -> dict[str, Any]:
+    if 'pred_score' in sample:
+        return _classification(sample, dataset_meta.get('classes'))
+    raise UserError(
+        f'Results of the kind {type(sample).__name__} are not known. Give the config of an image '
+        'classifier.'
+    )
+
+
+def _classification(sample: Any, classes: tuple[str, ...] | None) -> dict[str, Any]:
+    scores: np.ndarray = sample.pred_score.detach().float().cpu().numpy()
+    label = int(scores.argmax())
+    result: dict[str, Any] = dict(pred_label=label, pred_score=float(scores[label]))
+    if classes is not None:
+        result['pred_class'] = classes[label]
+    return dict(**result, pred_scores=scores)
+
+
+def to_json(source: ImageSource, result: dict[str, Any]) -> dict[str, Any]:
+    """A result as JSON can hold it, with the name of its image."""
+    plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in result.items()}
+    return dict(image=str(source), **plain)

@@ -1,0 +1,58 @@
+"""From a config and command line options to an mmengine runner, for any task."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..errors import UserError
+
+
+def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
+    """Applies the options that training and testing share."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    config.launcher = args.launcher
+    # Priority: the command line, the config, the config's name.
+    if args.work_dir is not None:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+
+
+def build_runner(config: Config) -> Runner:
+    """The runner that the config asks for."""
+    if 'runner_type' in config:
+        return RUNNERS.build(config)
+    return Runner.from_cfg(config)
+
+
+def check_data(config: Config, *splits: str) -> None:
+    """Makes sure that the data of a config is there, before anything is built.
+
+    Args:
+        config: A full config.
+        *splits: Of ``train``, ``val`` and ``test``.
+
+    Raises:
+        UserError: If a data set's folder does not exist; says where it was looked for.
+    """
+    for split in splits:
+        dataset = (config.get(f'{split}_dataloader') or {}).get('dataset', {})
+        while 'data_root' not in dataset and 'dataset' in dataset:  # wrappers: RepeatDataset, ...
+            dataset = dataset['dataset']
+        root = dataset.get('data_root')
+        if root and '://' not in root and not Path(root).is_dir():
+            raise UserError(
+                f'The folder {root!r} of {split}_dataloader does not exist (looked for it at '
+                f'{Path(root).resolve()}). '
+                + config.get(
+                    'data_preparation',
+                    'Put the data there, or name its place with --cfg-options '
+                    f'{split}_dataloader.dataset.data_root=FOLDER.',
+                )
+            )

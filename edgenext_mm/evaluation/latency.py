@@ -1,0 +1,90 @@
+"""Latency and throughput of models, measured side by side.
+
+Machines drift by a quarter from one minute to the next, so models that are to be compared take
+turns within one run, and what counts is the ratio of their medians.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one model's calls, in seconds."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return low, high
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int
+) -> dict[str, Timing]:
+    """Times callables in turn, one call of each per round, in reverse order every second round.
+
+    Args:
+        calls: What to time, by name.
+        rounds: Rounds that count, at least 2.
+        warmup: Rounds before them that do not.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for i in tqdm(range(warmup + rounds), desc=' vs '.join(calls), unit='round', leave=False):
+        for name in list(calls)[:: -1 if i % 2 else 1]:
+            start = time.perf_counter()
+            calls[name]()
+            elapsed = time.perf_counter() - start
+            if i >= warmup:
+                seconds[name].append(elapsed)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def inference_call(model: nn.Module, x: Tensor) -> Callable[[], object]:
+    """A forward pass in evaluation mode, without gradients."""
+    model.eval()
+
+    def call() -> object:
+        with torch.inference_mode():
+            return model(x)
+
+    return call
+
+
+def training_call(model: nn.Module, x: Tensor, lr: float = 1e-4) -> Callable[[], object]:
+    """A training step: forward, cross-entropy, backward and AdamW, on random labels.
+
+    Args:
+        model: Maps ``x`` to (B, K) logits.
+        x: (B, C, H, W) images.
+        lr: Learning rate; small, so that the weights stay ordinary numbers.
+    """
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    labels: Tensor | None = None
+
+    def call() -> object:
+        nonlocal labels
+        logits = model(x)
+        if labels is None:
+            labels = torch.randint(logits.shape[1], (len(x),))
+        loss = nn.functional.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return call

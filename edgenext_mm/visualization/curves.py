@@ -1,0 +1,63 @@
+"""The course of a training, from the log that mmengine writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ..errors import UserError
+from .figure import new_figure, save
+
+NOT_METRICS = {'data_time', 'time', 'step', 'epoch', 'iter', 'memory', 'lr', 'base_lr'}
+
+
+def plot_curves(work_dir: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Draws loss, learning rate and validation metrics of a run's latest log.
+
+    Args:
+        work_dir: The run's work folder, with ``*/vis_data/scalars.json``.
+        path: The PNG, SVG or PDF to write.
+
+    Raises:
+        UserError: If the folder holds no log.
+    """
+    logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    lines = logs[-1].read_text().splitlines() if logs else []
+    records = [json.loads(line) for line in lines]
+    train = [r for r in records if 'loss' in r]
+    # A validation record counts in epochs, or in iterations where training does.
+    epoch_ends = {r['epoch']: r['iter'] for r in train if 'epoch' in r}
+    val = [r for r in records if 'loss' not in r and 'step' in r]
+    if not train:
+        raise UserError(
+            f'{work_dir} holds no training log (*/vis_data/scalars.json with a loss in it). '
+            'Give the work folder of tools/train.py.'
+        )
+
+    metrics = sorted({k for r in val for k in r} - NOT_METRICS)
+    figure = new_figure(4.5 * (2 + bool(metrics)), 3.4)
+    figure.suptitle(Path(work_dir).name)
+    axes = iter(figure.subplots(1, 2 + bool(metrics)))
+
+    axis = next(axes)
+    for name in sorted(k for k in train[0] if k.startswith('loss')):
+        axis.plot([r['step'] for r in train], [r.get(name) for r in train], label=name)
+    axis.set(title='training loss', xlabel='iteration')
+    axis.legend()
+
+    if metrics:
+        axis = next(axes)
+        for name in metrics:
+            points = [(epoch_ends.get(r['step'], r['step']), r[name]) for r in val if name in r]
+            best = max(value for _, value in points)
+            axis.plot(*zip(*points, strict=True), marker='.', label=f'{name} (best {best:.4g})')
+        axis.set(title='validation', xlabel='iteration')
+        axis.legend()
+
+    axis = next(axes)
+    axis.plot([r['step'] for r in train], [r['lr'] for r in train])
+    axis.set(title='learning rate', xlabel='iteration')
+    for axis in figure.axes:
+        axis.grid(alpha=0.3)
+    save(figure, path)

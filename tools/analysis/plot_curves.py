@@ -1,0 +1,30 @@
+"""Draw the loss, learning rate and validation metrics of a training.
+
+Example:
+    python tools/analysis/plot_curves.py work_dirs/edgenext-xxsmall_digits
+"""
+
+import argparse
+from pathlib import Path
+
+from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.visualization import plot_curves
+
+
+@reports_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('work_dir', help='work folder of tools/train.py')
+    parser.add_argument(
+        '--out', metavar='FILE', help='picture to write (default: WORK_DIR/curves.png)'
+    )
+    args = parser.parse_args()
+    out = args.out or Path(args.work_dir) / 'curves.png'
+    plot_curves(args.work_dir, out)
+    print(f'picture: {out}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,68 @@
+"""Run a model on images.
+
+Examples:
+    python tools/infer.py edgenext-xxsmall_digits data/digits/val/7 --out work_dirs/pictures
+    python tools/infer.py CONFIG photo.jpg https://example.org/bird.jpg --checkpoint best.pth
+    python tools/infer.py CONFIG photos/ --checkpoint best.pth --json > results.json
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.apis.images import list_images, read_image
+from edgenext_mm.apis.inference import inference_model, to_json
+from edgenext_mm.apis.model import load_model
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('model', help='config file, or name of a shipped config')
+    parser.add_argument('images', nargs='+', help='image files, folders or URLs')
+    parser.add_argument(
+        '--checkpoint',
+        help="path or URL of the weights (default: the latest in the config's work folder)",
+    )
+    parser.add_argument('--out', metavar='DIR', help='write pictures to this folder')
+    parser.add_argument('--json', action='store_true', help='print the results as JSON')
+    parser.add_argument('--device', help='where to run, e.g. cpu or cuda:1 (default: a GPU if any)')
+    parser.add_argument('--batch-size', type=int, default=1, help='default: %(default)s')
+    return parser.parse_args()
+
+
+@reports_errors
+def main() -> None:
+    args = parse_args()
+    images = list_images(args.images)
+    model = load_model(args.model, args.checkpoint, args.device)
+    results = inference_model(
+        model, images, batch_size=args.batch_size, progress=sys.stderr.isatty()
+    )
+    if args.json:
+        print(json.dumps([to_json(i, r) for i, r in zip(images, results, strict=True)], indent=2))
+    else:
+        for image, result in zip(images, results, strict=True):
+            name = result.get('pred_class', result['pred_label'])
+            print(f'{image}: {name} ({result["pred_score"]:.1%})')
+    if args.out:
+        from edgenext_mm.visualization import plot_grid
+
+        classes = model.dataset_meta.get('classes') or ()
+        folders = [Path(str(image)).parent.name for image in images]
+        path = Path(args.out) / 'predictions.png'
+        plot_grid(
+            [read_image(image) for image in images],
+            results,
+            [folder if folder in classes else None for folder in folders],
+            path,
+            title=Path(args.model).stem,
+        )
+        print(f'picture: {path}', file=sys.stderr)
+
+
+if __name__ == '__main__':
+    main()

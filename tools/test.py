@@ -1,0 +1,54 @@
+"""Test a trained model on its data set.
+
+Examples:
+    python tools/test.py CONFIG work_dirs/NAME/epoch_30.pth
+    python tools/test.py CONFIG CHECKPOINT --out results.json
+    bash tools/dist_test.sh CONFIG CHECKPOINT 8
+"""
+
+import argparse
+
+from mmengine.config import Config
+from mmengine.fileio import dump
+
+from edgenext_mm.apis.cli import (
+    add_config_options,
+    add_runner_options,
+    load_config,
+    reports_errors,
+)
+from edgenext_mm.apis.model import find_checkpoint
+from edgenext_mm.apis.runner import build_runner, check_data, merge_runner_args
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_options(parser)
+    parser.add_argument('checkpoint', help='path or URL of the weights')
+    add_runner_options(parser)
+    parser.add_argument('--out', metavar='FILE.json', help='write the metrics to this file')
+    return parser.parse_args()
+
+
+def merge_args(config: Config, args: argparse.Namespace) -> None:
+    merge_runner_args(config, args)
+    config.load_from = find_checkpoint(args.checkpoint)
+    if args.amp:
+        config.test_cfg.fp16 = True
+
+
+@reports_errors
+def main() -> None:
+    args = parse_args()
+    config = load_config(args.config, args.cfg_options)
+    merge_args(config, args)
+    check_data(config, 'test')
+    metrics = build_runner(config).test()
+    if args.out:
+        dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,66 @@
+"""Train a model of any task.
+
+Examples:
+    python tools/train.py configs/classification/edgenext-xxsmall_digits.py
+    python tools/train.py CONFIG --work-dir work_dirs/mine --resume
+    python tools/train.py CONFIG --amp --auto-scale-lr --cfg-options train_dataloader.batch_size=64
+    bash tools/dist_train.sh CONFIG 8
+"""
+
+import argparse
+
+from mmengine.config import Config
+
+from edgenext_mm.apis.cli import (
+    add_config_options,
+    add_runner_options,
+    load_config,
+    reports_errors,
+)
+from edgenext_mm.apis.runner import build_runner, check_data, merge_runner_args
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_options(parser)
+    add_runner_options(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint (default: the latest of the work folder)',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by batch size over the config's base_batch_size",
+    )
+    return parser.parse_args()
+
+
+def merge_args(config: Config, args: argparse.Namespace) -> None:
+    merge_runner_args(config, args)
+    if args.amp:
+        config.optim_wrapper.type = 'AmpOptimWrapper'
+        config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        config.auto_scale_lr.enable = True
+    if args.resume:
+        config.resume = True
+        config.load_from = None if args.resume == 'auto' else args.resume
+
+
+@reports_errors
+def main() -> None:
+    args = parse_args()
+    config = load_config(args.config, args.cfg_options)
+    merge_args(config, args)
+    check_data(config, 'train', 'val')
+    build_runner(config).train()
+
+
+if __name__ == '__main__':
+    main()
