@@ -13,7 +13,7 @@ NOT_METRICS = {'data_time', 'time', 'step', 'epoch', 'iter', 'memory', 'lr', 'ba
 
 
 def plot_curves(work_dir: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Draws loss, learning rate and validation metrics of a run's latest log.
+    """Draws loss, learning rate and validation metrics of a training, resumed or not.
 
     Args:
         work_dir: The run's work folder, with ``*/vis_data/scalars.json``.
@@ -22,9 +22,7 @@ def plot_curves(work_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
     Raises:
         UserError: If the folder holds no log.
     """
-    logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-    lines = logs[-1].read_text().splitlines() if logs else []
-    records = [json.loads(line) for line in lines]
+    records = _read_logs(Path(work_dir))
     train = [r for r in records if 'loss' in r]
     # A validation record counts in epochs, or in iterations where training does.
     epoch_ends = {r['epoch']: r['iter'] for r in train if 'epoch' in r}
@@ -61,3 +59,17 @@ def plot_curves(work_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
     for axis in figure.axes:
         axis.grid(alpha=0.3)
     save(figure, path)
+
+
+def _read_logs(work_dir: Path) -> list[dict]:
+    """The records of the latest run, with those of the runs that it resumed."""
+    records: list[dict] = []
+    for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        run = [json.loads(line) for line in log.read_text().splitlines()]
+        start = next((r['step'] for r in run if 'loss' in r), None)
+        if start is None:  # resumed when it was done
+            continue
+        earlier = [r for r in records if r.get('iter', 0) < start]
+        resumed = any('loss' in r for r in earlier)
+        records = (earlier if resumed else []) + run
+    return records
