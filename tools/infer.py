@@ -9,6 +9,7 @@ Examples:
 import argparse
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from edgenext_mm.apis.cli import reports_errors
@@ -38,10 +39,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     images = list_images(args.images)
-    model = load_model(args.model, args.checkpoint, args.device)
-    results = inference_model(
-        model, images, batch_size=args.batch_size, progress=sys.stderr.isatty()
-    )
+    with redirect_stdout(sys.stderr):  # libraries talk while they load; stdout is for results
+        model = load_model(args.model, args.checkpoint, args.device)
+        results = inference_model(
+            model, images, batch_size=args.batch_size, progress=sys.stderr.isatty()
+        )
     if args.json:
         print(json.dumps([to_json(i, r) for i, r in zip(images, results, strict=True)], indent=2))
     else:

@@ -17,7 +17,7 @@ from edgenext_mm.apis.cli import (
     load_config,
     reports_errors,
 )
-from edgenext_mm.apis.model import find_checkpoint
+from edgenext_mm.apis.model import check_weights, find_checkpoint, read_checkpoint
 from edgenext_mm.apis.runner import build_runner, check_data, merge_runner_args
 
 
@@ -45,7 +45,11 @@ def main() -> None:
     config = load_config(args.config, args.cfg_options)
     merge_args(config, args)
     check_data(config, 'test')
-    metrics = build_runner(config).test()
+    runner = build_runner(config)
+    # The runner itself would only warn of weights that do not fit.
+    content = read_checkpoint(config.load_from)
+    check_weights(runner.model, content.get('state_dict', content), config.load_from)
+    metrics = runner.test()
     if args.out:
         dump(metrics, args.out)
 

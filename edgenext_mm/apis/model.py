@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from collections.abc import Mapping
 from copy import deepcopy
@@ -10,12 +11,14 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from ..errors import UserError
+from ..models import EdgeNeXt
+from ..models.checkpoint import check_arch
 from .cli import load_config
 
 CONFIG_ROOTS = (
@@ -66,7 +69,9 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
     """
     path = find_checkpoint(checkpoint)
     try:
-        content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        # The authors' files hold the command line of their training.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = CheckpointLoader.load_checkpoint(path, 'cpu', logger='silent')
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(
             f'{path} cannot be read as a PyTorch checkpoint; it may be cut short. ({error})'
@@ -82,6 +87,9 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
     Raises:
         UserError: If names or shapes differ; names the first ones and the way out.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, EdgeNeXt):
+            check_arch(state_dict, f'{name}.' if name else '', module)
     own = model.state_dict()
     missing = sorted(own.keys() - state_dict.keys())
     unexpected = sorted(state_dict.keys() - own.keys())
@@ -135,7 +143,7 @@ def load_model(
     model.load_state_dict(state_dict)
 
     model.cfg = config
-    model.dataset_meta = content.get('meta', {}).get('dataset_meta') or {}
+    model.dataset_meta = content.get('meta', {}).get('dataset_meta') or _dataset_meta(config)
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return model.to(device).eval()
@@ -149,6 +157,14 @@ def build_model(config: Config) -> nn.Module:
     if 'data_preprocessor' in config:
         model.setdefault('data_preprocessor', config.data_preprocessor)
     return MODELS.build(model)
+
+
+def _dataset_meta(config: Config) -> dict[str, Any]:
+    """What the class of the config's data set knows, such as the names of ImageNet's classes."""
+    dataset = config.test_dataloader.dataset
+    with DATASETS.switch_scope_and_registry(config.get('default_scope')) as datasets:
+        known = getattr(datasets.get(dataset['type']), 'METAINFO', {})
+    return {k.lower(): v for k, v in {**known, **dataset.get('metainfo', {})}.items()}
 
 
 def _latest_checkpoint(config: Config) -> str:

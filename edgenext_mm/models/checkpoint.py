@@ -142,3 +142,43 @@ def _shape(tensor: Tensor) -> str:
 def _shorten(checkpoint: Mapping[str, Any]) -> str:
     names = [str(k) for k in checkpoint]
     return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+
+
+def convert_official(checkpoint: Mapping[str, Any], key: str | None = None) -> dict[str, Any]:
+    """Makes a checkpoint of our classifier from a loaded file of the authors'.
+
+    Args:
+        checkpoint: The content of the file.
+        key: Where in it the weights are; see :func:`unwrap`.
+
+    Returns:
+        A checkpoint with ``state_dict``, and the name of the arch in ``meta``.
+
+    Raises:
+        UserError: If it does not hold all weights, and no others, of one of the seven variants.
+    """
+    weights = unwrap(checkpoint, key)
+    stages = read_stages(weights)
+    name = next((name for name, arch in ARCHS.items() if arch.stages == stages), None)
+    if name is None:
+        raise UserError(
+            f'These are not the weights of an EdgeNeXt of the paper ({", ".join(ARCHS)}) under '
+            f"the authors' names. First names: {_shorten(weights)}."
+        )
+    converted = official_to_ours(weights)
+    expected = {*_classifier_names(name)}
+    missing, unexpected = sorted(expected - converted.keys()), sorted(converted.keys() - expected)
+    if missing or unexpected:
+        raise UserError(
+            f'The weights of this {name} are not complete: missing {missing[:3]}, '
+            f'unexpected {unexpected[:3]}.'
+        )
+    return dict(meta=dict(arch=name), state_dict=converted)
+
+
+def _classifier_names(arch: str) -> list[str]:
+    from .backbones.edgenext import EdgeNeXt
+
+    backbone = EdgeNeXt(arch, final_norm='auto')
+    names = [f'backbone.{name}' for name in backbone.state_dict()]
+    return [*names, 'head.fc.weight', 'head.fc.bias']

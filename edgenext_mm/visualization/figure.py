@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from ..files import replacing
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -18,8 +19,5 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes the figure; a file that was there stays until the new one is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.tmp')
-    figure.savefig(temporary, format=path.suffix[1:] or 'png', dpi=120)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -1,0 +1,66 @@
+"""Models to compare, by the names that benchmarks give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..models import ARCHS, EdgeNeXt
+
+
+class EdgeNeXtClassifier(nn.Module):
+    """A bare classifier around the backbone, as timm's models are.
+
+    Args:
+        arch: What :class:`~edgenext_mm.EdgeNeXt` takes.
+        num_classes: Default: 1000.
+    """
+
+    def __init__(self, arch: str, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.backbone = EdgeNeXt(arch, final_norm='auto')
+        self.head = nn.Linear(self.backbone.arch.dims[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, 3, H, W) images to (B, num_classes) logits."""
+        return self.head(self.backbone(x)[-1])
+
+
+def build_named(name: str) -> nn.Module:
+    """A model with random weights.
+
+    Args:
+        name: An arch of EdgeNeXt, ``timm:NAME``, or a config of a classifier.
+
+    Raises:
+        UserError: If there is no such model.
+    """
+    if name in ARCHS:
+        return EdgeNeXtClassifier(name)
+    source, _, rest = name.partition(':')
+    if source == 'timm' and rest:
+        return _build_timm(rest)
+    if not Path(name).is_file():
+        raise UserError(
+            f'Unknown model {name!r}. Give an arch ({", ".join(ARCHS)}), timm:NAME, or the path '
+            'of a config.'
+        )
+    from ..apis.cli import load_config
+    from ..apis.model import build_model
+
+    return build_model(load_config(name))
+
+
+def _build_timm(name: str) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(
+            f'timm:{name} needs timm, which is not installed: `pip install timm`.'
+        ) from error
+    if not timm.is_model(name):
+        near = ', '.join(timm.list_models(f'*{name.split("_")[0]}*')[:8]) or 'none'
+        raise UserError(f'timm has no model {name!r}. Of that family it has: {near}.')
+    return timm.create_model(name)
