@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -26,9 +27,25 @@ def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
 
 def build_runner(config: Config) -> Runner:
     """The runner that the config asks for."""
+    if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
+        _distribute_on_cpu(config)
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)
+
+
+def _distribute_on_cpu(config: Config) -> None:
+    """Several processes without a GPU: mmengine's own way selects one, whatever the backend."""
+    torch.distributed.init_process_group('gloo')
+    config.setdefault(
+        'model_wrapper_cfg',
+        dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=config.get('find_unused_parameters', False),
+        ),
+    )
 
 
 def check_data(config: Config, *splits: str) -> None:

@@ -157,6 +157,8 @@ class EdgeNeXt(BaseModule):
         self._normed = tuple(i for i in self.out_indices if output_norms and not self._is_pooled(i))
         for i in self._normed:
             self.add_module(f'norm{i}', build_norm(norm, dims[i]))
+        # As the maps are: distributed training wants weights laid out like their gradients.
+        self.to(memory_format=torch.channels_last)
         self._freeze()
 
     def _build_encoder(self, stage: int, index: int, dilation: int, **args: Any) -> nn.Module:
