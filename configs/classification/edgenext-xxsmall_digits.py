@@ -14,7 +14,7 @@ model = dict(
 # Data: one folder per class under data/digits/train and data/digits/val.
 data_root = 'data/digits'
 data_preparation = 'Make it with `python tools/dataset_converters/digits.py`.'
-data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
+data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=64, interpolation='bicubic'),

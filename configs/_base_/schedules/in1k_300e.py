@@ -7,9 +7,17 @@ optim_wrapper = dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'.gamma': dict(decay_mult=0.0)}
     ),
 )
+# From 0 in the paper; mmengine's LinearLR multiplies step by step and cannot leave an exact 0.
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.0, end=20, by_epoch=True, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, begin=20, end=300, by_epoch=True),
+    dict(type='LinearLR', start_factor=1e-6, end=20, by_epoch=True, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=1e-6,
+        begin=20,
+        end=300,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()

@@ -1,0 +1,29 @@
+# Data of one's own: DATA_ROOT/train/CLASS/* and DATA_ROOT/val/CLASS/*, in ImageNet's pipelines.
+_base_ = 'imagenet_256.py'
+
+data_root = 'data/images'
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    dataset=dict(
+        _delete_=True,
+        type='CustomDataset',
+        data_root=data_root,
+        data_prefix='train',
+        pipeline=_base_.train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    dataset=dict(
+        _delete_=True,
+        type='CustomDataset',
+        data_root=data_root,
+        data_prefix='val',
+        pipeline=_base_.test_pipeline,
+    ),
+)
+val_evaluator = dict(topk=(1,))
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

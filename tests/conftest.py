@@ -1,0 +1,71 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.model import build_model
+from edgenext_mm.datasets import write_digits
+
+ROOT = Path(__file__).parents[1]
+DIGITS_CONFIG = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_digits.py'
+
+
+@pytest.fixture(autouse=True)
+def _no_default_scope():
+    """A scope that one test sets must not help the next one."""
+    yield
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(scope='session')
+def digits_root(tmp_path_factory):
+    """All 1,797 digits as an image folder."""
+    root = tmp_path_factory.mktemp('data') / 'digits'
+    write_digits(root)
+    return root
+
+
+@pytest.fixture(scope='session')
+def few_digits(digits_root, tmp_path_factory):
+    """Four digits of each class for training, two for validation."""
+    root = tmp_path_factory.mktemp('data') / 'few'
+    for split, count in (('train', 4), ('val', 2)):
+        for folder in sorted((digits_root / split).iterdir()):
+            target = root / split / folder.name
+            target.mkdir(parents=True)
+            for image in sorted(folder.iterdir())[:count]:
+                shutil.copy(image, target)
+    return root
+
+
+@pytest.fixture(scope='session')
+def digits_checkpoint(tmp_path_factory):
+    """Random weights for the digits config, with the classes that training would store."""
+    torch.manual_seed(0)
+    model = build_model(load_config(DIGITS_CONFIG))
+    path = tmp_path_factory.mktemp('weights') / 'digits.pth'
+    meta = dict(dataset_meta=dict(classes=tuple('0123456789')))
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), path)
+    return path
+
+
+@pytest.fixture(scope='session')
+def run_tool():
+    """Runs a tool as a user would, and returns the finished process."""
+
+    def run(tool, *args, cwd=ROOT, status=0):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stdout[-2000:] + done.stderr[-4000:]
+        return done
+
+    return run

@@ -1,0 +1,88 @@
+"""The package imports with little installed, and says what is missing when it is asked for."""
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+import edgenext_mm
+
+TASK_LIBRARIES = {'mmpretrain', 'mmdet', 'mmseg', 'mmrotate'}
+#: What only tools or tests need.
+EXTRAS = {'timm', 'fvcore', 'sklearn'}
+HIDE = """
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {hidden!r}:
+            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+sys.meta_path.insert(0, Hide())
+import importlib.util
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name in {hidden!r} else find_spec(name, *a)
+"""
+
+
+def run_without(hidden, code):
+    return subprocess.run(
+        [sys.executable, '-c', HIDE.format(hidden=set(hidden)) + code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def modules():
+    return [m.name for m in pkgutil.walk_packages(edgenext_mm.__path__, 'edgenext_mm.')]
+
+
+@pytest.mark.parametrize('library', sorted(TASK_LIBRARIES))
+def test_every_module_imports_with_one_task_library(library):
+    code = ''.join(f'import {name}\n' for name in modules())
+    code += "import edgenext_mm; print(edgenext_mm.EdgeNeXt('xxsmall').arch.dims)"
+    done = run_without(TASK_LIBRARIES - {library} | EXTRAS, code)
+    assert done.returncode == 0, done.stderr
+    assert '(24, 48, 88, 168)' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('module', 'distribution'), [('mmengine', 'onedl-mmengine'), ('mmcv', 'onedl-mmcv')]
+)
+def test_a_missing_core_library_is_named_with_what_to_install(module, distribution):
+    done = run_without({module}, 'import edgenext_mm')
+    assert done.returncode == 1
+    assert f'edgenext_mm needs {module}, which is not installed' in done.stderr
+    assert f'pip install "{distribution}>=' in done.stderr
+
+
+def test_an_old_core_library_is_named_with_what_to_install():
+    done = run_without((), "import mmcv; mmcv.__version__ = '2.1.0'; import edgenext_mm")
+    assert done.returncode == 1
+    assert 'needs mmcv>=2.3.4,<3, but 2.1.0 is installed' in done.stderr
+
+
+def test_a_missing_task_library_is_named_when_its_config_is_loaded():
+    code = (
+        'from edgenext_mm.apis.cli import load_config\n'
+        "load_config('configs/classification/edgenext-xxsmall_digits.py')"
+    )
+    done = run_without(TASK_LIBRARIES, code)
+    assert done.returncode == 1
+    assert 'needs mmpretrain, which is not installed' in done.stderr
+    assert 'pip install "onedl-mmpretrain>=' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('hidden', 'call', 'hint'),
+    [
+        ('fvcore', 'evaluation.complexity import count_complexity as f; f(None, (1, 1))', 'fvcore'),
+        ('sklearn', "datasets import write_digits as f; f('x')", 'scikit-learn'),
+        ('timm', "evaluation.models import build_named as f; f('timm:resnet18')", 'timm'),
+    ],
+)
+def test_a_missing_extra_is_named_when_it_is_needed(hidden, call, hint):
+    done = run_without({hidden}, f'from edgenext_mm.{call}')
+    assert done.returncode == 1
+    assert f'pip install {hint}' in done.stderr

@@ -1,0 +1,94 @@
+import argparse
+
+import pytest
+import torch
+
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.model import build_model, find_config
+from edgenext_mm.evaluation.models import EdgeNeXtClassifier
+from edgenext_mm.models import ARCHS
+from edgenext_mm.models.checkpoint import WRAPPERS
+
+
+def official_weights(arch):
+    """A state dict under the authors' names, every tensor with a value of its own."""
+    torch.manual_seed(1)
+    weights = EdgeNeXtClassifier(arch).state_dict()
+    return {
+        name.removeprefix('backbone.'): torch.rand(value.shape).to(value.dtype)
+        for name, value in weights.items()
+    }
+
+
+def classifier(arch):
+    options = {
+        'model.backbone.arch': arch,
+        'model.head.in_channels': ARCHS[arch].dims[-1],
+    }
+    return build_model(load_config(find_config('edgenext-xxsmall_8xb256_in1k'), options))
+
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_all_variants_load_strictly(arch, tmp_path, run_tool):
+    weights = official_weights(arch)
+    wrapper = [None, *WRAPPERS][list(ARCHS).index(arch) % 4]
+    content = {wrapper: weights, 'args': argparse.Namespace(lr=1)} if wrapper else weights
+    torch.save(content, tmp_path / 'src.pth')
+    done = run_tool(
+        'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / 'dst.pth'
+    )
+    assert f'{arch}, {len(weights)} tensors' in done.stdout
+    converted = torch.load(tmp_path / 'dst.pth')['state_dict']
+    model = classifier(arch)
+    model.load_state_dict(converted, strict=True)
+    x = torch.rand(1, 3, 64, 64)
+    reference = EdgeNeXtClassifier(arch).eval()
+    reference.backbone.load_state_dict(
+        {k: v for k, v in weights.items() if not k.startswith('head')}, strict=True
+    )
+    reference.head.load_state_dict({k[5:]: v for k, v in weights.items() if k.startswith('head')})
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(x), reference(x), equal_nan=True)
+
+
+def test_an_entry_can_be_chosen(tmp_path, run_tool):
+    first, second = official_weights('xxsmall'), official_weights('xxsmall')
+    second['head.bias'] = second['head.bias'] + 1
+    torch.save(dict(model=first, model_ema=second), tmp_path / 'src.pth')
+    for key, expected in (('model', first), ('model_ema', second), (None, second)):
+        run_tool(
+            'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / 'dst.pth',
+            *(['--key', key] if key else []),
+        )  # fmt: skip
+        bias = torch.load(tmp_path / 'dst.pth')['state_dict']['head.fc.bias']
+        torch.testing.assert_close(bias, expected['head.bias'])
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ({'fc.weight': torch.zeros(2)}, 'These are not the weights of an EdgeNeXt of the paper'),
+        ({'epoch': 3}, 'The checkpoint holds no state dict'),
+    ],
+)
+def test_other_files_are_refused_and_nothing_is_written(tmp_path, run_tool, content, message):
+    (tmp_path / 'dst.pth').write_text('precious')
+    torch.save(content, tmp_path / 'src.pth')
+    done = run_tool(
+        'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / 'dst.pth',
+        status=1,
+    )  # fmt: skip
+    assert message in done.stderr
+    assert (tmp_path / 'dst.pth').read_text() == 'precious'
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['dst.pth', 'src.pth']
+
+
+def test_incomplete_weights_are_refused(tmp_path, run_tool):
+    weights = official_weights('xxsmall')
+    del weights['norm.weight']
+    torch.save(weights, tmp_path / 'src.pth')
+    done = run_tool(
+        'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / 'dst.pth',
+        status=1,
+    )  # fmt: skip
+    assert "missing ['backbone.norm.weight']" in done.stderr

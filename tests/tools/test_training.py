@@ -1,0 +1,134 @@
+"""The way of a user: train, resume, test, infer, look at the pictures."""
+
+import json
+
+import pytest
+import torch
+from conftest import DIGITS_CONFIG
+from PIL import Image
+
+TWO_EPOCHS = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=8')
+
+
+def options(root, *more):
+    data = [f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')]
+    return ('--cfg-options', *data, *TWO_EPOCHS, *more)
+
+
+def scalars(work):
+    logs = sorted(work.glob('*/vis_data/scalars.json'))
+    return [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
+
+
+@pytest.fixture(scope='module')
+def work(tmp_path_factory, run_tool, few_digits):
+    """A training of two epochs on 40 images."""
+    folder = tmp_path_factory.mktemp('work')
+    run_tool('train.py', DIGITS_CONFIG, '--work-dir', folder, *options(few_digits))
+    return folder
+
+
+def test_training_leaves_checkpoints_with_classes(work):
+    checkpoint = torch.load(work / 'epoch_2.pth', weights_only=False)
+    assert checkpoint['meta']['dataset_meta']['classes'] == tuple('0123456789')
+    assert checkpoint['meta']['epoch'] == 2
+
+
+def test_resuming_goes_on_where_it_stopped(work, run_tool, few_digits):
+    more = options(few_digits, 'train_cfg.max_epochs=3')
+    run_tool('train.py', DIGITS_CONFIG, '--work-dir', work, '--resume', *more)
+    epochs = [r['epoch'] for r in scalars(work)[-1] if 'loss' in r]
+    assert epochs == [3]
+
+
+def test_testing_writes_metrics(work, run_tool, few_digits, tmp_path):
+    out = tmp_path / 'metrics.json'
+    checkpoint = work / 'epoch_2.pth'
+    run_tool(
+        'test.py', DIGITS_CONFIG, checkpoint, '--work-dir', tmp_path, '--out', out,
+        *options(few_digits),
+    )  # fmt: skip
+    val = [r for r in scalars(work)[0] if 'accuracy/top1' in r]
+    assert json.loads(out.read_text())['accuracy/top1'] == pytest.approx(val[-1]['accuracy/top1'])
+
+
+def test_inference_prints_json_and_draws_a_grid(work, run_tool, few_digits, tmp_path):
+    done = run_tool(
+        'infer.py', DIGITS_CONFIG, few_digits / 'val', '--checkpoint', work / 'epoch_2.pth',
+        '--json', '--out', tmp_path,
+    )  # fmt: skip
+    results = json.loads(done.stdout)
+    assert len(results) == 20
+    assert set(results[0]) == {'image', 'pred_label', 'pred_score', 'pred_class', 'pred_scores'}
+    assert Image.open(tmp_path / 'predictions.png').width > 500
+
+
+def test_curves_are_drawn(work, run_tool):
+    run_tool('analysis/plot_curves.py', work)
+    assert Image.open(work / 'curves.png').width > 500
+
+
+def test_the_demo_learns(run_tool, digits_root, tmp_path):
+    """Three of the demo's thirty epochs are enough to read most digits."""
+    run_tool(
+        'train.py', DIGITS_CONFIG, '--work-dir', tmp_path,
+        *options(digits_root, 'train_cfg.max_epochs=3', 'train_dataloader.batch_size=64',
+                 'param_scheduler.1.end=3'),
+    )  # fmt: skip
+    accuracy = [r['accuracy/top1'] for r in scalars(tmp_path)[0] if 'accuracy/top1' in r]
+    assert accuracy[-1] >= 80
+
+
+def test_options_reach_the_runner(run_tool, few_digits, tmp_path):
+    run_tool(
+        'train.py', DIGITS_CONFIG, '--work-dir', tmp_path, '--amp', '--auto-scale-lr',
+        *options(few_digits, 'train_cfg.max_epochs=1'),
+    )  # fmt: skip
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'AmpOptimWrapper' in log
+    assert 'LR is set based on batch size of 64 and the current batch size is 8' in log
+
+
+def test_two_processes_train_without_a_gpu(few_digits, tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    from conftest import ROOT
+
+    done = subprocess.run(
+        ['bash', str(ROOT / 'tools/dist_train.sh'), DIGITS_CONFIG, '2', '--work-dir', tmp_path,
+         *options(few_digits, 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4')],
+        env=dict(os.environ, PYTHON=sys.executable, PORT='29617', CUDA_VISIBLE_DEVICES=''),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'do not match bucket view strides' not in done.stderr
+    train = next(r for r in scalars(tmp_path)[0] if 'loss' in r)
+    assert train['iter'] == 5  # 40 images over 2 processes of 4 each
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_a_missing_data_folder_is_an_error_with_the_way_out(tool, run_tool, digits_checkpoint):
+    arguments = [DIGITS_CONFIG] + [digits_checkpoint] * (tool == 'test.py')
+    none = [f'{s}_dataloader.dataset.data_root=none' for s in ('train', 'val', 'test')]
+    done = run_tool(tool, *arguments, '--cfg-options', *none, status=1)
+    assert "The folder 'none' of" in done.stderr
+    assert 'tools/dataset_converters/digits.py' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_missing_config_is_an_error(run_tool):
+    done = run_tool('train.py', 'configs/none.py', status=1)
+    assert 'There is no config file configs/none.py' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_testing_refuses_weights_of_another_head(run_tool, few_digits, tmp_path, digits_checkpoint):
+    more = options(few_digits, 'model.head.num_classes=7')
+    done = run_tool(
+        'test.py', DIGITS_CONFIG, digits_checkpoint, '--work-dir', tmp_path, *more, status=1
+    )
+    assert 'are not those of this model' in done.stderr

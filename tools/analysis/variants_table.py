@@ -1,0 +1,31 @@
+"""Print the table of variants, or write it into documents.
+
+Examples:
+    python tools/analysis/variants_table.py
+    python tools/analysis/variants_table.py --update README.md
+"""
+
+import argparse
+
+from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.evaluation.variants import update_table, variants_table
+
+
+@reports_errors
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--update', nargs='+', default=[], metavar='FILE', help='documents to put the table into'
+    )
+    args = parser.parse_args()
+    table = variants_table()
+    for path in args.update:
+        update_table(path, table)
+    if not args.update:
+        print(table)
+
+
+if __name__ == '__main__':
+    main()
