@@ -1,0 +1,68 @@
+"""What the README promises works as it is printed."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+DOCUMENTS = (
+    'README.md',
+    'CONTRIBUTING.md',
+    'docs/architecture.md',
+    'configs/classification/README.md',
+)
+TOOLS = sorted(path.relative_to(ROOT / 'tools') for path in (ROOT / 'tools').rglob('*.py'))
+README = (ROOT / 'README.md').read_text()
+
+
+def blocks(language):
+    return re.findall(rf'```{language}\n(.*?)```', README, re.DOTALL)
+
+
+def test_the_ten_line_config_trains(few_digits, digits_checkpoint, tmp_path):
+    (config,) = [block for block in blocks('python') if 'birds' in block and '_base_' in block]
+    assert len(config.strip().splitlines()) <= 10
+    config = config.replace("'configs/", f"'{ROOT}/configs/")
+    config = config.replace("'data/birds'", repr(str(few_digits)))
+    config = config.replace("'edgenext-xxsmall.pth'", repr(str(digits_checkpoint)))
+    (tmp_path / 'birds.py').write_text(config)
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'train.py', 'birds.py', '--cfg-options',
+         'train_cfg.max_epochs=1', 'train_dataloader.batch_size=20'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / 'work_dirs' / 'birds' / 'epoch_1.pth').is_file()
+    # The backbone's weights came along; only the head is of another size.
+    assert 'size mismatch for head.fc.weight' in done.stdout + done.stderr
+    assert 'size mismatch for backbone' not in done.stdout + done.stderr
+
+
+def test_the_detector_snippet_builds():
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    (snippet,) = [block for block in blocks('python') if 'custom_imports' in block]
+    scope = {}
+    exec(snippet, scope)
+    backbone = ConfigDict(scope['model']['backbone'])
+    backbone.pop('_delete_')
+    backbone.pop('init_cfg')
+    built = MODELS.build(backbone)
+    assert list(built.arch.dims) == scope['model']['neck']['in_channels']
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_links_within_the_repository_lead_somewhere(document):
+    path = ROOT / document
+    links = re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text())
+    assert all((path.parent / link).exists() for link in links), links
+
+
+@pytest.mark.parametrize('tool', TOOLS, ids=str)
+def test_every_tool_has_help_with_an_example(tool, run_tool):
+    assert 'Example' in run_tool(tool, '--help').stdout

@@ -1,0 +1,105 @@
+"""The doctor stands alone, so it is loaded from its file."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.fixture
+def doctor():
+    spec = importlib.util.spec_from_file_location('doctor', ROOT / 'tools' / 'doctor.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def installed(doctor, monkeypatch, *names):
+    versions = dict.fromkeys(names, '1.2.3')
+    monkeypatch.setattr(doctor, 'version_of', versions.get)
+
+
+def test_this_environment_is_sound(run_tool):
+    report = run_tool('doctor.py').stdout
+    for name in ('python', 'torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet'):
+        assert f'ok     {name}' in report
+    assert 'load and run' in report
+    assert 'GPUs' in report
+
+
+def test_the_doctor_runs_where_nothing_is_installed(tmp_path):
+    """In a bare interpreter, without any of the packages, it still reports and exits with 1."""
+    subprocess.run(
+        [sys.executable, '-m', 'venv', '--without-pip', str(tmp_path / 'bare')], check=True
+    )
+    done = subprocess.run(
+        [str(tmp_path / 'bare' / 'bin' / 'python'), str(ROOT / 'tools' / 'doctor.py')],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'WRONG  torch' in done.stdout
+    assert 'mend: pip install torch' in done.stdout
+    assert 'mend: python tools/setup_env.py --mmcv-only' in done.stdout
+    assert 'things to mend' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('names', 'module', 'mend'),
+    [
+        (
+            ('onedl-mmcv', 'mmcv'),
+            'mmcv',
+            'pip uninstall -y mmcv && pip install --force-reinstall --no-deps onedl-mmcv==1.2.3',
+        ),
+        (
+            ('opencv-python', 'opencv-python-headless'),
+            'cv2',
+            'pip uninstall -y opencv-python-headless && '
+            'pip install --force-reinstall --no-deps opencv-python==1.2.3',
+        ),
+        (
+            ('mmengine',),
+            'mmengine',
+            'pip uninstall -y mmengine && pip install onedl-mmengine',
+        ),
+    ],
+)
+def test_two_distributions_of_one_module_are_found(doctor, monkeypatch, names, module, mend):
+    installed(doctor, monkeypatch, *names)
+    (finding,) = doctor.examine_rivals()
+    assert finding.name == module
+    assert names[-1] in finding.state
+    assert finding.mend == mend
+
+
+@pytest.mark.parametrize('names', [('onedl-mmcv', 'opencv-python'), ('opencv-python-headless',)])
+def test_one_distribution_of_each_module_is_fine(doctor, monkeypatch, names):
+    installed(doctor, monkeypatch, *names)
+    assert list(doctor.examine_rivals()) == []
+
+
+def test_an_optional_library_may_be_absent(doctor, monkeypatch):
+    installed(doctor, monkeypatch)
+    findings = {finding.name: finding for finding in doctor.examine_packages()}
+    assert findings['mmrotate'].mend == ''
+    assert 'optional' in findings['mmrotate'].state
+    assert findings['torch'].mend == 'pip install torch'
+
+
+def test_ops_that_do_not_load_are_found(doctor, monkeypatch):
+    installed(doctor, monkeypatch, 'onedl-mmcv')
+    monkeypatch.setattr(doctor, 'import_error', lambda code: 'ImportError: undefined symbol')
+    finding = doctor.examine_ops()
+    assert 'undefined symbol' in finding.state
+    assert finding.mend == 'python tools/setup_env.py --mmcv-only'
+
+
+def test_anything_wrong_means_status_1(doctor, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, 'examine', lambda: iter([doctor.Finding('a', 'b', 'mend it')]))
+    monkeypatch.setattr(sys, 'argv', ['doctor.py'])
+    with pytest.raises(SystemExit, match='1 thing to mend'):
+        doctor.main()
+    assert 'mend: mend it' in capsys.readouterr().out
