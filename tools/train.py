@@ -17,7 +17,12 @@ from edgenext_mm.apis.cli import (
     load_config,
     reports_errors,
 )
-from edgenext_mm.apis.runner import build_runner, check_data, merge_runner_args
+from edgenext_mm.apis.runner import (
+    build_runner,
+    check_data,
+    merge_runner_args,
+    require_gpu_for_amp,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,6 +49,7 @@ def parse_args() -> argparse.Namespace:
 def merge_args(config: Config, args: argparse.Namespace) -> None:
     merge_runner_args(config, args)
     if args.amp:
+        require_gpu_for_amp()
         config.optim_wrapper.type = 'AmpOptimWrapper'
         config.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:

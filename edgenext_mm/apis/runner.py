@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -46,6 +47,19 @@ def _distribute_on_cpu(config: Config) -> None:
             find_unused_parameters=config.get('find_unused_parameters', False),
         ),
     )
+
+
+def require_gpu_for_amp() -> None:
+    """Refuses ``--amp`` where mmengine's mixed precision cannot train.
+
+    Raises:
+        UserError: If there is no accelerator.
+    """
+    if get_device() in ('cpu', 'mps'):
+        raise UserError(
+            f'--amp needs a GPU, and this machine has none (device: {get_device()}). '
+            'Train without it, or on a machine with a GPU.'
+        )
 
 
 def check_data(config: Config, *splits: str) -> None:

@@ -9,6 +9,14 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..models import ARCHS, EdgeNeXt
 
+#: What timm calls the variants that it has.
+TIMM_NAMES = {
+    'xxsmall': 'edgenext_xx_small',
+    'xsmall': 'edgenext_x_small',
+    'small': 'edgenext_small',
+    'base': 'edgenext_base',
+}
+
 
 class EdgeNeXtClassifier(nn.Module):
     """A bare classifier around the backbone, as timm's models are.

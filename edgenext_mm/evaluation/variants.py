@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-from ..errors import UserError
-from ..files import replacing
 from ..models import ARCHS
 from .complexity import count_complexity
 from .models import EdgeNeXtClassifier
 from .published import IMAGENET_TOP1
-
-COMMAND = 'python tools/analysis/variants_table.py --update FILE'
-BEGIN, END = f'<!-- begin variants: {COMMAND} -->', '<!-- end variants -->'
 
 
 def variants_table(shape: tuple[int, int] = (256, 256)) -> str:
@@ -35,18 +27,3 @@ def variants_table(shape: tuple[int, int] = (256, 256)) -> str:
             f'| {complexity.madds / 1e6:,.1f}M | {IMAGENET_TOP1[name]:.2f} |'
         )
     return '\n'.join(rows)
-
-
-def update_table(path: str | Path, table: str) -> None:
-    """Puts the table between its marks in a document.
-
-    Raises:
-        UserError: If the document is not there or has no such marks.
-    """
-    path = Path(path)
-    text = path.read_text() if path.is_file() else ''
-    pattern = re.compile(f'({re.escape(BEGIN)}\n).*?({re.escape(END)})', re.DOTALL)
-    if not pattern.search(text):
-        raise UserError(f'{path} has no place for the table. It stands between {BEGIN} and {END}.')
-    with replacing(path) as temporary:
-        temporary.write_text(pattern.sub(rf'\g<1>\n{table}\n\n\g<2>', text))

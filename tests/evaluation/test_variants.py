@@ -2,7 +2,8 @@ import pytest
 from conftest import ROOT
 
 from edgenext_mm.errors import UserError
-from edgenext_mm.evaluation.variants import BEGIN, END, update_table, variants_table
+from edgenext_mm.evaluation.documents import find_table, update_table
+from edgenext_mm.evaluation.variants import variants_table
 
 
 @pytest.fixture(scope='module')
@@ -12,20 +13,21 @@ def table():
 
 @pytest.mark.parametrize('document', ['README.md', 'configs/classification/README.md'])
 def test_tables_in_documents_are_fresh(document, table):
-    text = (ROOT / document).read_text()
-    assert text.split(BEGIN)[1].split(END)[0].strip() == table
+    assert find_table(ROOT / document, 'variants') == table
 
 
 def test_a_table_replaces_what_stands_between_its_marks(tmp_path):
     path = tmp_path / 'a.md'
-    path.write_text(f'before\n{BEGIN}\nold\n{END}\nafter\n')
-    update_table(path, '| new |')
-    assert path.read_text() == f'before\n{BEGIN}\n\n| new |\n\n{END}\nafter\n'
+    path.write_text('before\n<!-- begin x: make x -->\nold\n<!-- end x -->\nafter\n')
+    update_table(path, 'x', '| new |')
+    expected = 'before\n<!-- begin x: make x -->\n\n| new |\n\n<!-- end x -->\nafter\n'
+    assert path.read_text() == expected
+    assert find_table(path, 'x') == '| new |'
 
 
 def test_a_document_without_marks_is_refused_and_kept(tmp_path):
     path = tmp_path / 'a.md'
     path.write_text('text')
-    with pytest.raises(UserError, match=r'a\.md has no place for the table'):
-        update_table(path, '| new |')
+    with pytest.raises(UserError, match=r"a\.md has no place for the table 'x'"):
+        update_table(path, 'x', '| new |')
     assert path.read_text() == 'text'

@@ -79,14 +79,21 @@ def test_the_demo_learns(run_tool, digits_root, tmp_path):
     assert accuracy[-1] >= 80
 
 
-def test_options_reach_the_runner(run_tool, few_digits, tmp_path):
+def test_the_learning_rate_follows_the_batch_size(run_tool, few_digits, tmp_path):
     run_tool(
-        'train.py', DIGITS_CONFIG, '--work-dir', tmp_path, '--amp', '--auto-scale-lr',
+        'train.py', DIGITS_CONFIG, '--work-dir', tmp_path, '--auto-scale-lr',
         *options(few_digits, 'train_cfg.max_epochs=1'),
     )  # fmt: skip
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert 'AmpOptimWrapper' in log
     assert 'LR is set based on batch size of 64 and the current batch size is 8' in log
+
+
+def test_mixed_precision_without_a_gpu_is_an_error(run_tool, few_digits):
+    """With one, it trains: CUDA_VISIBLE_DEVICES hides what there is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('CUDA_VISIBLE_DEVICES', '')
+        done = run_tool('train.py', DIGITS_CONFIG, '--amp', *options(few_digits), status=1)
+    assert '--amp needs a GPU, and this machine has none' in done.stderr
 
 
 def test_two_processes_train_without_a_gpu(few_digits, tmp_path):

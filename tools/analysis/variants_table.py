@@ -8,7 +8,8 @@ Examples:
 import argparse
 
 from edgenext_mm.apis.cli import reports_errors
-from edgenext_mm.evaluation.variants import update_table, variants_table
+from edgenext_mm.evaluation.documents import update_table
+from edgenext_mm.evaluation.variants import variants_table
 
 
 @reports_errors
@@ -22,7 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     table = variants_table()
     for path in args.update:
-        update_table(path, table)
+        update_table(path, 'variants', table)
     if not args.update:
         print(table)
 
