@@ -33,6 +33,7 @@ setup(
         'onedl-mmengine>=0.10.10,<1',
         'onedl-mmcv>=2.3.4,<3',
         'numpy',
+        'packaging',
         'Pillow>=10',
         'tqdm',
     ],

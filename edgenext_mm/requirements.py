@@ -1,28 +1,25 @@
 """Which OpenMMLab libraries are there, and whether their versions will do.
 
 mmengine and mmcv are needed to import the package. A task library is needed only where its own
-parts are asked for.
+parts are asked for. The ranges are those that setup.py declares.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 
-from packaging.version import Version
+from packaging.requirements import Requirement
 
 from .errors import UserError
 
-#: Module: distribution, first version that will do, first that will not.
-CORE = {
-    'mmengine': ('onedl-mmengine', '0.10.10', '1'),
-    'mmcv': ('onedl-mmcv', '2.3.4', '3'),
-}
+CORE = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv'}
 TASK_LIBRARIES = {
-    'mmpretrain': ('onedl-mmpretrain', '1.3.5', '2'),
-    'mmdet': ('onedl-mmdetection', '3.5', '4'),
-    'mmseg': ('onedl-mmsegmentation', '1.4', '2'),
-    'mmrotate': ('onedl-mmrotate', '1.2', '2'),
+    'mmpretrain': 'onedl-mmpretrain',
+    'mmdet': 'onedl-mmdetection',
+    'mmseg': 'onedl-mmsegmentation',
+    'mmrotate': 'onedl-mmrotate',
 }
 
 
@@ -32,14 +29,15 @@ def check_requirements() -> None:
     Raises:
         ImportError: If not; says what to install.
     """
-    for name, (distribution, low, high) in CORE.items():
-        hint = f'Install it with `pip install "{distribution}>={low},<{high}"`.'
-        if importlib.util.find_spec(name) is None:
-            raise ImportError(f'edgenext_mm needs {name}, which is not installed. {hint}')
-        version = importlib.import_module(name).__version__
-        if not Version(low) <= Version(version) < Version(high):
+    for module, distribution in CORE.items():
+        needed = _declared(distribution)
+        hint = f'Install it with `pip install "{needed}"`.'
+        if importlib.util.find_spec(module) is None:
+            raise ImportError(f'edgenext_mm needs {module}, which is not installed. {hint}')
+        version = importlib.import_module(module).__version__
+        if not needed.specifier.contains(version, prereleases=True):
             raise ImportError(
-                f'edgenext_mm needs {name}>={low},<{high}, but {version} is installed. {hint}'
+                f'edgenext_mm needs {module}{needed.specifier}, but {version} is installed. {hint}'
             )
 
 
@@ -50,8 +48,19 @@ def require_task_library(scope: str) -> None:
         UserError: If it is not; names the package to install.
     """
     if scope in TASK_LIBRARIES and importlib.util.find_spec(scope) is None:
-        distribution, low, high = TASK_LIBRARIES[scope]
         raise UserError(
             f'This config needs {scope}, which is not installed. '
-            f'Install it with `pip install "{distribution}>={low},<{high}"`.'
+            f'Install it with `pip install "{_declared(TASK_LIBRARIES[scope])}"`.'
         )
+
+
+def _declared(distribution: str) -> Requirement:
+    """Name and range of a dependency; any version where the package itself is not installed."""
+    try:
+        declared = importlib.metadata.requires('edgenext_mm') or []
+    except importlib.metadata.PackageNotFoundError:
+        declared = []
+    for requirement in map(Requirement, declared):
+        if requirement.name == distribution:
+            return Requirement(f'{distribution}{requirement.specifier}')
+    return Requirement(distribution)

@@ -17,6 +17,7 @@ from edgenext_mm.apis.cli import (
     load_config,
     reports_errors,
 )
+from edgenext_mm.apis.model import find_checkpoint
 from edgenext_mm.apis.runner import (
     build_runner,
     check_data,
@@ -57,6 +58,8 @@ def merge_args(config: Config, args: argparse.Namespace) -> None:
     if args.resume:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
+    if config.get('load_from'):
+        config.load_from = find_checkpoint(config.load_from)
 
 
 @reports_errors

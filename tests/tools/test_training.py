@@ -1,10 +1,13 @@
 """The way of a user: train, resume, test, infer, look at the pictures."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import DIGITS_CONFIG
+from conftest import DIGITS_CONFIG, ROOT
 from PIL import Image
 
 TWO_EPOCHS = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=8')
@@ -97,12 +100,6 @@ def test_mixed_precision_without_a_gpu_is_an_error(run_tool, few_digits):
 
 
 def test_two_processes_train_without_a_gpu(few_digits, tmp_path):
-    import os
-    import subprocess
-    import sys
-
-    from conftest import ROOT
-
     done = subprocess.run(
         ['bash', str(ROOT / 'tools/dist_train.sh'), DIGITS_CONFIG, '2', '--work-dir', tmp_path,
          *options(few_digits, 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4')],
@@ -139,3 +136,46 @@ def test_testing_refuses_weights_of_another_head(run_tool, few_digits, tmp_path,
         'test.py', DIGITS_CONFIG, digits_checkpoint, '--work-dir', tmp_path, *more, status=1
     )
     assert 'are not those of this model' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('setting', 'resume', 'message'),
+    [
+        (['model.backbone.arch=tiny'], [], "Unknown EdgeNeXt arch 'tiny'. Choose"),
+        (['load_from=none.pth'], [], 'There is no checkpoint none.pth'),
+        ([], ['--resume', 'none.pth'], 'There is no checkpoint none.pth'),
+    ],
+)
+def test_mistakes_are_told_in_one_paragraph(
+    run_tool, few_digits, tmp_path, setting, resume, message
+):
+    done = run_tool(
+        'train.py', DIGITS_CONFIG, '--work-dir', tmp_path, *options(few_digits, *setting), *resume,
+        status=1,
+    )  # fmt: skip
+    assert message in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_slurm_is_asked_for_what_the_variables_say(tmp_path):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    done = subprocess.run(
+        ['bash', str(ROOT / 'tools/slurm_train.sh'), 'gpus', 'name', 'CONFIG', '--amp'],
+        env=dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='4', PYTHON='python3'),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = done.stdout.split()
+    for word in ('--partition=gpus', '--ntasks=4', '--gres=gpu:4', '--cpus-per-task=8'):
+        assert word in words
+    assert words[-4:] == ['CONFIG', '--launcher', 'slurm', '--amp']
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_launch_scripts_explain_themselves(script):
+    done = subprocess.run(['bash', str(ROOT / 'tools' / script)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f'bash tools/{script}' in done.stderr
