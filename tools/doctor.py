@@ -43,6 +43,7 @@ PACKAGES = {
     'edgenext_mm': 'edgenext_mm',
 }
 REQUIRED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'edgenext_mm')
+TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmrotate')
 #: Distributions that provide the same module: one to keep, others to remove.
 RIVALS = {
     'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
@@ -91,7 +92,9 @@ def examine_packages() -> Iterator[Finding]:
                 mend = f'pip install --no-deps --no-build-isolation -e {ROOT}'
             yield Finding(module, 'not installed' + ('' if mend else ' (optional)'), mend)
             continue
-        error = import_error(f'import {module}')
+        # A task library imports much of what it needs only with its data sets.
+        deep = f', {module}.datasets' if module in TASK_LIBRARIES else ''
+        error = import_error(f'import {module}{deep}')
         if error is None:
             yield Finding(module, f'{version} ({distribution})')
         else:

@@ -30,14 +30,14 @@ def unwrap(checkpoint: Mapping[str, Any], key: str | None = None) -> dict[str, T
 
     Args:
         checkpoint: A bare state dict, or a dict that holds one under one of :data:`WRAPPERS`.
-        key: The entry to take. Default: the first of :data:`WRAPPERS` that is there.
+        key: The entry to take, of any name. Default: the first of :data:`WRAPPERS` that is there.
 
     Raises:
         UserError: If there is no such entry, or what is there is no state dict.
     """
     found = [k for k in WRAPPERS if isinstance(checkpoint.get(k), Mapping)]
     if key is not None:
-        if key not in found:
+        if not isinstance(checkpoint.get(key), Mapping):
             raise UserError(
                 f'The checkpoint has no entry {key!r}. It holds: {_shorten(checkpoint)}.'
             )

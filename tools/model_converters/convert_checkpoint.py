@@ -22,8 +22,7 @@ def main() -> None:
     parser.add_argument('dst', help='file to write; replaced only once the new one is complete')
     parser.add_argument(
         '--key',
-        choices=WRAPPERS,
-        help='entry of the file with the weights (default: the first of these that is there)',
+        help=f'entry with the weights (default: the first of {", ".join(WRAPPERS)} that is there)',
     )
     args = parser.parse_args()
     converted = convert_official(read_checkpoint(args.src), args.key)

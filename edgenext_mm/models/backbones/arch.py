@@ -91,7 +91,8 @@ class Arch:
         dim = self.dims[i]
         require(self.depths[i] >= 1, 'depths', 'at least 1')
         require(dim >= 1, 'dims', 'at least 1')
-        require(self.kernel_sizes[i] % 2 == 1, 'kernel_sizes', 'odd')
+        kernel = self.kernel_sizes[i]
+        require(kernel >= 1 and kernel % 2 == 1, 'kernel_sizes', 'odd')
         require(
             0 <= self.num_sdta[i] <= self.depths[i],
             'num_sdta',
@@ -193,7 +194,7 @@ def build_arch(arch: str | Mapping[str, Any] | Arch) -> Arch:
 
 
 def _named(name: str) -> Arch:
-    if name not in ARCHS:
+    if not isinstance(name, str) or name not in ARCHS:
         raise UserError(
             f'Unknown EdgeNeXt arch {name!r}. Choose one of {", ".join(ARCHS)}, or give a dict '
             "with at least `depths` and `dims`, e.g. dict(base='xxsmall', depths=(1, 1, 3, 1))."

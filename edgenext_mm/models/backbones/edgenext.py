@@ -8,6 +8,7 @@ Parameters carry the names of the authors' files, so that their weights are ours
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,7 @@ class EdgeNeXt(BaseModule):
     """EdgeNeXt backbone, for any OpenMMLab model.
 
     The map of stage i has stride 4, 8, 16, 32 (or ``output_stride``, where that is less) and,
-    for an input of H x W, the size ``H // stride`` x ``W // stride``: rows and columns on the
-    right and bottom edge that fill no whole cell are not seen.
+    for an input of H x W of any size, ``H // stride`` x ``W // stride`` places: sizes round down.
 
     Args:
         arch: A variant's name (``xxsmall``, ``xsmall``, ``small``, ``base``, ``xxsmall_bnhs``,
@@ -98,20 +98,7 @@ class EdgeNeXt(BaseModule):
         super().__init__([dict(cfg) for cfg in _INIT_CFG] if init_cfg is None else init_cfg)
         self.arch = build_arch(arch)
         self.out_indices = _resolve_out_indices(out_indices)
-        if output_stride not in OUTPUT_STRIDES:
-            raise UserError(f'`output_stride` is one of {OUTPUT_STRIDES}, got {output_stride!r}.')
-        if final_norm is not None and final_norm not in FINAL_NORMS:
-            raise UserError(f'`final_norm` is None or one of {FINAL_NORMS}, got {final_norm!r}.')
-        if final_norm is not None and NUM_STAGES - 1 not in self.out_indices:
-            raise UserError(
-                '`final_norm` works on the last stage, which `out_indices` '
-                f'{self.out_indices} does not return. Add {NUM_STAGES - 1}, or give None.'
-            )
-        if not -1 <= frozen_stages <= NUM_STAGES:
-            raise UserError(
-                f'`frozen_stages` is between -1 (none) and {NUM_STAGES} (all), '
-                f'got {frozen_stages!r}.'
-            )
+        _check_arguments(self.out_indices, output_stride, final_norm, frozen_stages, drop_path_rate)
         if final_norm == 'auto':
             final_norm = 'pool_first' if self.arch.norm == 'LN' else 'norm_first'
         self.final_norm = final_norm
@@ -122,6 +109,7 @@ class EdgeNeXt(BaseModule):
         dims, norm = self.arch.dims, self.arch.norm
         num_stages = max(self.out_indices) + 1
         strides, dilations = _dilate(output_stride)
+        self.max_stride = math.prod(strides[:num_stages])
         drop_paths = torch.linspace(0, drop_path_rate, sum(self.arch.depths)).tolist()
         encoder_args = dict(
             norm=norm,
@@ -175,7 +163,7 @@ class EdgeNeXt(BaseModule):
         """Features of the stages in ``out_indices``.
 
         Args:
-            x: (B, in_channels, H, W) images; H and W at least the stride of the last stage built.
+            x: (B, in_channels, H, W) images; H and W at least the largest stride.
 
         Returns:
             One (B, dims[i], H // stride, W // stride) map per index i, channels-last in memory;
@@ -184,7 +172,7 @@ class EdgeNeXt(BaseModule):
         Raises:
             UserError: If the image is smaller than one cell of the deepest map.
         """
-        smallest = 2 ** (len(self.stages) + 1)
+        smallest = self.max_stride
         if min(x.shape[-2:]) < smallest:
             raise UserError(
                 f'EdgeNeXt with {len(self.stages)} stages needs an input of at least '
@@ -245,6 +233,30 @@ def _resolve_out_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
     if len(set(resolved)) < len(resolved):
         raise UserError(f'`out_indices` are integers {accepted}, got {out_indices!r}.')
     return resolved
+
+
+def _check_arguments(
+    out_indices: tuple[int, ...],
+    output_stride: int,
+    final_norm: str | None,
+    frozen_stages: int,
+    drop_path_rate: float,
+) -> None:
+    if output_stride not in OUTPUT_STRIDES:
+        raise UserError(f'`output_stride` is one of {OUTPUT_STRIDES}, got {output_stride!r}.')
+    if not 0 <= drop_path_rate < 1:
+        raise UserError(f'`drop_path_rate` is at least 0 and below 1, got {drop_path_rate!r}.')
+    if final_norm is not None and final_norm not in FINAL_NORMS:
+        raise UserError(f'`final_norm` is None or one of {FINAL_NORMS}, got {final_norm!r}.')
+    if final_norm is not None and NUM_STAGES - 1 not in out_indices:
+        raise UserError(
+            '`final_norm` works on the last stage, which `out_indices` '
+            f'{out_indices} does not return. Add {NUM_STAGES - 1}, or give None.'
+        )
+    if not -1 <= frozen_stages <= NUM_STAGES:
+        raise UserError(
+            f'`frozen_stages` is between -1 (none) and {NUM_STAGES} (all), got {frozen_stages!r}.'
+        )
 
 
 def _dilate(output_stride: int) -> tuple[list[int], list[int]]:

@@ -31,7 +31,7 @@ class CrossCovarianceAttention(nn.Module):
         qkv = self.qkv(x).transpose(1, 2).reshape(B, 3, self.num_heads, -1, N)
         q, k, v = qkv.unbind(1)  # each (B, h, d, N)
         # Of the three scales of q k^T, two go to the queries and one to the small product: the
-        # keys are not copied, and half precision cannot overflow.
+        # keys are not copied, and the product stays small enough for half precision.
         attention = (q * (_inverse_norm(q) * self.temperature)) @ k.transpose(-2, -1)
         attention = (attention * _inverse_norm(k).transpose(-2, -1)).softmax(dim=-1)
         x = (attention @ v).reshape(B, C, N)
@@ -39,5 +39,11 @@ class CrossCovarianceAttention(nn.Module):
 
 
 def _inverse_norm(x: Tensor) -> Tensor:
-    """1 / max(L2 norm along the last axis, 1e-12), which is kept with length 1."""
-    return x.pow(2).sum(dim=-1, keepdim=True).clamp_min(1e-24).rsqrt()
+    """1 / max(L2 norm along the last axis, 1e-12), which is kept with length 1.
+
+    The squares are summed in single precision; where the result is half, the bound of 1e-12 is
+    raised so that it is finite.
+    """
+    smallest = max(1e-24, torch.finfo(x.dtype).max ** -2)
+    squares = x.float().pow(2).sum(dim=-1, keepdim=True)
+    return squares.clamp_min(smallest).rsqrt().to(x.dtype)

@@ -49,7 +49,7 @@ class Encoder(nn.Module):
 
     @staticmethod
     def _layer_scale(dim: int, init_value: float) -> nn.Parameter | None:
-        return nn.Parameter(torch.full((dim,), init_value)) if init_value > 0 else None
+        return nn.Parameter(torch.full((dim,), float(init_value))) if init_value > 0 else None
 
     def _mlp(self, x: Tensor) -> Tensor:
         x = self.norm(x).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)

@@ -2,7 +2,6 @@
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +40,10 @@ class PositionalEncodingFourier(nn.Module):
         args = (length, self.hidden_dim, self.temperature, device)
         # An exporter may vary the length, and must see how the features follow from it.
         recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        return axis_features(*args) if recorded else _cached_axis_features(*args)
+        return axis_features.__wrapped__(*args) if recorded else axis_features(*args)
 
 
+@lru_cache(maxsize=256)
 def axis_features(length: int, hidden_dim: int, temperature: float, device: torch.device) -> Tensor:
     """(length, hidden_dim) features of the positions along one axis."""
     position = torch.arange(1, length + 1, dtype=torch.float32, device=device)
@@ -51,9 +51,3 @@ def axis_features(length: int, hidden_dim: int, temperature: float, device: torc
     exponent = torch.arange(0, hidden_dim, 2, dtype=torch.float32, device=device)
     angle = position[:, None] / temperature ** (exponent / hidden_dim)
     return torch.stack((angle.sin(), angle.cos()), dim=2).flatten(1)
-
-
-@lru_cache(maxsize=256)
-def _cached_axis_features(*args: Any) -> Tensor:
-    with torch.inference_mode(False):  # so that a training step can use what evaluation computed
-        return axis_features(*args)

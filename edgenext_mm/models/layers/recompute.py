@@ -17,18 +17,22 @@ def recompute(module: nn.Module, x: Tensor) -> Tensor:
         module,
         x,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _untracked_statistics(module)),
+        context_fn=lambda: (nullcontext(), _kept_statistics(module)),
     )
 
 
 @contextmanager
-def _untracked_statistics(module: nn.Module) -> Iterator[None]:
+def _kept_statistics(module: nn.Module) -> Iterator[None]:
+    """Lets BatchNorm update copies of its statistics, for as long as it lasts."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
-    tracked = [m.track_running_stats for m in norms]
+    kept = [norm._buffers for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm._buffers = {
+            name: None if buffer is None else buffer.clone()
+            for name, buffer in norm._buffers.items()
+        }
     try:
         yield
     finally:
-        for norm, was_tracked in zip(norms, tracked, strict=True):
-            norm.track_running_stats = was_tracked
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers = buffers

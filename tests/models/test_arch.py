@@ -1,0 +1,162 @@
+from copy import deepcopy
+
+import pytest
+
+from edgenext_mm.errors import UserError
+from edgenext_mm.models.backbones import ARCHS, Arch, build_arch
+
+# name: depths, dims, num_heads, norm, act (the table of the paper)
+PAPER = {
+    'xxsmall': ((2, 2, 6, 2), (24, 48, 88, 168), 4, 'LN', 'GELU'),
+    'xsmall': ((3, 3, 9, 3), (32, 64, 100, 192), 4, 'LN', 'GELU'),
+    'small': ((3, 3, 9, 3), (48, 96, 160, 304), 8, 'LN', 'GELU'),
+    'base': ((3, 3, 9, 3), (80, 160, 288, 584), 8, 'LN', 'GELU'),
+    'xxsmall_bnhs': ((2, 2, 6, 2), (24, 48, 88, 168), 4, 'BN', 'HSwish'),
+    'xsmall_bnhs': ((3, 3, 9, 3), (32, 64, 100, 192), 4, 'BN', 'HSwish'),
+    'small_bnhs': ((3, 3, 9, 3), (48, 96, 160, 304), 8, 'BN', 'HSwish'),
+}
+
+
+def test_the_variants_are_those_of_the_paper():
+    assert set(ARCHS) == set(PAPER)
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_a_name_gives_the_architecture_of_the_paper(name):
+    arch = build_arch(name)
+    depths, dims, num_heads, norm, act = PAPER[name]
+    assert (arch.depths, arch.dims, arch.norm, arch.act) == (depths, dims, norm, act)
+    assert arch.num_heads == (num_heads,) * 4
+    assert arch.kernel_sizes == (3, 5, 7, 9)
+    assert arch.num_sdta == (0, 1, 1, 1)
+    assert arch.scales == (2, 2, 3, 4)
+    assert arch.pos_encoding == (False, True, False, False)
+    assert arch.sdta_first == (False,) * 4
+    assert arch.name == name
+
+
+def test_stages_list_the_encoders_in_order():
+    conv = [('conv', kernel) for kernel in (3, 5, 7, 9)]
+    assert build_arch('xxsmall').stages == (
+        (24, 'LN', (conv[0], conv[0])),
+        (48, 'LN', (conv[1], ('sdta', 4, 2, True))),
+        (88, 'LN', (*[conv[2]] * 5, ('sdta', 4, 3, False))),
+        (168, 'LN', (conv[3], ('sdta', 4, 4, False))),
+    )
+
+
+@pytest.mark.parametrize(
+    ('sdta_first', 'order'),
+    [(False, ['conv', 'conv', 'sdta']), (True, ['sdta', 'conv', 'conv'])],
+)
+def test_sdta_encoders_stand_last_or_first(sdta_first, order):
+    arch = build_arch(dict(base='xsmall', sdta_first=sdta_first))
+    assert [encoder[0] for encoder in arch.stages[3].encoders] == order
+
+
+def test_an_arch_is_taken_as_it_is():
+    arch = Arch(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+    assert build_arch(arch) is arch
+
+
+def test_a_dict_needs_only_depths_and_dims():
+    arch = build_arch(dict(depths=[1, 1, 3, 1], dims=[16, 24, 32, 64]))
+    assert (arch.depths, arch.dims) == ((1, 1, 3, 1), (16, 24, 32, 64))
+    assert (arch.norm, arch.act, arch.kernel_sizes) == ('LN', 'GELU', (3, 5, 7, 9))
+
+
+def test_a_base_gives_what_the_dict_leaves_out():
+    arch = build_arch(dict(base='small_bnhs', depths=(1, 1, 3, 1)))
+    assert arch.depths == (1, 1, 3, 1)
+    assert (arch.dims, arch.num_heads) == ((48, 96, 160, 304), (8, 8, 8, 8))
+    assert (arch.norm, arch.act) == ('BN', 'HSwish')
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [
+        ('depths', 2),
+        ('dims', 32),
+        ('num_heads', 2),
+        ('kernel_sizes', 7),
+        ('num_sdta', 1),
+        ('sdta_first', True),
+        ('scales', 2),
+        ('pos_encoding', True),
+    ],
+)
+def test_one_value_stands_for_all_stages(field, value):
+    one = build_arch(dict(base='xxsmall', **{field: value}))
+    each = build_arch(dict(base='xxsmall', **{field: [value] * 4}))
+    assert getattr(one, field) == (value,) * 4
+    assert one == each
+
+
+def test_the_dict_of_the_caller_stays_as_it_was():
+    arch = dict(base='xxsmall', depths=[1, 1, 3, 1])
+    before = deepcopy(arch)
+    build_arch(arch)
+    assert arch == before
+
+
+def test_a_variant_by_its_fields_has_its_name():
+    arch = build_arch(dict(depths=(2, 2, 6, 2), dims=(24, 48, 88, 168)))
+    assert arch.name == 'xxsmall'
+    assert "'xxsmall'" in str(arch)
+
+
+def test_an_architecture_of_ones_own_has_no_name():
+    arch = build_arch(dict(base='xxsmall', depths=(1, 1, 3, 1)))
+    assert arch.name is None
+    assert '(1, 1, 3, 1)' in str(arch)
+
+
+@pytest.mark.parametrize(
+    ('arch', 'told'),
+    [
+        ('tiny', ["'tiny'", *PAPER]),
+        (dict(base='tiny'), ["'tiny'", *PAPER]),
+        (3, ['`arch`', 'a name or a dict', 'int', '3']),
+        (dict(base='xxsmall', depth=2), ["unknown ['depth']", 'depths', 'num_sdta', 'norm']),
+        (dict(depths=2), ["missing ['dims']", '`depths` and `dims`', '`base`', *PAPER]),
+        (dict(), ["missing ['depths', 'dims']"]),
+        (dict(kernel=3), ["unknown ['kernel']", "missing ['depths', 'dims']"]),
+    ],
+)
+def test_wrong_names_and_keys_are_told_with_the_choices(arch, told):
+    with pytest.raises(UserError) as error:
+        build_arch(arch)
+    for text in told:
+        assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'told'),
+    [
+        (dict(dims=(24, 48, 88)), ['`dims`', 'each of the 4 stages', 'got 3: (24, 48, 88)']),
+        (dict(depths=[2] * 5), ['`depths`', 'each of the 4 stages', 'got 5', '[2, 2, 2, 2, 2]']),
+        (dict(norm='GN'), ['`norm`', 'LN, BN', "'GN'"]),
+        (dict(depths=(2, 0, 6, 2)), ['`depths`', 'at least 1', 'got 0 in stage 1']),
+        (dict(dims=(0, 48, 88, 168)), ['`dims`', 'at least 1', 'got 0 in stage 0']),
+        (dict(kernel_sizes=(-1, 3, 3, 3)), ['`kernel_sizes`', 'odd', 'got -1 in stage 0']),
+        (dict(kernel_sizes=(3, 4, 7, 9)), ['`kernel_sizes`', 'odd', 'got 4 in stage 1']),
+        (dict(num_heads=5), ['`num_heads`', 'a divisor of the dim 48', 'got 5 in stage 1']),
+        (dict(num_heads=(4, 4, 0, 4)), ['`num_heads`', 'dim 88', 'got 0 in stage 2']),
+        (dict(num_sdta=(0, 1, 7, 1)), ['`num_sdta`', '0 and the depth, here 6', '7 in stage 2']),
+        (dict(num_sdta=(0, -1, 1, 1)), ['`num_sdta`', 'between 0', 'got -1 in stage 1']),
+        (dict(scales=(2, 1, 3, 4)), ['`scales`', 'at least 2', 'got 1 in stage 1']),
+        # 88 channels in 12 groups of ceil(88 / 12) = 8 end with the 11th.
+        (dict(scales=(2, 2, 12, 4)), ['`scales`', 'last group of 88', 'got 12 in stage 2']),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_field_its_stage_and_the_rule(fields, told):
+    with pytest.raises(UserError) as error:
+        build_arch(dict(base='xxsmall', **fields))
+    for text in told:
+        assert text in str(error.value)
+
+
+@pytest.mark.parametrize('fields', [dict(num_heads=5), dict(scales=1)])
+def test_attention_is_not_checked_where_no_encoder_has_it(fields):
+    arch = build_arch(dict(base='xxsmall', num_sdta=0, **fields))
+    assert {encoder[0] for stage in arch.stages for encoder in stage.encoders} == {'conv'}

@@ -1,0 +1,91 @@
+"""The backbone against numbers that do not come from it: the paper, the authors' code and timm."""
+
+import pytest
+import timm
+import torch
+from golden import VARIANTS, draw_like, golden_outputs, make_input, official_state_dict
+from timm.models.edgenext import checkpoint_filter_fn
+from torch import nn
+
+from edgenext_mm import EdgeNeXt
+from edgenext_mm.models import ARCHS
+
+PARAMETERS = {
+    'xxsmall': 1_327_216,
+    'xsmall': 2_336_804,
+    'small': 5_586_832,
+    'base': 18_511_292,
+    'xxsmall_bnhs': 1_326_184,
+    'xsmall_bnhs': 2_335_008,
+    'small_bnhs': 5_584_000,
+}
+TIMM = {'xxsmall': 'xx_small', 'xsmall': 'x_small', 'small': 'small', 'base': 'base'}
+
+
+class Classifier(nn.Module):
+    """The authors' classifier, under their names."""
+
+    def __init__(self, arch):
+        super().__init__()
+        self.backbone = EdgeNeXt(arch, final_norm='auto')
+        self.head = nn.Linear(ARCHS[arch].dims[-1], 1000)
+
+    def official(self):
+        return {k.removeprefix('backbone.'): v for k, v in self.state_dict().items()}
+
+    def forward(self, x):
+        return self.head(self.backbone(x)[0])
+
+
+def ours(arch, weights):
+    """Classifier and maps of all stages with official weights, each loaded strictly."""
+    classifier, backbone = Classifier(arch).eval(), EdgeNeXt(arch, out_indices=range(4)).eval()
+    named = {k if k.startswith('head.') else f'backbone.{k}': v for k, v in weights.items()}
+    classifier.load_state_dict(named)
+    behind = ('head.weight', 'head.bias', *(k for k in weights if k.startswith('norm.')))
+    backbone.load_state_dict({k: v for k, v in weights.items() if k not in behind})
+    return classifier, backbone
+
+
+def assert_near(actual, expected, relative=1e-4):
+    atol = relative * expected.abs().max().item()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_as_many_parameters_as_published(arch):
+    assert sum(p.numel() for p in Classifier(arch).parameters()) == PARAMETERS[arch]
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_names_and_shapes_are_the_authors(variant):
+    shapes = {name: value.shape for name, value in Classifier(VARIANTS[variant]).official().items()}
+    assert shapes == {name: value.shape for name, value in official_state_dict(variant).items()}
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+@torch.no_grad()
+def test_outputs_are_those_of_the_authors_code(variant):
+    classifier, backbone = ours(VARIANTS[variant], official_state_dict(variant))
+    for size, expected in golden_outputs(variant).items():
+        x = make_input(*size)
+        assert_near(classifier(x), expected['logits'])
+        for i, y in enumerate(backbone(x)):
+            assert list(y.shape) == expected[f'stage{i}_shape'].tolist()
+            assert_near(y.mean((2, 3)), expected[f'stage{i}_mean'])
+            assert_near(y[:, :4, :4, :4], expected[f'stage{i}_corner'])
+
+
+@pytest.mark.parametrize('arch', TIMM)
+@torch.no_grad()
+def test_outputs_are_timms(arch):
+    weights = draw_like(Classifier(arch).official())
+    classifier, backbone = ours(arch, weights)
+    reference = timm.create_model(f'edgenext_{TIMM[arch]}').eval()
+    reference.load_state_dict(checkpoint_filter_fn(weights, reference))
+    for size in ((1, 256, 256), (1, 224, 320), (1, 288, 192)):
+        x = make_input(*size)
+        _, stages = reference.forward_intermediates(x)
+        assert_near(classifier(x), reference(x))
+        for actual, expected in zip(backbone(x), stages, strict=True):
+            assert_near(actual, expected)
