@@ -5,7 +5,7 @@ from .version import __version__
 
 check_requirements()
 
-from .apis.inference import inference_model  # noqa: E402
+from .apis import inference_model, load_model  # noqa: E402
 from .models import EdgeNeXt  # noqa: E402
 
-__all__ = ['EdgeNeXt', '__version__', 'inference_model']
+__all__ = ['EdgeNeXt', '__version__', 'inference_model', 'load_model']

@@ -13,9 +13,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from edgenext_mm.apis.cli import reports_errors
-from edgenext_mm.apis.images import list_images, read_image
-from edgenext_mm.apis.inference import inference_model, to_json
+from edgenext_mm.apis.images import list_images
+from edgenext_mm.apis.inference import inference_model, to_json, to_text
 from edgenext_mm.apis.model import load_model
+from edgenext_mm.visualization import plot_predictions
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,22 +48,11 @@ def main() -> None:
     if args.json:
         print(json.dumps([to_json(i, r) for i, r in zip(images, results, strict=True)], indent=2))
     else:
-        for image, result in zip(images, results, strict=True):
-            name = result.get('pred_class', result['pred_label'])
-            print(f'{image}: {name} ({result["pred_score"]:.1%})')
+        print('\n'.join(to_text(i, r) for i, r in zip(images, results, strict=True)))
     if args.out:
-        from edgenext_mm.visualization import plot_grid
-
-        classes = model.dataset_meta.get('classes') or ()
-        folders = [Path(str(image)).parent.name for image in images]
         path = Path(args.out) / 'predictions.png'
-        plot_grid(
-            [read_image(image) for image in images],
-            results,
-            [folder if folder in classes else None for folder in folders],
-            path,
-            title=Path(args.model).stem,
-        )
+        classes = model.dataset_meta.get('classes') or ()
+        plot_predictions(images, results, classes, path, title=Path(args.model).stem)
         print(f'picture: {path}', file=sys.stderr)
 
 

@@ -237,7 +237,7 @@ def lock() -> None:
 def pip(python: str, *args: str | Path) -> None:
     """Calls pip install with the pinned versions."""
     command = [python, '-m', 'pip', 'install', '--disable-pip-version-check']
-    command += ['--quiet', '--progress-bar', 'on', '-c', str(CONSTRAINTS)]
+    command += ['--progress-bar', 'on', '-c', str(CONSTRAINTS)]
     run([*command, *map(str, args)])
 
 

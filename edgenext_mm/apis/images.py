@@ -18,6 +18,13 @@ ImageSource = Union[str, Path, np.ndarray, Image.Image]
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
+def is_single(source: ImageSource | Iterable[ImageSource]) -> bool:
+    """Whether a source is one image, rather than a folder or a sequence of sources."""
+    if isinstance(source, (str, Path)):
+        return not Path(source).is_dir()
+    return isinstance(source, (np.ndarray, Image.Image))
+
+
 def list_images(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
     """All images of one source or many; folders are searched with their sub-folders, in order.
 

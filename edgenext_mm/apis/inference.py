@@ -15,7 +15,7 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 
 from ..errors import UserError
-from .images import ImageSource, list_images, read_image
+from .images import ImageSource, is_single, list_images, read_image
 from .model import load_model
 
 #: Transforms of a test pipeline that read what inference has in memory, or does not have.
@@ -65,9 +65,7 @@ def inference_model(
         with torch.inference_mode():
             samples = model.test_step(data)
         results.extend(_to_result(sample, model.dataset_meta) for sample in samples)
-    single = not isinstance(img, (list, tuple)) and len(images) == 1 and images[0] is img
-    is_file = isinstance(img, (str, Path)) and not Path(img).is_dir()
-    return results[0] if single or is_file else results
+    return results[0] if is_single(img) else results
 
 
 def _build_pipeline(config: Config) -> Compose:
@@ -101,6 +99,12 @@ def _classification(sample: Any, classes: tuple[str, ...] | None) -> dict[str, A
     if classes is not None:
         result['pred_class'] = classes[label]
     return dict(**result, pred_scores=scores)
+
+
+def to_text(source: ImageSource, result: dict[str, Any]) -> str:
+    """A result in one line."""
+    name = result.get('pred_class', result['pred_label'])
+    return f'{source}: {name} ({result["pred_score"]:.1%})'
 
 
 def to_json(source: ImageSource, result: dict[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..apis.images import ImageSource, read_image
 from .figure import new_figure, save
 
 RIGHT, WRONG, UNKNOWN = 'tab:green', 'tab:red', 'black'
+
+
+def plot_predictions(
+    sources: Sequence[ImageSource],
+    results: Sequence[dict[str, Any]],
+    classes: Sequence[str],
+    path: str | os.PathLike[str],
+    title: str = '',
+) -> None:
+    """Draws classified images; the folder of an image tells its true class if it is named so.
+
+    Args:
+        sources: What ``inference_model`` was given, as a list.
+        results: What it returned.
+        classes: Names of the classes.
+        path: The file to write.
+        title: Printed above the grid.
+    """
+    folders = [Path(str(source)).parent.name for source in sources]
+    truths = [folder if folder in classes else None for folder in folders]
+    plot_grid([read_image(source) for source in sources], results, truths, path, title)
 
 
 def plot_grid(

@@ -139,7 +139,7 @@ def test_an_image_smaller_than_a_cell_is_refused(stage):
 def test_a_dilated_model_takes_images_down_to_its_own_stride():
     model = EdgeNeXt(output_stride=8).eval()
     assert shapes(model(torch.rand(1, 3, 8, 9))) == [(1, 168, 1, 1)]
-    with pytest.raises(UserError, match='at least 8x8 .* got 7x8'):
+    with pytest.raises(UserError, match=r'at least 8x8 .* got 7x8'):
         model(torch.rand(1, 3, 7, 8))
 
 
