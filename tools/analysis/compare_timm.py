@@ -3,7 +3,7 @@
 Inference of one 256x256 image, and training steps of 16 images of 128x128, in eager PyTorch.
 
 Examples:
-    python tools/analysis/compare_timm.py --archs xxsmall small
+    python tools/analysis/compare_timm.py --archs small --rounds 300
     python tools/analysis/compare_timm.py --update README.md
 """
 
@@ -40,9 +40,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--archs', nargs='+', choices=TIMM_NAMES, default=['xxsmall', 'small'], metavar='ARCH'
+        '--archs', nargs='+', choices=TIMM_NAMES, default=list(TIMM_NAMES), metavar='ARCH'
     )
-    parser.add_argument('--rounds', type=int, default=200, help='(default: %(default)s)')
+    parser.add_argument('--rounds', type=int, default=100, help='(default: %(default)s)')
     parser.add_argument('--threads', type=int, default=2, help='(default: %(default)s)')
     parser.add_argument('--update', metavar='FILE', help='put the table into this document')
     args = parser.parse_args()
