@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -62,6 +63,48 @@ RIVALS = {
 }
 
 
+INSTALL = {
+    'mmcv': MEND_MMCV,
+    'edgenext_mm': f'pip install --no-deps --no-build-isolation -e {ROOT}',
+}
+#: What must work, by name; ``result`` is reported.
+SNIPPETS = {
+    # A task library imports much of what it needs only with its data sets.
+    **{m: f'import {m}' + f', {m}.datasets' * (m in TASK_LIBRARIES) for m in PACKAGES},
+    'pair': 'import torchvision; torchvision.ops.nms',
+    'gpus': (
+        'import torch; n = torch.cuda.device_count(); '
+        'result = ", ".join(map(torch.cuda.get_device_name, range(n))) or "none"'
+    ),
+    'ops': 'from mmcv.ops import nms_rotated',
+    'ops on device': (
+        'import torch; from mmcv.ops import nms; '
+        'result = "cuda" if torch.cuda.is_available() else "cpu"; '
+        'nms(torch.rand(4, 4, device=result), torch.rand(4, device=result), 0.5)'
+    ),
+}
+MARK = 'doctor:'
+PROBE = f"""
+import json, sys
+for name, code in json.load(sys.stdin).items():
+    scope = {{}}
+    try:
+        exec(code, scope)
+        works, text = True, scope.get('result', '')
+    except BaseException as error:
+        lines = str(error).strip().splitlines()
+        works, text = False, ': '.join([type(error).__name__, *lines[-1:]])
+    print({MARK!r} + json.dumps([name, works, text]), flush=True)
+"""
+
+
+class Outcome(NamedTuple):
+    """Whether a snippet works, and its result or its error."""
+
+    works: bool
+    text: str
+
+
 def version_of(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
@@ -74,35 +117,45 @@ def examine() -> Iterator[Finding]:
     version = sys.version.split()[0]
     old = sys.version_info < (3, 10)
     yield Finding('python', version, 'make setup PYTHON=python3.11' if old else '')
-    yield from examine_packages()
+    outcomes = probe()
+    yield from examine_packages(outcomes)
     yield from examine_rivals()
-    yield from examine_torch()
-    yield examine_ops()
+    yield from examine_torch(outcomes)
+    yield examine_ops(outcomes)
 
 
-def examine_packages() -> Iterator[Finding]:
+def probe() -> dict[str, Outcome]:
+    """Tries all that needs an import, one after the other in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, '-c', PROBE],
+        input=json.dumps(SNIPPETS),
+        capture_output=True,
+        text=True,
+    )
+    outcomes = {name: Outcome(False, 'Python crashed before this or at it') for name in SNIPPETS}
+    for line in done.stdout.splitlines():
+        if line.startswith(MARK):  # libraries talk while they load
+            name, works, text = json.loads(line.removeprefix(MARK))
+            outcomes[name] = Outcome(works, text)
+    return outcomes
+
+
+def examine_packages(outcomes: dict[str, Outcome]) -> Iterator[Finding]:
     """Whether each package is there, and can be imported."""
     for module, distribution in PACKAGES.items():
-        version = version_of(distribution)
+        version, outcome = version_of(distribution), outcomes[module]
         if version is None:
-            mend = f'pip install {distribution}' if module in REQUIRED else ''
-            if module == 'mmcv':
-                mend = MEND_MMCV
-            if module == 'edgenext_mm':
-                mend = f'pip install --no-deps --no-build-isolation -e {ROOT}'
+            mend = INSTALL.get(module, f'pip install {distribution}') if module in REQUIRED else ''
             yield Finding(module, 'not installed' + ('' if mend else ' (optional)'), mend)
-            continue
-        # A task library imports much of what it needs only with its data sets.
-        deep = f', {module}.datasets' if module in TASK_LIBRARIES else ''
-        error = import_error(f'import {module}{deep}')
-        if error is None:
+        elif outcome.works:
             yield Finding(module, f'{version} ({distribution})')
         else:
-            pin = f'{distribution}=={version}'
-            mend = f'pip install --force-reinstall --no-deps {pin}'
+            mend = f'pip install --force-reinstall --no-deps {distribution}=={version}'
+            if found := re.search(r"No module named '(\w+)", outcome.text):
+                mend = f'pip install {found[1]}'
             if module == 'edgenext_mm':
                 mend = 'mend the packages above'
-            yield Finding(module, f'{version}, does not import: {error}', mend)
+            yield Finding(module, f'{version}, does not import: {outcome.text}', mend)
 
 
 def examine_rivals() -> Iterator[Finding]:
@@ -122,57 +175,36 @@ def examine_rivals() -> Iterator[Finding]:
             yield Finding(module, f'provided by {present[0]}, which is not maintained', mend)
 
 
-def examine_torch() -> Iterator[Finding]:
+def examine_torch(outcomes: dict[str, Outcome]) -> Iterator[Finding]:
     """Whether torch and torchvision match, and which GPUs there are."""
     if version_of('torch') is None:
         return
     pair = {d: pinned(d) for d in ('torch', 'torchvision')}
     mend = ' '.join(f'{d}=={v}' for d, v in pair.items() if v)
     mend = f'pip install {mend or "--upgrade torch torchvision"}'
-    error = import_error('import torchvision; torchvision.ops.nms')
-    works = 'work together' if error is None else f'do not match: {error}'
-    yield Finding('torch with torchvision', works, '' if error is None else mend)
-    code = (
-        'import torch; print(", ".join(torch.cuda.get_device_name(i) '
-        'for i in range(torch.cuda.device_count())) or "none")'
-    )
-    yield Finding('GPUs', run(code)[1])
+    works, text = outcomes['pair']
+    state = 'work together' if works else f'do not match: {text}'
+    yield Finding('torch with torchvision', state, '' if works else mend)
+    yield Finding('GPUs', outcomes['gpus'].text)
 
 
-def examine_ops() -> Finding:
+def examine_ops(outcomes: dict[str, Outcome]) -> Finding:
     """Whether mmcv's ops load, on the GPU too where there is one."""
     if version_of('onedl-mmcv') is None and version_of('mmcv') is None:
         return Finding('mmcv ops', 'no mmcv', MEND_MMCV)
-    error = import_error('from mmcv.ops import nms_rotated')
-    if error is not None:
-        return Finding('mmcv ops', f'do not load: {error}', MEND_MMCV)
-    code = (
-        'import torch; from mmcv.ops import nms; d = "cuda" if torch.cuda.is_available() else '
-        '"cpu"; nms(torch.rand(4, 4, device=d), torch.rand(4, device=d), 0.5); print(d)'
-    )
-    status, output = run(code)
-    if status:
+    if not outcomes['ops'].works:
+        return Finding('mmcv ops', f'do not load: {outcomes["ops"].text}', MEND_MMCV)
+    works, text = outcomes['ops on device']
+    if not works:
         mend = f'install the CUDA toolkit (nvcc), then {MEND_MMCV}'
-        return Finding('mmcv ops', f'load, but were built without CUDA: {output}', mend)
-    return Finding('mmcv ops', f'load and run ({output})')
+        return Finding('mmcv ops', f'load, but were built without CUDA: {text}', mend)
+    return Finding('mmcv ops', f'load and run ({text})')
 
 
 def pinned(distribution: str) -> str:
     constraints = ROOT / 'requirements' / 'constraints.txt'
     found = re.search(rf'^{distribution}==(\S+)', constraints.read_text(), re.MULTILINE)
     return found[1] if found else ''
-
-
-def run(code: str) -> tuple[int, str]:
-    """Status and last line of what Python code prints, in a process of its own."""
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
-    return done.returncode, lines[-1] if lines else ''
-
-
-def import_error(code: str) -> str | None:
-    status, output = run(code)
-    return output if status else None
 
 
 def main() -> None:

@@ -76,11 +76,12 @@ def check_data(config: Config, *splits: str) -> None:
         dataset = (config.get(f'{split}_dataloader') or {}).get('dataset', {})
         while 'data_root' not in dataset and 'dataset' in dataset:  # wrappers: RepeatDataset, ...
             dataset = dataset['dataset']
-        root = dataset.get('data_root')
-        if root and '://' not in root and not Path(root).is_dir():
+        root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix')
+        folder = Path(root, prefix if isinstance(prefix, str) else '')
+        if root and '://' not in root and not folder.is_dir():
             raise UserError(
-                f'The folder {root!r} of {split}_dataloader does not exist (looked for it at '
-                f'{Path(root).resolve()}). '
+                f"The folder '{folder}' of {split}_dataloader does not exist (looked for it at "
+                f'{folder.resolve()}). '
                 + config.get(
                     'data_preparation',
                     'Put the data there, or name its place with --cfg-options '

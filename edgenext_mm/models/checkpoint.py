@@ -66,7 +66,9 @@ def ours_to_official(state_dict: StateDict) -> dict[str, Tensor]:
 
 
 def _to_ours(name: str) -> str:
-    return re.sub(r'^head\.', 'head.fc.', name) if name.startswith('head.') else f'backbone.{name}'
+    if name.startswith('head.'):
+        return name.replace('head.', 'head.fc.', 1)
+    return f'backbone.{name}'
 
 
 def read_stages(state_dict: StateDict, prefix: str = '') -> tuple[Stage, ...]:

@@ -83,18 +83,36 @@ def test_one_distribution_of_each_module_is_fine(doctor, monkeypatch, names):
 
 def test_an_optional_library_may_be_absent(doctor, monkeypatch):
     installed(doctor, monkeypatch)
-    findings = {finding.name: finding for finding in doctor.examine_packages()}
+    outcomes = dict.fromkeys(doctor.SNIPPETS, doctor.Outcome(False, 'ModuleNotFoundError'))
+    findings = {finding.name: finding for finding in doctor.examine_packages(outcomes)}
     assert findings['mmrotate'].mend == ''
     assert 'optional' in findings['mmrotate'].state
     assert findings['torch'].mend == 'pip install torch'
 
 
+def test_a_missing_dependency_of_a_package_is_named(doctor, monkeypatch):
+    installed(doctor, monkeypatch, 'onedl-mmdetection')
+    outcomes = dict.fromkeys(doctor.SNIPPETS, doctor.Outcome(False, ''))
+    outcomes['mmdet'] = doctor.Outcome(False, "ModuleNotFoundError: No module named 'shapely'")
+    findings = {finding.name: finding for finding in doctor.examine_packages(outcomes)}
+    assert findings['mmdet'].mend == 'pip install shapely'
+
+
 def test_ops_that_do_not_load_are_found(doctor, monkeypatch):
     installed(doctor, monkeypatch, 'onedl-mmcv')
-    monkeypatch.setattr(doctor, 'import_error', lambda code: 'ImportError: undefined symbol')
-    finding = doctor.examine_ops()
+    outcomes = {'ops': doctor.Outcome(False, 'ImportError: undefined symbol')}
+    finding = doctor.examine_ops(outcomes)
     assert 'undefined symbol' in finding.state
     assert finding.mend == 'python tools/setup_env.py --mmcv-only'
+
+
+def test_a_crash_of_one_package_is_not_the_end_of_the_report(doctor, monkeypatch):
+    snippets = {'first': 'result = "fine"', 'second': 'import os; os.abort()', 'third': ''}
+    monkeypatch.setattr(doctor, 'SNIPPETS', snippets)
+    outcomes = doctor.probe()
+    assert outcomes['first'] == (True, 'fine')
+    assert not outcomes['second'].works
+    assert 'crashed' in outcomes['third'].text
 
 
 def test_anything_wrong_means_status_1(doctor, monkeypatch, capsys):

@@ -119,7 +119,7 @@ def test_a_missing_data_folder_is_an_error_with_the_way_out(tool, run_tool, digi
     arguments = [DIGITS_CONFIG] + [digits_checkpoint] * (tool == 'test.py')
     none = [f'{s}_dataloader.dataset.data_root=none' for s in ('train', 'val', 'test')]
     done = run_tool(tool, *arguments, '--cfg-options', *none, status=1)
-    assert "The folder 'none' of" in done.stderr
+    assert f"The folder 'none/{'train' if tool == 'train.py' else 'val'}' of" in done.stderr
     assert 'tools/dataset_converters/digits.py' in done.stderr
     assert 'Traceback' not in done.stderr
 
