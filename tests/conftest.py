@@ -69,3 +69,11 @@ def run_tool():
         return done
 
     return run
+
+
+@pytest.fixture(scope='session')
+def timm_edgenext():
+    """timm's EdgeNeXt, imported where it is compared with: the import takes seconds."""
+    from timm.models import edgenext
+
+    return edgenext

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from edgenext_mm.datasets import digits as digits_module
 from edgenext_mm.datasets import write_digits
@@ -21,6 +20,8 @@ def test_split_is_fixed_and_disjoint(digits_root):
 
 
 def test_images_and_classes_are_those_of_scikit_learn(digits_root):
+    from sklearn.datasets import load_digits
+
     source = load_digits()
     for index in (0, 5, 123, 1796):
         split = 'val' if index % 5 == 0 else 'train'

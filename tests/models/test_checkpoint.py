@@ -8,7 +8,6 @@ from golden import (
     official_state_dict,
 )
 from mmengine.runner.checkpoint import load_state_dict
-from mmpretrain.registry import MODELS
 from torch import nn
 
 from edgenext_mm import EdgeNeXt
@@ -35,6 +34,8 @@ def official_weights(arch):
 def classifier(arch):
     backbone = dict(type='edgenext_mm.EdgeNeXt', arch=arch, final_norm='auto')
     head = dict(type='LinearClsHead', num_classes=1000, in_channels=ARCHS[arch].dims[-1])
+    from mmpretrain.registry import MODELS
+
     return MODELS.build(dict(type='ImageClassifier', backbone=backbone, head=head)).eval()
 
 

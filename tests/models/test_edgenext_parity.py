@@ -1,10 +1,8 @@
 """The backbone against numbers that do not come from it: the paper, the authors' code and timm."""
 
 import pytest
-import timm
 import torch
 from golden import VARIANTS, draw_like, golden_outputs, make_input, official_state_dict
-from timm.models.edgenext import checkpoint_filter_fn
 from torch import nn
 
 from edgenext_mm import EdgeNeXt
@@ -78,11 +76,11 @@ def test_outputs_are_those_of_the_authors_code(variant):
 
 @pytest.mark.parametrize('arch', TIMM)
 @torch.no_grad()
-def test_outputs_are_timms(arch):
+def test_outputs_are_timms(arch, timm_edgenext):
     weights = draw_like(Classifier(arch).official())
     classifier, backbone = ours(arch, weights)
-    reference = timm.create_model(f'edgenext_{TIMM[arch]}').eval()
-    reference.load_state_dict(checkpoint_filter_fn(weights, reference))
+    reference = getattr(timm_edgenext, f'edgenext_{TIMM[arch]}')().eval()
+    reference.load_state_dict(timm_edgenext.checkpoint_filter_fn(weights, reference))
     for size in ((1, 256, 256), (1, 224, 320), (1, 288, 192)):
         x = make_input(*size)
         _, stages = reference.forward_intermediates(x)

@@ -5,7 +5,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import draw_like
-from timm.models import edgenext as timm_edgenext
 from torch import nn
 
 from edgenext_mm.models.layers import (
@@ -89,7 +88,7 @@ def test_positions_follow_the_published_formula(height, width):
 
 @pytest.mark.parametrize(('height', 'width'), [(8, 8), (28, 40), (36, 24)])
 @pytest.mark.parametrize('arguments', [dict(), dict(hidden_dim=8, temperature=100.0)])
-def test_positions_agree_with_timm(height, width, arguments):
+def test_positions_agree_with_timm(height, width, arguments, timm_edgenext):
     encoding = drawn(PositionalEncodingFourier(12, **arguments))
     reference = timm_edgenext.PositionalEncodingFourier(dim=12, **arguments)
     reference.load_state_dict(encoding.state_dict())
@@ -143,7 +142,7 @@ def test_attention_in_half_precision_stays_near_single_precision():
     torch.testing.assert_close(layer.half()(x.half()).float(), expected, rtol=0, atol=atol)
 
 
-def test_attention_and_its_gradients_agree_with_timm():
+def test_attention_and_its_gradients_agree_with_timm(timm_edgenext):
     layer = drawn(CrossCovarianceAttention(24, 4))
     reference = timm_edgenext.CrossCovarianceAttn(24, 4, qkv_bias=True)
     reference.load_state_dict(layer.state_dict())
@@ -157,7 +156,7 @@ def test_attention_and_its_gradients_agree_with_timm():
 
 @pytest.mark.parametrize('kernel_size', [3, 5, 7, 9])
 @pytest.mark.parametrize('mlp_ratio', [4, 2.5])
-def test_conv_encoder_agrees_with_timm(kernel_size, mlp_ratio):
+def test_conv_encoder_agrees_with_timm(kernel_size, mlp_ratio, timm_edgenext):
     encoder = drawn(ConvEncoder(12, kernel_size, mlp_ratio=mlp_ratio))
     reference = timm_edgenext.ConvBlock(12, kernel_size=kernel_size, expand_ratio=mlp_ratio).eval()
     reference.load_state_dict(to_timm(encoder.state_dict()))
@@ -170,7 +169,7 @@ def test_conv_encoder_agrees_with_timm(kernel_size, mlp_ratio):
     ('dim', 'num_heads', 'scales', 'pos_encoding'),
     [(48, 4, 2, True), (100, 4, 3, False), (168, 8, 4, False), (40, 1, 4, True)],
 )
-def test_sdta_encoder_agrees_with_timm(dim, num_heads, scales, pos_encoding):
+def test_sdta_encoder_agrees_with_timm(dim, num_heads, scales, pos_encoding, timm_edgenext):
     encoder = drawn(SDTAEncoder(dim, num_heads, scales, pos_encoding))
     reference = timm_edgenext.SplitTransposeBlock(dim, scales, num_heads, use_pos_emb=pos_encoding)
     reference.eval().load_state_dict(to_timm(encoder.state_dict()))
