@@ -30,7 +30,7 @@ class Finding(NamedTuple):
     mend: str = ''
 
 
-#: Import name: distribution, and what a distribution that must not stand beside it is called.
+#: Import name: distribution.
 PACKAGES = {
     'torch': 'torch',
     'torchvision': 'torchvision',

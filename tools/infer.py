@@ -12,7 +12,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.apis.images import list_images
 from edgenext_mm.apis.inference import inference_model, to_json, to_text
 from edgenext_mm.apis.model import load_model
@@ -20,9 +20,7 @@ from edgenext_mm.visualization import plot_predictions
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('model', help='config file, or name of a shipped config')
     parser.add_argument('images', nargs='+', help='image files, folders or URLs')
     parser.add_argument(

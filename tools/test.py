@@ -15,6 +15,7 @@ from edgenext_mm.apis.cli import (
     add_config_options,
     add_runner_options,
     load_config,
+    make_parser,
     reports_errors,
 )
 from edgenext_mm.apis.model import check_weights, find_checkpoint, read_checkpoint
@@ -22,9 +23,7 @@ from edgenext_mm.apis.runner import build_runner, check_data, merge_runner_args
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add_config_options(parser)
     parser.add_argument('checkpoint', help='path or URL of the weights')
     add_runner_options(parser)

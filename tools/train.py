@@ -15,6 +15,7 @@ from edgenext_mm.apis.cli import (
     add_config_options,
     add_runner_options,
     load_config,
+    make_parser,
     reports_errors,
 )
 from edgenext_mm.apis.model import find_checkpoint
@@ -27,9 +28,7 @@ from edgenext_mm.apis.runner import (
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add_config_options(parser)
     add_runner_options(parser)
     parser.add_argument(

@@ -27,6 +27,13 @@ def reports_errors(main: Callable[[], None]) -> Callable[[], None]:
     return wrapper
 
 
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows a tool's docstring, with its examples, as it is written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``config`` and OpenMMLab's ``--cfg-options``."""
     parser.add_argument('config', help='path of a config file')

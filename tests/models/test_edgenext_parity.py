@@ -6,6 +6,7 @@ from golden import VARIANTS, draw_like, golden_outputs, make_input, official_sta
 from torch import nn
 
 from edgenext_mm import EdgeNeXt
+from edgenext_mm.evaluation.models import TIMM_NAMES
 from edgenext_mm.models import ARCHS
 
 PARAMETERS = {
@@ -17,7 +18,6 @@ PARAMETERS = {
     'xsmall_bnhs': 2_335_008,
     'small_bnhs': 5_584_000,
 }
-TIMM = {'xxsmall': 'xx_small', 'xsmall': 'x_small', 'small': 'small', 'base': 'base'}
 
 
 class Classifier(nn.Module):
@@ -74,12 +74,12 @@ def test_outputs_are_those_of_the_authors_code(variant):
             assert_near(y[:, :4, :4, :4], expected[f'stage{i}_corner'])
 
 
-@pytest.mark.parametrize('arch', TIMM)
+@pytest.mark.parametrize('arch', TIMM_NAMES)
 @torch.no_grad()
 def test_outputs_are_timms(arch, timm_edgenext):
     weights = draw_like(Classifier(arch).official())
     classifier, backbone = ours(arch, weights)
-    reference = getattr(timm_edgenext, f'edgenext_{TIMM[arch]}')().eval()
+    reference = getattr(timm_edgenext, TIMM_NAMES[arch])().eval()
     reference.load_state_dict(timm_edgenext.checkpoint_filter_fn(weights, reference))
     for size in ((1, 256, 256), (1, 224, 320), (1, 288, 192)):
         x = make_input(*size)

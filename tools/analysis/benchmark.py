@@ -14,7 +14,7 @@ import json
 
 import torch
 
-from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.evaluation.latency import (
     Timing,
     inference_call,
@@ -25,9 +25,7 @@ from edgenext_mm.evaluation.models import build_named
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         '--models',
         nargs='+',

@@ -7,11 +7,9 @@ Examples:
     python tools/analysis/compare_timm.py --update README.md
 """
 
-import argparse
-
 import torch
 
-from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.evaluation.documents import update_table
 from edgenext_mm.evaluation.latency import inference_call, interleave, training_call
 from edgenext_mm.evaluation.models import TIMM_NAMES, build_named
@@ -36,9 +34,7 @@ def compare(arch: str, rounds: int) -> str:
 
 @reports_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         '--archs', nargs='+', choices=TIMM_NAMES, default=list(TIMM_NAMES), metavar='ARCH'
     )

@@ -5,20 +5,22 @@ Examples:
     python tools/analysis/get_flops.py CONFIG --shape 224 224 --json
 """
 
-import argparse
 import json
 from dataclasses import asdict
 
-from edgenext_mm.apis.cli import add_config_options, load_config, reports_errors
+from edgenext_mm.apis.cli import (
+    add_config_options,
+    load_config,
+    make_parser,
+    reports_errors,
+)
 from edgenext_mm.apis.model import build_model, find_config
 from edgenext_mm.evaluation.complexity import count_complexity
 
 
 @reports_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add_config_options(parser)
     parser.add_argument(
         '--shape',

@@ -4,18 +4,15 @@ Example:
     python tools/analysis/plot_curves.py work_dirs/edgenext-xxsmall_digits
 """
 
-import argparse
 from pathlib import Path
 
-from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.visualization import plot_curves
 
 
 @reports_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('work_dir', help='work folder of tools/train.py')
     parser.add_argument(
         '--out', metavar='FILE', help='picture to write (default: WORK_DIR/curves.png)'

@@ -5,18 +5,14 @@ Examples:
     python tools/analysis/variants_table.py --update README.md
 """
 
-import argparse
-
-from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.evaluation.documents import update_table
 from edgenext_mm.evaluation.variants import variants_table
 
 
 @reports_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         '--update', nargs='+', default=[], metavar='FILE', help='documents to put the table into'
     )

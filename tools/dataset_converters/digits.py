@@ -4,17 +4,13 @@ Example:
     python tools/dataset_converters/digits.py --out data/digits
 """
 
-import argparse
-
-from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.datasets import write_digits
 
 
 @reports_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         '--out', default='data/digits', help='folder to make (default: %(default)s)'
     )

@@ -5,9 +5,7 @@ Examples:
     python tools/model_converters/convert_checkpoint.py SRC DST --key model_ema
 """
 
-import argparse
-
-from edgenext_mm.apis.cli import reports_errors
+from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.apis.model import read_checkpoint
 from edgenext_mm.files import write_checkpoint
 from edgenext_mm.models.checkpoint import WRAPPERS, convert_official
@@ -15,9 +13,7 @@ from edgenext_mm.models.checkpoint import WRAPPERS, convert_official
 
 @reports_errors
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument('src', help="path or URL of the authors' file")
     parser.add_argument('dst', help='file to write; replaced only once the new one is complete')
     parser.add_argument(
