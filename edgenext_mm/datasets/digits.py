@@ -6,8 +6,6 @@ repository, CC BY 4.0), the test part of the original set.
 
 import io
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,25 +13,25 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..files import new_folder
 
 #: Every fifth image is for validation: 1,437 train, 360 val.
 VAL_EVERY = 5
 
 
-def digit_files() -> Iterator[tuple[str, np.ndarray]]:
-    """Relative path and (8, 8) uint8 image of every digit, as ``SPLIT/CLASS/INDEX.png``."""
+def load_digits() -> Iterator[tuple[str, int, np.ndarray]]:
+    """Split, class and (8, 8) uint8 image of every digit."""
     try:
-        from sklearn.datasets import load_digits
+        from sklearn import datasets
     except ImportError as error:
         raise UserError(
             'The digits come with scikit-learn, which is not installed. '
             'Install it with `pip install scikit-learn`.'
         ) from error
-    digits = load_digits()
+    digits = datasets.load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     for index, (image, label) in enumerate(zip(images, digits.target, strict=True)):
-        split = 'val' if index % VAL_EVERY == 0 else 'train'
-        yield f'{split}/{label}/{index:04d}.png', image
+        yield 'val' if index % VAL_EVERY == 0 else 'train', int(label), image
 
 
 def write_digits(root: str | os.PathLike[str]) -> bool:
@@ -51,22 +49,18 @@ def write_digits(root: str | os.PathLike[str]) -> bool:
         UserError: If the folder holds something else, or scikit-learn is not installed.
     """
     root = Path(root)
-    files = {name: _png(image) for name, image in digit_files()}
+    files = {
+        f'{split}/{label}/{index:04d}.png': _png(image)
+        for index, (split, label, image) in enumerate(load_digits())
+    }
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         _check_complete(root, files)
         return False
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
-    try:
+    with new_folder(root) as folder:
         for name, content in files.items():
-            path = temporary / name
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        temporary.chmod(0o755)
-        temporary.rename(root)  # an empty folder is replaced, anything else refused
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return True
 
 
