@@ -1,0 +1,3 @@
+_base_ = 'ssdlite_edgenext-xxsmall_4xb32-200e_coco.py'
+
+model = dict(backbone=dict(arch='xsmall'), neck=dict(in_channels=(100, 192)))
