@@ -1,3 +1,4 @@
 from .backbones import ARCHS, Arch, EdgeNeXt
+from .losses import RotatedIoULoss, rotated_iou
 
-__all__ = ['ARCHS', 'Arch', 'EdgeNeXt']
+__all__ = ['ARCHS', 'Arch', 'EdgeNeXt', 'RotatedIoULoss', 'rotated_iou']

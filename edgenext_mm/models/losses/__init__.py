@@ -1,0 +1,4 @@
+from .rotated_iou import rotated_iou
+from .rotated_iou_loss import RotatedIoULoss
+
+__all__ = ['RotatedIoULoss', 'rotated_iou']
