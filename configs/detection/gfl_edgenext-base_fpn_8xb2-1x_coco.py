@@ -1,0 +1,3 @@
+_base_ = 'gfl_edgenext-small_fpn_8xb2-1x_coco.py'
+
+model = dict(backbone=dict(arch='base'), neck=dict(in_channels=[160, 288, 584]))

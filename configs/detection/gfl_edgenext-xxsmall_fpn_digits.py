@@ -1,0 +1,59 @@
+# Digit scenes, from scratch in minutes on a laptop: the pattern for data of one's own.
+# The data: python tools/dataset_converters/digit_scenes.py
+_base_ = 'gfl_edgenext-small_fpn_8xb2-1x_coco.py'
+
+# Model: a short training from scratch likes layer scales that start at 1.
+model = dict(
+    backbone=dict(arch='xxsmall', layer_scale_init_value=1.0),
+    neck=dict(in_channels=[48, 88, 168], out_channels=64),
+    bbox_head=dict(num_classes=10, in_channels=64, feat_channels=64, stacked_convs=2),
+)
+
+# Data: COCO's format, with classes of one's own. Digits are not flipped.
+data_root = 'data/digit_scenes/'
+data_preparation = 'Make it with `python tools/dataset_converters/digit_scenes.py`.'
+metainfo = dict(classes=tuple('0123456789'))
+resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='MinIoURandomCrop', min_ious=(0.7, 0.9), min_crop_size=0.6),
+    resize,
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='annotations/train.json',
+        data_prefix=dict(img='train/images/'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='annotations/val.json',
+        data_prefix=dict(img='val/images/'),
+        pipeline=test_pipeline,
+    ),
+)
+val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+
+# Schedule.
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=20, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=20, val_interval=5)
+auto_scale_lr = dict(base_batch_size=16)
