@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -14,9 +13,9 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 from torch import nn
 
-from ..errors import UserError
 from .images import ImageSource, is_single, list_images, read_image
 from .model import load_model
+from .results import Result, to_result
 
 #: Transforms of a test pipeline that read what inference has in memory, or does not have.
 LOADERS = ('LoadImageFromFile', 'LoadAnnotations')
@@ -28,9 +27,10 @@ def inference_model(
     checkpoint: str | Path | None = None,
     device: str | torch.device | None = None,
     batch_size: int = 1,
+    score_thr: float = 0.3,
     progress: bool = False,
-) -> dict[str, Any] | list[dict[str, Any]]:
-    """Runs a model on one image or many.
+) -> Result | list[Result]:
+    """Runs a model of any task on one image or many.
 
     Args:
         model: A model of :func:`~edgenext_mm.apis.model.load_model`, or what that takes: a
@@ -40,12 +40,12 @@ def inference_model(
         checkpoint: Path or URL of the weights, unless ``model`` is one with weights.
         device: Where to run, unless ``model`` is one already. Default: a GPU if there is one.
         batch_size: Images per forward pass; pipelines that keep sizes need 1. Default: 1.
+        score_thr: Detected objects of lower scores are left out. Default: 0.3.
         progress: Whether to show a progress bar. Default: False.
 
     Returns:
-        For one image a dict, for a folder or list a list of dicts. Of a classifier:
-        ``pred_label`` (int), ``pred_score`` (float), ``pred_class`` (str, where classes are
-        known) and ``pred_scores`` ((num_classes,) float array).
+        For one image a dict, for a folder or list a list of dicts; their keys, by task, are
+        those of :mod:`~edgenext_mm.apis.results`.
 
     Raises:
         UserError: If model, weights or an image cannot be read or do not fit.
@@ -59,12 +59,12 @@ def inference_model(
     images = list_images(img)
     pipeline = _build_pipeline(model.cfg)
     chunks = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    results: list[dict[str, Any]] = []
+    results: list[Result] = []
     for chunk in track_iter_progress(chunks) if progress else chunks:
         data = pseudo_collate([pipeline(_to_sample(source)) for source in chunk])
         with torch.inference_mode():
             samples = model.test_step(data)
-        results.extend(_to_result(sample, model.dataset_meta) for sample in samples)
+        results.extend(to_result(sample, model.dataset_meta, score_thr) for sample in samples)
     return results[0] if is_single(img) else results
 
 
@@ -81,33 +81,3 @@ def _to_sample(source: ImageSource) -> dict[str, Any]:
     path = str(source) if isinstance(source, (str, Path)) else ''
     size = image.shape[:2]
     return dict(img=image, img_path=path, img_shape=size, ori_shape=size)
-
-
-def _to_result(sample: Any, dataset_meta: dict[str, Any]) -> dict[str, Any]:
-    if 'pred_score' in sample:
-        return _classification(sample, dataset_meta.get('classes'))
-    raise UserError(
-        f'Results of the kind {type(sample).__name__} are not known. Give the config of an image '
-        'classifier.'
-    )
-
-
-def _classification(sample: Any, classes: tuple[str, ...] | None) -> dict[str, Any]:
-    scores: np.ndarray = sample.pred_score.detach().float().cpu().numpy()
-    label = int(scores.argmax())
-    result: dict[str, Any] = dict(pred_label=label, pred_score=float(scores[label]))
-    if classes is not None:
-        result['pred_class'] = classes[label]
-    return dict(**result, pred_scores=scores)
-
-
-def to_text(source: ImageSource, result: dict[str, Any]) -> str:
-    """A result in one line."""
-    name = result.get('pred_class', result['pred_label'])
-    return f'{source}: {name} ({result["pred_score"]:.1%})'
-
-
-def to_json(source: ImageSource, result: dict[str, Any]) -> dict[str, Any]:
-    """A result as JSON can hold it, with the name of its image."""
-    plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in result.items()}
-    return dict(image=str(source), **plain)

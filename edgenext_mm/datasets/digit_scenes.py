@@ -178,7 +178,7 @@ def _scenes(
 
 def _patch(rng: np.random.Generator, regions: Sequence[np.ndarray], size: int) -> np.ndarray:
     """A square of a photograph at a random place, scale and brightness, as float32."""
-    region = regions[rng.integers(len(regions))]
+    region = regions[int(rng.integers(len(regions)))]
     side = rng.integers(size // 2, min(region.shape[:2]), endpoint=True)
     top, left = (rng.integers(n - side, endpoint=True) for n in region.shape[:2])
     patch = cv2.resize(region[top : top + side, left : left + side], (size, size))
@@ -194,7 +194,7 @@ def _place(
     label: int,
     image: np.ndarray,
 ) -> None:
-    """Draws a digit into the scene where it hides no other one too far, if there is such a place."""
+    """Draws a digit where it hides no other one too far, if there is such a place."""
     size = scene.shape[0]
     for _ in range(_TRIES):
         height, angle = rng.uniform(*HEIGHTS), rng.uniform(-MAX_ANGLE, MAX_ANGLE)
@@ -265,7 +265,7 @@ def _write_split(folder: Path, scenes: Iterator[tuple[np.ndarray, list[_Digit]]]
 
 
 def _draw_mask(digits: Sequence[_Digit], size: int) -> Image.Image:
-    indices = np.zeros((size, size), np.uint8)
+    indices: np.ndarray = np.zeros((size, size), np.uint8)
     for digit in digits:
         indices[digit.mask] = digit.label + 1
     mask = Image.fromarray(indices, mode='P')
@@ -291,7 +291,7 @@ def _coco(digit: _Digit) -> dict[str, Any]:
 
 def _polygons(mask: np.ndarray) -> list[list[float]]:
     """The outlines of a mask's pieces; holes are filled, as COCO's polygons know none."""
-    zoomed = mask.astype(np.uint8).repeat(_ZOOM, 0).repeat(_ZOOM, 1)
+    zoomed: np.ndarray = mask.astype(np.uint8).repeat(_ZOOM, 0).repeat(_ZOOM, 1)
     outlines, _ = cv2.findContours(zoomed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     # A contour passes through the centres of the outermost pixels of the zoomed mask.
     return [((outline + 0.5) / _ZOOM).ravel().round(2).tolist() for outline in outlines]

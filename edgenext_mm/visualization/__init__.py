@@ -1,4 +1,4 @@
 from .curves import plot_curves
-from .grid import plot_grid, plot_predictions
+from .pictures import plot_grid, plot_predictions, plot_result
 
-__all__ = ['plot_curves', 'plot_grid', 'plot_predictions']
+__all__ = ['plot_curves', 'plot_grid', 'plot_predictions', 'plot_result']

@@ -1,0 +1,133 @@
+"""How an image and what is in it are drawn, for any task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Polygon
+
+from ..apis.results import Result, class_name, object_names
+
+RIGHT, WRONG, UNKNOWN = 'tab:green', 'tab:red', 'black'
+
+#: Value of pixels that count for no class.
+IGNORED = 255
+
+
+def is_class(result: Result) -> bool:
+    """Whether a result is no more than the image's class."""
+    return 'pred_label' in result
+
+
+def num_panels(result: Result) -> int:
+    """Axes that a result takes: a segmented image has its mask and the overlay."""
+    return 2 if 'sem_seg' in result else 1
+
+
+def draw(axes: Sequence[Axes], image: np.ndarray, result: Result, truth: str | None = None) -> None:
+    """Draws an image with a result onto as many axes as :func:`num_panels` says.
+
+    Args:
+        axes: Where to draw.
+        image: (H, W, 3) uint8, blue-green-red.
+        result: See :mod:`~edgenext_mm.apis.results`; a prediction or the ground truth.
+        truth: Name of the true class of a classified image, where it is known.
+    """
+    image = image[..., ::-1]
+    for axis in axes:
+        axis.axis('off')
+    if 'sem_seg' in result:
+        _draw_segmentation(axes, image, result['sem_seg'])
+    elif 'bboxes' in result:
+        _draw_objects(axes[0], image, result)
+    else:
+        _draw_class(axes[0], image, result, truth)
+
+
+def add_legend(figure: Figure, results: Iterable[Result]) -> None:
+    """Adds the colours of all classes in segmented images below a figure."""
+    names: dict[int, str] = {}
+    for result in results:
+        if 'sem_seg' in result:
+            classes = result.get('classes', ())
+            for value in np.unique(result['sem_seg']).tolist():
+                known = value < len(classes)
+                names[value] = classes[value] if known else f'{value}'
+    if IGNORED in names:
+        names[IGNORED] = 'ignored'
+    if names:
+        colours = mask_colours() / 255
+        patches = [
+            Patch(facecolor=colours[value], edgecolor='grey', label=name)
+            for value, name in sorted(names.items())
+        ]
+        figure.legend(handles=patches, loc='outside lower center', ncols=6, fontsize=8)
+
+
+def mask_colours() -> np.ndarray:
+    """(256, 3) uint8 red-green-blue, one per value: those of Pascal VOC's masks."""
+    values = np.arange(256)
+    colours: np.ndarray = np.zeros((256, 3), np.uint8)
+    for bit in range(8):  # the bits of a value, dealt to the channels in turn, highest first
+        colours[:, bit % 3] |= ((values >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    return colours
+
+
+def box_colour(label: int) -> np.ndarray:
+    """A bright colour, (3,) float, as far as can be from those of the labels before it."""
+    return hsv_to_rgb([label * 0.618 % 1, 0.85, 1.0])
+
+
+def _draw_class(axis: Axes, image: np.ndarray, result: Result, truth: str | None) -> None:
+    axis.imshow(image, interpolation='bicubic')
+    name = class_name(result)
+    label, colour = name, UNKNOWN
+    if 'pred_score' in result:
+        label += f'  {result["pred_score"]:.0%}'
+    if truth is not None:
+        colour = RIGHT if name == truth else WRONG
+        label += f'\n(is {truth})' if colour == WRONG else ''
+    axis.set_title(label, fontsize=10, color=colour)
+
+
+def _draw_objects(axis: Axes, image: np.ndarray, result: Result) -> None:
+    canvas = image.astype(np.float32) / 255
+    for mask, label in zip(result.get('masks', ()), result['labels'], strict=False):
+        canvas[mask] = 0.5 * canvas[mask] + 0.5 * box_colour(label)
+    axis.imshow(canvas, interpolation='nearest')
+    axis.autoscale(False)
+    names = object_names(result)
+    if 'scores' in result:
+        names = [f'{name} {score:.0%}' for name, score in zip(names, result['scores'], strict=True)]
+    for box, label, name in zip(result['bboxes'], result['labels'], names, strict=True):
+        colour = box_colour(label)
+        corners = box_corners(box) - 0.5  # pixels are drawn around their index
+        axis.add_patch(Polygon(corners, fill=False, edgecolor=colour, linewidth=1.5))
+        place = corners[corners[:, 1].argmin()].clip(0, image.shape[1::-1])
+        background = dict(facecolor=colour, edgecolor='none', pad=0.8)
+        axis.text(place[0], place[1], name, fontsize=7, verticalalignment='bottom', bbox=background)
+
+
+def box_corners(box: np.ndarray) -> np.ndarray:
+    """(4, 2) corners of a box x1, y1, x2, y2, or centre, size and angle of a rotated one."""
+    if len(box) == 4:
+        x1, y1, x2, y2 = box
+        return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+    x, y, width, height, angle = box
+    along = np.array([np.cos(angle), np.sin(angle)]) * width / 2
+    across = np.array([-np.sin(angle), np.cos(angle)]) * height / 2
+    corners = np.array([-along - across, along - across, along + across, across - along])
+    return corners + [x, y]
+
+
+def _draw_segmentation(axes: Sequence[Axes], image: np.ndarray, sem_seg: np.ndarray) -> None:
+    mask = mask_colours()[sem_seg]
+    axes[0].imshow(mask, interpolation='nearest')
+    axes[1].imshow(image)
+    # The first class is the background in most data sets: seen through in full.
+    alpha = np.where(sem_seg == 0, 0.0, 0.6)
+    axes[1].imshow(np.dstack([mask / 255, alpha]), interpolation='nearest')

@@ -1,0 +1,124 @@
+"""Pictures of results: one image, or many side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..apis.images import ImageSource, read_image
+from ..apis.results import Result, class_name
+from .draw import add_legend, draw, is_class, num_panels
+from .figure import new_figure, save
+
+LIMITS = {'classification': 48, 'dense': 12}
+
+
+def plot_predictions(
+    sources: Sequence[ImageSource],
+    results: Sequence[Result],
+    classes: Sequence[str],
+    folder: str | os.PathLike[str],
+    title: str = '',
+) -> list[Path]:
+    """Draws results: an overview, and each image on its own where there is more than its class.
+
+    Args:
+        sources: What ``inference_model`` was given, as a list.
+        results: What it returned.
+        classes: Names of the classes; the folder of a classified image tells its true class if
+            it is named like one.
+        folder: Where to write ``predictions.png`` and ``predictions/NAME.png``.
+        title: Printed above the overview.
+
+    Returns:
+        The overview, and the folder of the others where there are any.
+    """
+    overview, single = Path(folder) / 'predictions.png', Path(folder) / 'predictions'
+    parents = [Path(str(source)).parent.name for source in sources]
+    truths = [parent if parent in classes else None for parent in parents]
+    chosen = choose(results, truths)
+    images = [read_image(sources[i]) for i in chosen]
+    plot_grid(images, [results[i] for i in chosen], overview, [truths[i] for i in chosen], title)
+    if is_class(results[0]):
+        return [overview]
+    for name, source, result in zip(_file_names(sources), sources, results, strict=True):
+        plot_result(read_image(source), result, single / f'{name}.png')
+    return [overview, single]
+
+
+def _file_names(sources: Sequence[ImageSource]) -> list[str]:
+    """The images' own names where they tell them apart, else numbered ones."""
+    names = [Path(s).stem if isinstance(s, (str, Path)) else 'image' for s in sources]
+    if len(set(names)) == len(names):
+        return names
+    return [f'{i:04d}_{name}' for i, name in enumerate(names)]
+
+
+def choose(results: Sequence[Result], truths: Sequence[str | None]) -> list[int]:
+    """Which results to draw where there are too many.
+
+    Wrongly classified images come first; the rest are spread evenly over what was given.
+    """
+    dense = not is_class(results[0])
+    limit = LIMITS['dense' if dense else 'classification']
+    wrong = [
+        i
+        for i, (result, truth) in enumerate(zip(results, truths, strict=True))
+        if not dense and truth is not None and class_name(result) != truth
+    ][:limit]
+    rest = [i for i in range(len(results)) if i not in set(wrong)]
+    count = min(limit - len(wrong), len(rest))
+    spread = np.linspace(0, len(rest) - 1, count).round().astype(int) if count else []
+    return wrong + [rest[i] for i in spread]
+
+
+def plot_grid(
+    images: Sequence[np.ndarray],
+    results: Sequence[Result],
+    path: str | os.PathLike[str],
+    truths: Sequence[str | None] | None = None,
+    title: str = '',
+) -> None:
+    """Draws images with their results side by side, to a PNG, SVG or PDF.
+
+    Args:
+        images: (H, W, 3) uint8 images, blue-green-red.
+        results: One per image, all of one task; see :mod:`~edgenext_mm.apis.results`.
+        path: The file to write.
+        truths: Names of the true classes of classified images. Default: unknown.
+        title: Printed above the grid.
+    """
+    truths = truths or [None] * len(images)
+    panels = num_panels(results[0])
+    small = is_class(results[0])
+    columns = min(8 if small else 4 // panels, len(images)) * panels
+    rows = -(-len(images) * panels // columns)
+    side, text = (1.35, 0.3) if small else (3.0, 0.0)
+    figure = new_figure(side * columns + 0.3, (side + text) * rows + 0.5)
+    figure.suptitle(title)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for axis in axes:
+        axis.axis('off')
+    for i, (image, result, truth) in enumerate(zip(images, results, truths, strict=True)):
+        draw(axes[i * panels : (i + 1) * panels], image, result, truth)
+    add_legend(figure, results)
+    save(figure, path)
+
+
+def plot_result(image: np.ndarray, result: Result, path: str | os.PathLike[str]) -> None:
+    """Draws one image with its result at about the image's size, 640 pixels wide at least.
+
+    Args:
+        image: (H, W, 3) uint8, blue-green-red.
+        result: See :mod:`~edgenext_mm.apis.results`.
+        path: The file to write.
+    """
+    panels, (height, width) = num_panels(result), image.shape[:2]
+    inches = max(width, 640) / 120
+    figure = new_figure(inches * panels, inches * height / width)
+    draw(figure.subplots(1, panels, squeeze=False)[0].tolist(), image, result)
+    add_legend(figure, [result])
+    save(figure, path)
