@@ -1,0 +1,3 @@
+_base_ = 'rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota.py'
+
+model = dict(backbone=dict(arch='base'), neck=dict(in_channels=[160, 288, 584]))
