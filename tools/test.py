@@ -18,8 +18,9 @@ from edgenext_mm.apis.cli import (
     make_parser,
     reports_errors,
 )
+from edgenext_mm.apis.data import check_data
 from edgenext_mm.apis.model import check_weights, find_checkpoint, read_checkpoint
-from edgenext_mm.apis.runner import build_runner, check_data, merge_runner_args
+from edgenext_mm.apis.runner import build_runner, merge_runner_args
 
 
 def parse_args() -> argparse.Namespace:

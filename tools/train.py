@@ -18,13 +18,9 @@ from edgenext_mm.apis.cli import (
     make_parser,
     reports_errors,
 )
+from edgenext_mm.apis.data import check_data
 from edgenext_mm.apis.model import find_checkpoint
-from edgenext_mm.apis.runner import (
-    build_runner,
-    check_data,
-    merge_runner_args,
-    require_gpu_for_amp,
-)
+from edgenext_mm.apis.runner import build_runner, merge_runner_args, require_gpu_for_amp
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from ..errors import UserError
-from ..requirements import require_task_library
+from ..requirements import TASK_LIBRARIES, require_task_library
 
 
 def reports_errors(main: Callable[[], None]) -> Callable[[], None]:
@@ -65,7 +65,7 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
     """The config in a file, with overriding options merged in.
 
     Raises:
-        UserError: If the file is not there or is no config.
+        UserError: If the file is not there, is no config, or needs a library that is missing.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,9 +75,17 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         )
     try:
         config = Config.fromfile(path)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ImportError, AssertionError) as error:
+        for scope in TASK_LIBRARIES:  # the base of another library, or a part that needs one
+            if scope in _chain_of(error):
+                require_task_library(scope)
         raise UserError(f'{path} cannot be read as a config: {error}') from error
     if options:
         config.merge_from_dict(options)
     require_task_library(config.get('default_scope', ''))
     return config
+
+
+def _chain_of(error: BaseException | None) -> str:
+    """The messages of an error and of those that led to it."""
+    return f'{error} {_chain_of(error.__context__)}' if error else ''

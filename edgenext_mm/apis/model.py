@@ -19,6 +19,7 @@ from torch import nn
 from ..errors import UserError
 from ..models import EdgeNeXt
 from ..models.checkpoint import check_arch
+from ..models.fit import check_fit
 from .cli import load_config
 
 CONFIG_ROOTS = (
@@ -150,13 +151,19 @@ def load_model(
 
 
 def build_model(config: Config) -> nn.Module:
-    """The model of a config, its weights not yet loaded."""
+    """The model of a config, its weights not yet loaded.
+
+    Raises:
+        UserError: If its parts do not fit together.
+    """
     config = deepcopy(config)  # building adds to it
     init_default_scope(config.get('default_scope', 'mmengine'))
     model = config.model
     if 'data_preprocessor' in config:
         model.setdefault('data_preprocessor', config.data_preprocessor)
-    return MODELS.build(model)
+    built = MODELS.build(model)
+    check_fit(built)
+    return built
 
 
 def _dataset_meta(config: Config) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..errors import UserError
+from ..models.fit import check_fit
 
 
 def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
@@ -27,12 +28,16 @@ def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
 
 
 def build_runner(config: Config) -> Runner:
-    """The runner that the config asks for."""
+    """The runner that the config asks for.
+
+    Raises:
+        UserError: If the parts of its model do not fit together.
+    """
     if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         _distribute_on_cpu(config)
-    if 'runner_type' in config:
-        return RUNNERS.build(config)
-    return Runner.from_cfg(config)
+    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    check_fit(getattr(runner.model, 'module', runner.model))  # within what distributes it
+    return runner
 
 
 def _distribute_on_cpu(config: Config) -> None:
@@ -60,31 +65,3 @@ def require_gpu_for_amp() -> None:
             f'--amp needs a GPU, and this machine has none (device: {get_device()}). '
             'Train without it, or on a machine with a GPU.'
         )
-
-
-def check_data(config: Config, *splits: str) -> None:
-    """Makes sure that the data of a config is there, before anything is built.
-
-    Args:
-        config: A full config.
-        *splits: Of ``train``, ``val`` and ``test``.
-
-    Raises:
-        UserError: If a data set's folder does not exist; says where it was looked for.
-    """
-    for split in splits:
-        dataset = (config.get(f'{split}_dataloader') or {}).get('dataset', {})
-        while 'data_root' not in dataset and 'dataset' in dataset:  # wrappers: RepeatDataset, ...
-            dataset = dataset['dataset']
-        root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix')
-        folder = Path(root, prefix if isinstance(prefix, str) else '')
-        if root and '://' not in root and not folder.is_dir():
-            raise UserError(
-                f"The folder '{folder}' of {split}_dataloader does not exist (looked for it at "
-                f'{folder.resolve()}). '
-                + config.get(
-                    'data_preparation',
-                    'Put the data there, or name its place with --cfg-options '
-                    f'{split}_dataloader.dataset.data_root=FOLDER.',
-                )
-            )
