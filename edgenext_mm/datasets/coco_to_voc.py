@@ -1,0 +1,271 @@
+"""Masks with VOC's 21 indices from COCO's instance annotations, to add COCO to VOC's training data.
+
+Layout, beside COCO's own images, which stay where they are::
+
+    OUT/SegmentationClass/000000000009.png       indices 0 to 20, 255 for what is not to be learnt
+    OUT/ImageSets/Segmentation/train2017.txt     names without suffix, as mmseg reads them
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..errors import UserError
+from ..files import replacing
+
+#: VOC's classes; the index in a mask is the place in this list.
+VOC_CLASSES = (
+    'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair',
+    'cow', 'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa',
+    'train', 'tvmonitor',
+)  # fmt: skip
+
+#: COCO's names of the classes that VOC spells differently.
+COCO_TO_VOC = {
+    'airplane': 'aeroplane',
+    'couch': 'sofa',
+    'dining table': 'diningtable',
+    'motorcycle': 'motorbike',
+    'potted plant': 'pottedplant',
+    'tv': 'tvmonitor',
+}
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What :func:`convert_coco_to_voc` did.
+
+    Args:
+        listed: Images in the list.
+        written: Masks written; the rest of the listed ones were there.
+        too_small: Images left out because too little of them is labelled.
+        list_file: The list.
+    """
+
+    listed: int
+    written: int
+    too_small: int
+    list_file: Path
+
+
+def voc_palette() -> np.ndarray:
+    """(256, 3) uint8 RGB colours of VOC's masks.
+
+    An index's bits go to red, green and blue in turn; the lowest become the colours' highest.
+    """
+    colours: np.ndarray = np.zeros((256, 3), np.uint8)
+    for index in range(256):
+        for bit in range(8):
+            colours[index, bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
+    return colours
+
+
+def draw_mask(
+    annotations: Sequence[Mapping[str, Any]], height: int, width: int, labels: Mapping[int, int]
+) -> np.ndarray:
+    """The mask of one image.
+
+    Where instances overlap, the smaller one is in front: a bottle stays visible on its table.
+    Crowd regions (``iscrowd``) are ignored (255) where no instance covers them: they hold objects,
+    but also what is between them.
+
+    Args:
+        annotations: COCO annotations of the image, with polygons or run lengths.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+        labels: VOC index per COCO category; annotations of other categories are passed over.
+
+    Returns:
+        (height, width) uint8 array.
+
+    Raises:
+        UserError: If an annotation has no outline of that size, or pycocotools is not installed.
+    """
+    layers = []
+    for index, annotation in enumerate(annotations):
+        label = labels.get(annotation['category_id'])
+        if label is not None:
+            region = _draw_region(annotation, height, width)
+            crowd = bool(annotation.get('iscrowd', 0))
+            # From back to front; among equals, the earlier annotation is in front.
+            depth = (not crowd, -int(region.sum()), -index)
+            layers.append((depth, region, IGNORE if crowd else label))
+    mask: np.ndarray = np.zeros((height, width), np.uint8)
+    for _, region, label in sorted(layers, key=lambda layer: layer[0]):
+        mask[region] = label
+    return mask
+
+
+def _draw_region(annotation: Mapping[str, Any], height: int, width: int) -> np.ndarray:
+    """(height, width) bool array of what an annotation covers."""
+    try:
+        from pycocotools import mask as coco_mask
+    except ImportError as error:
+        raise UserError(
+            "Reading COCO's outlines needs pycocotools, which is not installed. "
+            'Install it with `pip install pycocotools`.'
+        ) from error
+    outline = annotation.get('segmentation')
+    try:
+        if isinstance(outline, Mapping):
+            if list(outline['size']) != [height, width]:
+                raise ValueError(f'its size is {outline["size"]}, not {[height, width]}')
+            packed = isinstance(outline['counts'], str | bytes)
+            runs = outline if packed else coco_mask.frPyObjects(outline, height, width)
+        else:
+            if not outline or any(len(p) < 6 or len(p) % 2 for p in outline):
+                raise ValueError('polygons have at least three corners')
+            runs = coco_mask.merge(coco_mask.frPyObjects(outline, height, width))
+        return coco_mask.decode(runs).astype(bool)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise UserError(
+            f'The segmentation of annotation {annotation.get("id")} (image '
+            f'{annotation.get("image_id")}) is neither polygons nor run lengths: {error}.'
+        ) from error
+
+
+def convert_coco_to_voc(
+    annotations: str | os.PathLike[str],
+    images: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    min_pixels: int = 1000,
+    progress: bool = False,
+) -> Conversion:
+    """Writes the masks of all images that hold VOC's classes, and the list of these images.
+
+    Masks that are there are kept, so an interrupted conversion goes on where it stopped.
+
+    Args:
+        annotations: COCO's ``instances_*.json``; categories under COCO's names or VOC's.
+        images: Folder of the images that it names.
+        out: Folder to write to. The list is named after the folder of the images.
+        min_pixels: Images with fewer pixels of VOC's 20 object classes are left out: they teach
+            little but background. Default: 1000, as is usual.
+        progress: Whether to show a progress bar. Default: False.
+
+    Raises:
+        UserError: If files are missing or are not what they should be.
+    """
+    annotations, images, out = Path(annotations), Path(images).resolve(), Path(out)
+    if min_pixels < 1:
+        raise UserError(f'`min_pixels` is at least 1, got {min_pixels!r}.')
+    content = _read(annotations)
+    labels = _labels(content['categories'], annotations)
+    per_image = _group(content, labels, annotations)
+    _check_images([image['file_name'] for image, _ in per_image], images)
+
+    listed: list[str] = []
+    written = 0
+    for image, own in tqdm(per_image, 'masks', unit='image', disable=not progress):
+        name = Path(image['file_name']).with_suffix('')
+        path = out / 'SegmentationClass' / f'{name}.png'
+        height, width = image['height'], image['width']
+        mask = _read_mask(path, height, width)
+        missing = mask is None
+        if mask is None:
+            mask = draw_mask(own, height, width, labels)
+        if np.count_nonzero((mask != 0) & (mask != IGNORE)) < min_pixels:
+            continue
+        if missing:
+            _write_mask(mask, path)
+            written += 1
+        listed.append(name.as_posix())
+    list_file = out / 'ImageSets' / 'Segmentation' / f'{images.name}.txt'
+    with replacing(list_file) as temporary:
+        temporary.write_text(''.join(f'{name}\n' for name in listed))
+    return Conversion(len(listed), written, len(per_image) - len(listed), list_file)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(
+            f"There is no annotation file {path}. COCO's is annotations/instances_train2017.json, "
+            'from annotations_trainval2017.zip on https://cocodataset.org.'
+        )
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f'{path} cannot be read as JSON; it may be cut short. ({error})') from error
+    needed = ('images', 'annotations', 'categories')
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in needed):
+        raise UserError(f'{path} holds no COCO instances: it needs the lists {", ".join(needed)}.')
+    return content
+
+
+def _labels(categories: Sequence[Mapping[str, Any]], source: Path) -> dict[int, int]:
+    """VOC index of each category that VOC knows."""
+    names = {c['id']: COCO_TO_VOC.get(c['name'], c['name']) for c in categories}
+    labels = {i: VOC_CLASSES.index(name) for i, name in names.items() if name in VOC_CLASSES[1:]}
+    if not labels:
+        raise UserError(
+            f'None of the categories in {source} is a class of VOC: {sorted(names.values())}. '
+            f"Known are VOC's names ({', '.join(VOC_CLASSES[1:])}) and COCO's for the same."
+        )
+    return labels
+
+
+def _group(
+    content: Mapping[str, Any], labels: Mapping[int, int], source: Path
+) -> list[tuple[dict, list[dict]]]:
+    """The images that hold VOC's classes, each with their annotations."""
+    images = {image['id']: image for image in content['images']}
+    categories = {category['id'] for category in content['categories']}
+    per_image: dict[int, list[dict]] = defaultdict(list)
+    for annotation in content['annotations']:
+        image, category = annotation['image_id'], annotation['category_id']
+        if category not in categories or image not in images:
+            what = f'image {image}' if image not in images else f'category {category}'
+            raise UserError(
+                f'Annotation {annotation.get("id")} in {source} is of {what}, which the file does '
+                'not describe.'
+            )
+        if category in labels:
+            per_image[image].append(annotation)
+    return [(image, per_image[i]) for i, image in images.items() if i in per_image]
+
+
+def _check_images(names: Sequence[str], folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f'There is no folder of images {folder}.')
+    outside = [name for name in names if Path(name).is_absolute() or '..' in Path(name).parts]
+    if outside:
+        raise UserError(f'Images are named within their folder, got {outside[0]!r}.')
+    suffixes = sorted({Path(name).suffix for name in names})
+    if len(suffixes) > 1:
+        raise UserError(
+            f'The names of the images end in {", ".join(suffixes)}; mmseg reads a list of one kind.'
+        )
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f'{len(missing)} of {len(names)} images are not in {folder} (first: {missing[0]}). '
+            'Give the folder that belongs to the annotations, or complete the download.'
+        )
+
+
+def _read_mask(path: Path, height: int, width: int) -> np.ndarray | None:
+    """The mask in a file, or None where there is none of that size."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image) if (image.mode, *image.size) == ('P', width, height) else None
+    except (OSError, SyntaxError):  # the latter is Pillow's word for some broken PNGs
+        return None
+
+
+def _write_mask(mask: np.ndarray, path: Path) -> None:
+    image = Image.fromarray(mask, mode='P')
+    image.putpalette(voc_palette().tobytes())
+    with replacing(path) as temporary:
+        image.save(temporary, format='PNG')
