@@ -44,7 +44,7 @@ def draw(*annotations):
 def test_classes_and_colours_are_those_of_mmseg():
     from mmseg.datasets import PascalVOCDataset
 
-    assert VOC_CLASSES == PascalVOCDataset.METAINFO['classes']
+    assert PascalVOCDataset.METAINFO['classes'] == VOC_CLASSES
     assert voc_palette()[:21].tolist() == PascalVOCDataset.METAINFO['palette']
     assert voc_palette()[255].tolist() == [224, 224, 192]  # the border of VOC's own masks
 
