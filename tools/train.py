@@ -19,7 +19,7 @@ from edgenext_mm.apis.cli import (
     reports_errors,
 )
 from edgenext_mm.apis.data import check_data
-from edgenext_mm.apis.model import find_checkpoint
+from edgenext_mm.apis.model import check_pretrained, find_checkpoint
 from edgenext_mm.apis.runner import build_runner, merge_runner_args, require_gpu_for_amp
 
 
@@ -62,6 +62,7 @@ def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
     merge_args(config, args)
+    check_pretrained(config.model)
     check_data(config, 'train', 'val')
     build_runner(config).train()
 

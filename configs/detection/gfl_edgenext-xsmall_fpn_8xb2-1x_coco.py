@@ -1,3 +1,6 @@
 _base_ = 'gfl_edgenext-small_fpn_8xb2-1x_coco.py'
 
-model = dict(backbone=dict(arch='xsmall'), neck=dict(in_channels=[64, 100, 192]))
+model = dict(
+    backbone=dict(arch='xsmall', init_cfg=dict(checkpoint='edgenext-xsmall.pth')),
+    neck=dict(in_channels=[64, 100, 192]),
+)

@@ -4,7 +4,7 @@ _base_ = 'gfl_edgenext-small_fpn_8xb2-1x_coco.py'
 
 # Model: a short training from scratch likes layer scales that start at 1.
 model = dict(
-    backbone=dict(arch='xxsmall', layer_scale_init_value=1.0),
+    backbone=dict(arch='xxsmall', layer_scale_init_value=1.0, init_cfg=None),
     neck=dict(in_channels=[48, 88, 168], out_channels=64),
     bbox_head=dict(num_classes=10, in_channels=64, feat_channels=64, stacked_convs=2),
 )

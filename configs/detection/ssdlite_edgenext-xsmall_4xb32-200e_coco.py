@@ -1,3 +1,6 @@
 _base_ = 'ssdlite_edgenext-xxsmall_4xb32-200e_coco.py'
 
-model = dict(backbone=dict(arch='xsmall'), neck=dict(in_channels=(100, 192)))
+model = dict(
+    backbone=dict(arch='xsmall', init_cfg=dict(checkpoint='edgenext-xsmall.pth')),
+    neck=dict(in_channels=(100, 192)),
+)

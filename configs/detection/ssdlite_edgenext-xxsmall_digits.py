@@ -3,7 +3,9 @@
 _base_ = 'ssdlite_edgenext-xxsmall_4xb32-200e_coco.py'
 
 # Model: a short training from scratch likes layer scales that start at 1.
-model = dict(backbone=dict(layer_scale_init_value=1.0), bbox_head=dict(num_classes=10))
+model = dict(
+    backbone=dict(layer_scale_init_value=1.0, init_cfg=None), bbox_head=dict(num_classes=10)
+)
 
 # Data: COCO's format, with classes of one's own. Digits are not flipped.
 data_root = 'data/digit_scenes/'
@@ -14,12 +16,12 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PhotoMetricDistortion'),
-    dict(type='MinIoURandomCrop', min_ious=(0.7, 0.9), min_crop_size=0.6),
     resize,
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
 train_dataloader = dict(
+    batch_size=16,
     num_workers=1,
     dataset=dict(
         data_root=data_root,
@@ -51,4 +53,4 @@ param_scheduler = [
 ]
 custom_hooks = []
 train_cfg = dict(max_epochs=40, val_interval=5)
-auto_scale_lr = dict(base_batch_size=32)
+auto_scale_lr = dict(base_batch_size=16)

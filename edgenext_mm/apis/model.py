@@ -59,6 +59,26 @@ def find_checkpoint(checkpoint: str | Path) -> str:
     return str(checkpoint)
 
 
+def check_pretrained(model: Any, name: str = 'model') -> None:
+    """Makes sure that the weights are there that the parts of a model's config start from.
+
+    Raises:
+        UserError: If one is not; says how to come by it, or do without.
+    """
+    for key, value in model.items() if isinstance(model, Mapping) else enumerate(model):
+        if key == 'init_cfg' and isinstance(value, Mapping) and value['type'] == 'Pretrained':
+            checkpoint = value['checkpoint']
+            if '://' not in checkpoint and not Path(checkpoint).is_file():
+                raise UserError(
+                    f'{name} starts from the weights in {checkpoint}, which is not there. Make it '
+                    "from the authors' with tools/model_converters/convert_checkpoint.py, or "
+                    f'train the classifier, or give --cfg-options {name}.init_cfg.checkpoint=FILE, '
+                    f'or start from scratch with --cfg-options {name}.init_cfg=None.'
+                )
+        elif isinstance(value, (Mapping, list)):
+            check_pretrained(value, f'{name}.{key}')
+
+
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
     """The content of a checkpoint file.
 

@@ -10,7 +10,11 @@ model = dict(
         pad_size_divisor=32,
     ),
     backbone=dict(
-        type='edgenext_mm.EdgeNeXt', arch='small', out_indices=(1, 2, 3), output_norms=True
+        type='edgenext_mm.EdgeNeXt',
+        arch='small',
+        out_indices=(1, 2, 3),
+        output_norms=True,
+        init_cfg=dict(type='Pretrained', checkpoint='edgenext-small.pth', prefix='backbone.'),
     ),
     neck=dict(
         type='FPN',

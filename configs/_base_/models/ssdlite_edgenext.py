@@ -12,7 +12,12 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=1,
     ),
-    backbone=dict(type='edgenext_mm.EdgeNeXt', arch='xxsmall', out_indices=(2, 3)),
+    backbone=dict(
+        type='edgenext_mm.EdgeNeXt',
+        arch='xxsmall',
+        out_indices=(2, 3),
+        init_cfg=dict(type='Pretrained', checkpoint='edgenext-xxsmall.pth', prefix='backbone.'),
+    ),
     neck=dict(
         type='edgenext_mm.SSDLiteNeck',
         in_channels=(88, 168),
