@@ -37,3 +37,5 @@ model = dict(
     test_cfg=dict(mode='whole'),
 )
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+# BatchNorm's statistics differ between GPUs; evaluation and checkpoints get their mean.
+custom_hooks = [dict(type='SyncBuffersHook')]
