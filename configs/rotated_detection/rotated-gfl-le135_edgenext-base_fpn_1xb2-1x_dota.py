@@ -1,3 +1,6 @@
 _base_ = 'rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota.py'
 
-model = dict(backbone=dict(arch='base'), neck=dict(in_channels=[160, 288, 584]))
+model = dict(
+    backbone=dict(arch='base', init_cfg=dict(checkpoint='edgenext-base.pth')),
+    neck=dict(in_channels=[160, 288, 584]),
+)

@@ -5,7 +5,7 @@ _base_ = 'rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota.py'
 # Model: a short training from scratch likes layer scales that start at 1; a narrow neck and head
 # are enough for ten classes (with 8 channels per group, as in the wide one).
 model = dict(
-    backbone=dict(arch='xxsmall', layer_scale_init_value=1.0),
+    backbone=dict(arch='xxsmall', layer_scale_init_value=1.0, init_cfg=None),
     neck=dict(in_channels=[48, 88, 168], out_channels=64),
     bbox_head=dict(
         num_classes=10,
@@ -40,6 +40,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
+    batch_size=16,
     num_workers=1,
     dataset=dict(
         data_root=data_root, metainfo=metainfo, ann_file='val/labelTxt/', pipeline=val_pipeline
@@ -51,7 +52,7 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=30, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=24, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=30, val_interval=5)
+train_cfg = dict(max_epochs=24, val_interval=8)
 auto_scale_lr = dict(base_batch_size=16)

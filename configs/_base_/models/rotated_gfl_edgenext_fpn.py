@@ -1,5 +1,4 @@
-# Rotated GFL on EdgeNeXt. A sibling overrides the arch and `in_channels` of the neck: dims of
-# stages 2 to 4.
+# Rotated GFL on EdgeNeXt. A sibling overrides arch, weights and the neck's `in_channels`.
 default_scope = 'mmrotate'
 angle_version = 'le135'
 model = dict(
@@ -13,7 +12,11 @@ model = dict(
         boxtype2tensor=False,
     ),
     backbone=dict(
-        type='edgenext_mm.EdgeNeXt', arch='small', out_indices=(1, 2, 3), output_norms=True
+        type='edgenext_mm.EdgeNeXt',
+        arch='small',
+        out_indices=(1, 2, 3),
+        output_norms=True,
+        init_cfg=dict(type='Pretrained', checkpoint='edgenext-small.pth', prefix='backbone.'),
     ),
     neck=dict(
         type='mmdet.FPN',
