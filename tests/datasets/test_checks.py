@@ -1,0 +1,149 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgenext_mm.datasets.checks import check_coco, check_dota, check_masks
+from edgenext_mm.errors import UserError
+
+DIGITS = tuple('0123456789')
+
+
+@pytest.fixture
+def scenes(scenes_root, tmp_path):
+    """A copy to spoil."""
+    shutil.copytree(scenes_root, tmp_path / 'scenes')
+    return tmp_path / 'scenes'
+
+
+@pytest.fixture
+def coco(scenes):
+    """Runs the check on annotations that a function has changed."""
+
+    def check(change=lambda content: None, classes=DIGITS):
+        path = scenes / 'annotations' / 'train.json'
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+        check_coco(path, scenes / 'train' / 'images', classes)
+
+    return check
+
+
+def test_what_fits_passes(coco, scenes):
+    coco()
+    check_dota(scenes / 'train' / 'labelTxt', scenes / 'train' / 'images', 'png', DIGITS)
+    check_masks(masks(scenes), 11)
+
+
+def test_some_of_the_categories_are_enough(coco):
+    coco(classes=('3', '7'))
+
+
+def test_a_class_that_the_file_lacks(coco):
+    with pytest.raises(UserError, match="has no category named 'cat'. It has '0', '1'"):
+        coco(classes=('0', 'cat'))
+
+
+def test_classes_in_another_order(coco):
+    with pytest.raises(UserError, match="in the order '0', '1'. mmdet numbers them as the file"):
+        coco(classes=('1', '0'))
+
+
+def test_an_annotation_of_an_unknown_category(coco):
+    def change(content):
+        content['annotations'][3]['category_id'] = 99
+
+    with pytest.raises(UserError, match='Annotation 4 in .* is of category 99, which'):
+        coco(change)
+
+
+def test_a_file_that_is_cut_short(scenes):
+    path = scenes / 'annotations' / 'train.json'
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(UserError, match='cannot be read as JSON'):
+        check_coco(path, scenes / 'train' / 'images', DIGITS)
+
+
+def test_a_file_that_is_something_else(scenes):
+    (scenes / 'other.json').write_text('[1, 2]')
+    with pytest.raises(UserError, match='has no `images`, so it is no COCO annotation file'):
+        check_coco(scenes / 'other.json', scenes / 'train' / 'images', DIGITS)
+
+
+def test_a_missing_image(coco, scenes):
+    (scenes / 'train' / 'images' / '0005.png').unlink()
+    with pytest.raises(UserError, match=r'1 of 8 images named in .* the first: .*/0005\.png'):
+        coco()
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('0 0 1 0 1 1 0 1 cat 0', r"0003.txt:1 is of class 'cat'. The config has '0', '1'"),
+        ('0 0 1 0 1 1 0 1 7', r"0003.txt:1 is '0 0 1 0 1 1 0 1 7'. A line of DOTA labels is"),
+        ('imagesource:GoogleEarth', 'headers go when images are split'),
+        ('0 0 1 0 1 x 0 1 7 0', 'A line of DOTA labels is'),
+    ],
+)
+def test_a_line_that_is_no_label(scenes, line, message):
+    (scenes / 'train' / 'labelTxt' / '0003.txt').write_text(line)
+    with pytest.raises(UserError, match=message):
+        check_dota(scenes / 'train' / 'labelTxt', scenes / 'train' / 'images', 'png', DIGITS)
+
+
+def test_a_missing_image_of_dota(scenes):
+    (scenes / 'train' / 'images' / '0005.png').unlink()
+    with pytest.raises(UserError, match=r'1 of 8 images .* the first: .*/0005\.png'):
+        check_dota(scenes / 'train' / 'labelTxt', scenes / 'train' / 'images', 'png', DIGITS)
+    with pytest.raises(UserError, match='holds no label file'):
+        check_dota(scenes, scenes / 'train' / 'images', 'png', DIGITS)
+
+
+def masks(scenes, label_map=None):
+    folder = scenes / 'train'
+    return [
+        dict(
+            img_path=str(folder / 'images' / path.name),
+            seg_map_path=str(path),
+            label_map=label_map,
+        )
+        for path in sorted((folder / 'masks').iterdir())
+    ]
+
+
+def write_mask(scenes, value, shape=(128, 128)):
+    Image.fromarray(np.full(shape, value, np.uint8)).save(scenes / 'train' / 'masks' / '0002.png')
+
+
+def test_a_value_beyond_the_classes(scenes):
+    write_mask(scenes, 12)
+    with pytest.raises(UserError, match=r'0002.png holds the value 12. .* 0 to 10, and 255'):
+        check_masks(masks(scenes), 11)
+    check_masks(masks(scenes, label_map={i: i % 2 for i in range(13)}), 2)
+    check_masks(masks(scenes), 12, reduce_zero_label=True)
+
+
+def test_ignored_pixels_are_fine(scenes):
+    write_mask(scenes, 255)
+    check_masks(masks(scenes), 11)
+
+
+def test_masks_of_another_kind_or_size(scenes):
+    write_mask(scenes, 0, (128, 128, 3))
+    with pytest.raises(UserError, match='0002.png is a colour image'):
+        check_masks(masks(scenes), 11)
+    write_mask(scenes, 0, (64, 32))
+    with pytest.raises(UserError, match='is of 32x64 pixels, its image of 128x128'):
+        check_masks(masks(scenes), 11)
+
+
+def test_a_missing_mask_and_an_empty_set(scenes):
+    listed = masks(scenes)
+    (scenes / 'train' / 'masks' / '0005.png').unlink()
+    with pytest.raises(UserError, match=r'1 of 8 masks are not there; the first: .*/0005\.png'):
+        check_masks(listed, 11)
+    with pytest.raises(UserError, match='The data set names no images'):
+        check_masks([], 11)
