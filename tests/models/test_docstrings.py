@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from edgenext_mm.models import Arch, EdgeNeXt, layers
+from edgenext_mm.models import Arch, EdgeNeXt, RotatedIoULoss, layers
 from edgenext_mm.models.layers.encoders import Encoder
 
 
@@ -24,6 +24,7 @@ def documented_arguments(cls):
         layers.CrossCovarianceAttention,
         layers.LayerNorm2d,
         layers.PositionalEncodingFourier,
+        RotatedIoULoss,
     ],
 )
 def test_the_documented_arguments_are_those_of_the_constructor(cls):

@@ -1,4 +1,5 @@
 import copy
+import inspect
 import math
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from rotated_boxes import corners, reference
+from test_docstrings import documented_arguments
 
 from edgenext_mm.errors import UserError
 
@@ -140,6 +142,20 @@ def test_deltas_are_in_single_precision(dtype):
     assert {m.dtype for m in deltas} == {torch.float32}
     assert [m.shape for m in deltas] == [(2, 5, 128 // s, 128 // s) for s in STRIDES]
     assert [m.shape[1] for m in scores] == [NUM_CLASSES] * 5
+
+
+def test_expectations_stay_exact_under_autocast():
+    head, x = build_head(), features(batch=1)
+    with torch.autocast('cpu', torch.bfloat16):
+        _, deltas = head(x)
+        _, logits = tower_outputs(head, x)
+    assert {m.dtype for m in deltas} == {torch.float32}
+    assert {m.dtype for m in logits} == {torch.bfloat16}
+    expected = numpy_boxes(flat([m.float() for m in logits], 0), numpy_anchors())
+    moved = expected[:, :2] - numpy_anchors()[:, :2]
+    np.testing.assert_allclose(
+        flat(deltas, 0)[:, :2] * numpy_anchors()[:, 2:3], moved, rtol=1e-4, atol=1e-3
+    )
 
 
 def test_ranges_and_number_of_values_have_an_effect():
@@ -376,6 +392,13 @@ def test_only_the_wanted_number_of_predictions_is_kept():
     head = build_head(test_cfg=ConfigDict(dict(head_config().test_cfg, max_per_img=2)))
     (result,) = head.predict_by_feat(*head(features(batch=1)), batch_img_metas=[meta()])
     assert len(result) == 2
+
+
+def test_the_documented_arguments_are_those_of_the_constructor():
+    from edgenext_mm.models.dense_heads.rotated_gfl_head import RotatedGFLHead
+
+    arguments = list(inspect.signature(RotatedGFLHead).parameters)
+    assert documented_arguments(RotatedGFLHead) == arguments
 
 
 def test_a_distribution_has_two_values_at_least():

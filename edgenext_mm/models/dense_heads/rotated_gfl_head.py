@@ -72,7 +72,8 @@ class RotatedGFLHead(RotatedRetinaHead):
         """
         scores, logits = super().forward_single(x)
         logits = logits.unflatten(1, (-1, NUM_DELTAS, self.reg_max + 1)).float()
-        deltas = torch.einsum('badvhw,dv->badhw', logits.softmax(3), self.values.float())
+        # Not a matrix product, which autocast would compute in half precision.
+        deltas = (logits.softmax(3) * self.values.float()[:, :, None, None]).sum(3)
         return scores, deltas.flatten(1, 2)
 
     # RotatedRetinaHead hands all anchors to the assigner as one list; ATSS chooses its candidates
