@@ -3,7 +3,10 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 TASK ?= classification
 
-.PHONY: help setup demo demo-classification test lint format docs clean
+# The digit classifier, whose backbone the demos of the other tasks start from.
+PRETRAINED := work_dirs/edgenext-xxsmall_digits/epoch_30.pth
+
+.PHONY: help setup demo demo-classification demo-detection demo-segmentation demo-rotated test lint format docs clean
 
 help:  ## show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -11,22 +14,41 @@ help:  ## show what there is
 setup:  ## make .venv complete; does nothing where it is
 	@$(PYTHON) tools/setup_env.py
 
-demo: setup  ## train, test and run EdgeNeXt on real data in minutes
+demo: setup  ## train, test and run EdgeNeXt on real data in minutes (TASK=detection, ...)
 	@$(MAKE) --no-print-directory demo-$(TASK)
 
-demo-classification: CONFIG := configs/classification/edgenext-xxsmall_digits.py
-demo-classification: WORK := work_dirs/edgenext-xxsmall_digits
-demo-classification:
-	$(RUN) tools/dataset_converters/digits.py --out data/digits
-	$(RUN) tools/train.py $(CONFIG) --work-dir $(WORK) --resume
-	$(RUN) tools/test.py $(CONFIG) $$(cat $(WORK)/last_checkpoint) --out $(WORK)/metrics.json
-	$(RUN) tools/infer.py $(CONFIG) data/digits/val --checkpoint $$(cat $(WORK)/last_checkpoint) \
-		--batch-size 32 --out $(WORK) --json > $(WORK)/predictions.json
-	$(RUN) tools/analysis/plot_curves.py $(WORK)
+demo-classification: data/digits
+	$(call run_demo,classification/edgenext-xxsmall_digits,data/digits/val)
+
+demo-detection: data/digit_scenes $(PRETRAINED)
+	$(call run_demo,detection/ssdlite_edgenext-xxsmall_digits,data/digit_scenes/val/images)
+
+demo-segmentation: data/digit_scenes $(PRETRAINED)
+	$(call run_demo,segmentation/deeplabv3_edgenext-xxsmall_digits,data/digit_scenes/val/images)
+
+demo-rotated: data/digit_scenes $(PRETRAINED)
+	$(call run_demo,rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits,data/digit_scenes/val/images)
+
+data/%:
+	$(RUN) tools/dataset_converters/$*.py --out $@
+
+$(PRETRAINED): | data/digits
+	$(RUN) tools/train.py configs/classification/edgenext-xxsmall_digits.py --resume
+
+# Train, test, infer and draw. $(1): config, $(2): images to run on.
+define run_demo
+	$(RUN) tools/train.py configs/$(1).py --resume
+	$(RUN) tools/test.py configs/$(1).py $$(cat work_dirs/$(notdir $(1))/last_checkpoint) \
+		--out work_dirs/$(notdir $(1))/metrics.json
+	$(RUN) tools/infer.py configs/$(1).py $(2) --json --batch-size 32 \
+		--checkpoint $$(cat work_dirs/$(notdir $(1))/last_checkpoint) \
+		--out work_dirs/$(notdir $(1)) > work_dirs/$(notdir $(1))/predictions.json
+	$(RUN) tools/analysis/plot_curves.py work_dirs/$(notdir $(1))
 	@echo
-	@echo "metrics:      $(WORK)/metrics.json"
-	@echo "predictions:  $(WORK)/predictions.json, in pictures: $(WORK)/predictions.png"
-	@echo "training:     $(WORK)/curves.png"
+	@echo "metrics:      work_dirs/$(notdir $(1))/metrics.json"
+	@echo "predictions:  work_dirs/$(notdir $(1))/predictions.json, in pictures: predictions.png"
+	@echo "training:     work_dirs/$(notdir $(1))/curves.png"
+endef
 
 test: setup  ## run the tests (ARGS="-k name" for some of them)
 	$(RUN) -m pytest $(ARGS)
@@ -43,6 +65,8 @@ format: setup  ## mend style
 
 docs: setup  ## write the generated tables anew
 	$(RUN) tools/analysis/variants_table.py --update README.md configs/classification/README.md
+	$(RUN) tools/analysis/complexity_table.py --update \
+		configs/detection configs/segmentation configs/rotated_detection
 
 clean:  ## remove .venv and what was built; data and work_dirs stay
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model
-from edgenext_mm.datasets import write_digits
+from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
 
 ROOT = Path(__file__).parents[1]
 DIGITS_CONFIG = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_digits.py'
@@ -40,6 +40,14 @@ def few_digits(digits_root, tmp_path_factory):
             target.mkdir(parents=True)
             for image in sorted(folder.iterdir())[:count]:
                 shutil.copy(image, target)
+    return root
+
+
+@pytest.fixture(scope='session')
+def scenes_root(tmp_path_factory):
+    """Digit scenes, eight for training and four for validation."""
+    root = tmp_path_factory.mktemp('data') / 'scenes'
+    write_digit_scenes(root, SceneSettings(num_train=8, num_val=4))
     return root
 
 

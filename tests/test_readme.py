@@ -7,12 +7,11 @@ import sys
 import pytest
 from conftest import ROOT
 
-DOCUMENTS = (
-    'README.md',
-    'CONTRIBUTING.md',
-    'docs/architecture.md',
-    'configs/classification/README.md',
-)
+DOCUMENTS = [
+    str(path.relative_to(ROOT))
+    for pattern in ('*.md', 'docs/*.md', 'configs/*/*.md')
+    for path in sorted(ROOT.glob(pattern))
+]
 TOOLS = sorted(path.relative_to(ROOT / 'tools') for path in (ROOT / 'tools').rglob('*.py'))
 README = (ROOT / 'README.md').read_text()
 

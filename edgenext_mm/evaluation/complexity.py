@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -44,7 +45,10 @@ class _TensorMode(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor | Sequence[Tensor]:
-        return self.model(x, mode='tensor')
+        shape = tuple(x.shape[-2:])
+        # Two-stage detectors clip their proposals to the image.
+        sample = BaseDataElement(metainfo=dict(img_shape=shape, ori_shape=shape))
+        return self.model(x, [sample] * len(x), mode='tensor')
 
 
 def _layer_norm_madds(inputs: list[Any], outputs: list[Any]) -> int:

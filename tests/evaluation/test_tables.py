@@ -1,7 +1,11 @@
 import pytest
 from conftest import ROOT
 
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.model import build_model
 from edgenext_mm.errors import UserError
+from edgenext_mm.evaluation.complexity import count_complexity
+from edgenext_mm.evaluation.complexity_table import complexity_table
 from edgenext_mm.evaluation.documents import find_table, update_table
 from edgenext_mm.evaluation.variants import variants_table
 
@@ -14,6 +18,19 @@ def table():
 @pytest.mark.parametrize('document', ['README.md', 'configs/classification/README.md'])
 def test_tables_in_documents_are_fresh(document, table):
     assert find_table(ROOT / document, 'variants') == table
+
+
+@pytest.mark.parametrize('task', ['detection', 'segmentation', 'rotated_detection'])
+def test_tables_of_dense_configs_are_fresh(task):
+    folder = ROOT / 'configs' / task
+    assert find_table(folder / 'README.md', 'complexity') == complexity_table(folder)
+
+
+def test_small_ssdlite_costs_what_the_paper_says():
+    config = load_config(ROOT / 'configs/detection/ssdlite_edgenext-small_4xb32-200e_coco.py')
+    cost = count_complexity(build_model(config), (320, 320), openmmlab=True)
+    assert cost.params == pytest.approx(6.2e6, rel=0.05)
+    assert cost.madds == pytest.approx(2.1e9, rel=0.05)
 
 
 def test_a_table_replaces_what_stands_between_its_marks(tmp_path):

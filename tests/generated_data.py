@@ -1,0 +1,100 @@
+"""Data in the format that a config asks for, at the places where it looks, from digit scenes."""
+
+import json
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+from PIL import Image
+
+from edgenext_mm.apis.data import _leaves
+
+SPLITS = ('train', 'val')
+
+
+def with_generated_data(config: Config, scenes: Path, digits: Path, folder: Path) -> Config:
+    """The config on data of its own format, written to ``folder``; its images are small."""
+    init_default_scope(config.default_scope)
+    roots = {
+        leaf.data_root: f'{folder}/'
+        for split in SPLITS
+        for leaf in _leaves(config[f'{split}_dataloader'].dataset)
+    }
+    config = Config(_replace_roots(config.to_dict(), roots), filename=config.filename)
+    for split in SPLITS:
+        for leaf in _leaves(config[f'{split}_dataloader'].dataset):
+            _write(leaf, scenes / split, digits, split)
+    return config
+
+
+def _replace_roots(value, roots):
+    if isinstance(value, dict):
+        return {k: _replace_roots(v, roots) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replace_roots(v, roots) for v in value)
+    if isinstance(value, str):
+        for old, new in roots.items():
+            if value == old or value.startswith(old.rstrip('/') + '/'):
+                return new + value[len(old.rstrip('/')) + 1 :]
+    return value
+
+
+def _write(leaf, scenes, digits, split):
+    if leaf.type in ('ImageNet', 'CustomDataset'):
+        target = Path(leaf.data_root, leaf.get('split') or leaf.data_prefix)
+        target.mkdir(parents=True)
+        for i in range(1000 if leaf.type == 'ImageNet' else 10):
+            (target / f'{i:04d}').symlink_to(digits / split / str(i % 10))
+        return
+    lazy = DATASETS.build({**leaf, 'lazy_init': True, 'pipeline': []})
+    classes = lazy.metainfo['classes']
+    if 'img' in lazy.data_prefix:
+        _write_images(scenes, lazy.data_prefix['img'], '.png')
+        coco = json.loads((scenes.parent / 'annotations' / f'{split}.json').read_text())
+        coco['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+        _write_text(lazy.ann_file, json.dumps(coco))
+    elif 'seg_map_path' in lazy.data_prefix:
+        _write_images(scenes, lazy.data_prefix['img_path'], lazy.img_suffix)
+        masks = Path(lazy.data_prefix['seg_map_path'])
+        masks.mkdir(parents=True, exist_ok=True)
+        names = [path.stem for path in sorted((scenes / 'masks').iterdir())]
+        for name in names:
+            (masks / f'{name}{lazy.seg_map_suffix}').write_bytes(
+                (scenes / 'masks' / f'{name}.png').read_bytes()
+            )
+        if lazy.ann_file:
+            _write_text(lazy.ann_file, '\n'.join(names))
+    else:
+        _write_images(scenes, lazy.data_prefix['img_path'], f'.{lazy.img_suffix}')
+        for path in (scenes / 'labelTxt').iterdir():
+            fields = [line.split() for line in path.read_text().splitlines()]
+            lines = [' '.join([*f[:8], classes[int(f[8])], f[9]]) for f in fields]
+            _write_text(Path(lazy.ann_file, path.name), '\n'.join(lines))
+
+
+def _write_images(scenes, folder, suffix):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for path in (scenes / 'images').iterdir():
+        Image.open(path).save(Path(folder, path.stem + suffix))
+
+
+def _write_text(path, text):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+def shrink(value, most=128):
+    """Brings all sizes of images in a config that are beyond ``most`` pixels down to it."""
+    if isinstance(value, (Config, dict)):
+        for key, inner in value.items():
+            sizes = key in ('scale', 'crop_size', 'size') and not isinstance(inner, dict)
+            value[key] = _shrink_sizes(inner, most) if sizes else shrink(inner, most)
+    elif isinstance(value, list):
+        value[:] = [shrink(inner, most) for inner in value]
+    return value
+
+
+def _shrink_sizes(sizes, most):
+    if isinstance(sizes, (list, tuple)):
+        return type(sizes)(_shrink_sizes(inner, most) for inner in sizes)
+    return min(sizes, most)
