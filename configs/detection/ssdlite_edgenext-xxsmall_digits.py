@@ -55,8 +55,8 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=30, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=8, convert_to_iter_based=True),
 ]
 custom_hooks = []
-train_cfg = dict(max_epochs=30, val_interval=5)
+train_cfg = dict(max_epochs=8, val_interval=2)
 auto_scale_lr = dict(base_batch_size=16)

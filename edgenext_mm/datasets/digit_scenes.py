@@ -60,7 +60,7 @@ class SceneSettings:
     """What distinguishes one set of scenes from another.
 
     Args:
-        num_train: Training scenes. Default: 1000.
+        num_train: Training scenes. Default: 4000.
         num_val: Validation scenes. Default: 200.
         size: Height and width of a scene in pixels, 64 to 192. Default: 128.
         max_digits: Digits per scene at most; a scene has at least one. Default: 5.
@@ -70,7 +70,7 @@ class SceneSettings:
         UserError: If a value is out of its range.
     """
 
-    num_train: int = 1000
+    num_train: int = 4000
     num_val: int = 200
     size: int = 128
     max_digits: int = 5

@@ -7,8 +7,8 @@ from conftest import DIGITS_CONFIG
 from PIL import Image
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.inference import to_json
 from edgenext_mm.apis.model import load_model
+from edgenext_mm.apis.results import to_json
 
 
 @pytest.fixture(scope='module')

@@ -43,12 +43,12 @@ def test_some_of_the_categories_are_enough(coco):
 
 
 def test_a_class_that_the_file_lacks(coco):
-    with pytest.raises(UserError, match="has no category named 'cat'. It has '0', '1'"):
+    with pytest.raises(UserError, match=r"has no category named 'cat'. It has '0', '1'"):
         coco(classes=('0', 'cat'))
 
 
 def test_classes_in_another_order(coco):
-    with pytest.raises(UserError, match="in the order '0', '1'. mmdet numbers them as the file"):
+    with pytest.raises(UserError, match=r"in the order '0', '1'. mmdet numbers them as the file"):
         coco(classes=('1', '0'))
 
 
@@ -56,7 +56,7 @@ def test_an_annotation_of_an_unknown_category(coco):
     def change(content):
         content['annotations'][3]['category_id'] = 99
 
-    with pytest.raises(UserError, match='Annotation 4 in .* is of category 99, which'):
+    with pytest.raises(UserError, match=r'Annotation 4 in .* is of category 99, which'):
         coco(change)
 
 
@@ -133,7 +133,7 @@ def test_ignored_pixels_are_fine(scenes):
 
 def test_masks_of_another_kind_or_size(scenes):
     write_mask(scenes, 0, (128, 128, 3))
-    with pytest.raises(UserError, match='0002.png is a colour image'):
+    with pytest.raises(UserError, match=r'0002.png is a colour image'):
         check_masks(masks(scenes), 11)
     write_mask(scenes, 0, (64, 32))
     with pytest.raises(UserError, match='is of 32x64 pixels, its image of 128x128'):

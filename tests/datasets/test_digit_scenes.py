@@ -108,7 +108,7 @@ def test_a_complete_folder_is_left_alone_and_others_refused(tmp_path):
     root = tmp_path / 'scenes'
     assert write_digit_scenes(root, settings)
     assert not write_digit_scenes(root, settings)
-    with pytest.raises(UserError, match="holds scenes of other settings: .*'num_train': 1"):
+    with pytest.raises(UserError, match=r"holds scenes of other settings: .*'num_train': 1"):
         write_digit_scenes(root, SceneSettings(num_train=2, num_val=1))
     (root / 'train' / 'masks' / '0000.png').unlink()
     with pytest.raises(UserError, match='holds 0 files instead of 1'):

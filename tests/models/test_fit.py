@@ -28,7 +28,7 @@ def test_channels_that_disagree_are_named(config, message):
 
 @pytest.mark.parametrize('config', [GFL, DEEPLAB])
 def test_a_pooled_backbone_serves_classifiers_only(config):
-    with pytest.raises(UserError, match="has final_norm='pool_first'.* needs maps. Leave"):
+    with pytest.raises(UserError, match=r"has final_norm='pool_first'.* needs maps. Leave"):
         build_model(load_config(CONFIGS / config, {'model.backbone.final_norm': 'auto'}))
 
 

@@ -5,7 +5,15 @@ import pytest
 from PIL import Image
 
 from edgenext_mm.errors import UserError
-from edgenext_mm.visualization import curves, grid, plot_curves, plot_grid
+from edgenext_mm.visualization import (
+    curves,
+    draw,
+    pictures,
+    plot_curves,
+    plot_grid,
+    plot_predictions,
+    plot_result,
+)
 
 
 def write_log(folder, name, records):
@@ -51,19 +59,78 @@ def test_no_log_is_an_error(tmp_path):
     assert not (tmp_path / 'curves.png').exists()
 
 
+def predicted(name):
+    return dict(pred_label=1, pred_score=0.9, pred_class=name)
+
+
 def test_wrong_predictions_come_first_then_an_even_spread():
-    names, truths = ['a'] * 100, ['a'] * 100
+    results, truths = [predicted('a')] * 100, ['a'] * 100
     truths[70] = 'b'
-    assert grid._choose(names, truths, 4) == [70, 0, 49, 99]
+    chosen = pictures.choose(results, truths)
+    assert len(chosen) == 48
+    assert chosen[:2] == [70, 0]
+    assert chosen[-1] == 99
 
 
 def test_unknown_truths_are_not_wrong():
-    assert grid._choose(['a', 'b'], [None, None], 8) == [0, 1]
+    assert pictures.choose([predicted('a'), predicted('b')], [None, None]) == [0, 1]
 
 
 @pytest.mark.parametrize('count', [1, 3, 11])
 def test_a_grid_is_a_picture(tmp_path, count):
     images = [np.full((8, 8, 3), 20 * i, np.uint8) for i in range(count)]
-    results = [dict(pred_label=1, pred_score=0.9, pred_class='cat')] * count
-    plot_grid(images, results, ['cat'] * count, tmp_path / 'grid.png')
+    plot_grid(images, [predicted('cat')] * count, tmp_path / 'grid.png', ['cat'] * count)
     assert Image.open(tmp_path / 'grid.png').width > 100
+
+
+def read_pixels(path):
+    return np.asarray(Image.open(path).convert('RGB')).reshape(-1, 3)
+
+
+@pytest.mark.parametrize(
+    'box', [[40, 30, 80, 60], [60, 45, 40, 30, 0.0], [60, 45, 30, 40, np.pi / 2]]
+)
+def test_boxes_are_drawn_where_they_are(tmp_path, box):
+    """Upright and rotated boxes of the same corners give the same outline."""
+    result = dict(bboxes=np.array([box], float), labels=np.array([0]), scores=np.array([0.5]))
+    plot_result(np.zeros((90, 120, 3), np.uint8), result, tmp_path / 'boxes.png')
+    image = np.asarray(Image.open(tmp_path / 'boxes.png').convert('RGB')).astype(int)
+    coloured = image.max(2) - image.min(2) > 60
+    black = (image == 0).all(2)
+    rows, columns = np.nonzero(black | coloured)
+    left, top = columns.min(), rows.min()
+    scale = (columns.max() + 1 - left) / 120
+    rows, columns = np.nonzero(coloured[:, :])
+    below = rows > top + scale * 45  # away from the label above the box
+    extent = [(columns[below].min() - left), (columns[below].max() + 1 - left)]
+    np.testing.assert_allclose(np.array(extent) / scale, [40, 80], atol=1.0)
+    assert (rows.max() + 1 - top) / scale == pytest.approx(60, abs=1.0)
+
+
+def test_a_segmented_image_shows_mask_and_legend(tmp_path):
+    sem_seg = np.zeros((60, 80), int)
+    sem_seg[:, 40:] = 2
+    result = dict(sem_seg=sem_seg, classes=('background', 'cat', 'dog'))
+    plot_result(np.full((60, 80, 3), 200, np.uint8), result, tmp_path / 'mask.png')
+    pixels = read_pixels(tmp_path / 'mask.png')
+    green = (pixels == [0, 128, 0]).all(1).sum()  # VOC's colour of value 2
+    black = (pixels == [0, 0, 0]).all(1).sum()
+    assert green > 20_000
+    assert black > 20_000
+    assert Image.open(tmp_path / 'mask.png').width > 2 * 500
+
+
+def test_mask_colours_are_those_of_voc():
+    colours = draw.mask_colours()
+    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 15: (192, 128, 128), 20: (0, 64, 128),
+             255: (224, 224, 192)}  # fmt: skip
+    for value, colour in known.items():
+        assert tuple(colours[value]) == colour
+
+
+def test_every_dense_result_gets_a_picture_of_its_own(tmp_path):
+    images = [np.zeros((40, 60, 3), np.uint8)] * 3
+    result = dict(bboxes=np.zeros((0, 4)), labels=np.zeros(0, int), scores=np.zeros(0))
+    overview, folder = plot_predictions(images, [result] * 3, (), tmp_path)
+    assert overview.is_file()
+    assert len(list(folder.iterdir())) == 3

@@ -1,0 +1,85 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
+from pycocotools import mask as coco_mask
+
+from edgenext_mm.apis.results import shares, to_json, to_result, to_text, to_truth
+from edgenext_mm.errors import UserError
+
+META = dict(classes=('cat', 'dog', 'bird'))
+
+
+def detected(**more):
+    instances = InstanceData(
+        bboxes=torch.tensor([[0.0, 0, 2, 2], [1, 1, 5, 5], [2, 2, 3, 3]]),
+        scores=torch.tensor([0.2, 0.9, 0.5]),
+        labels=torch.tensor([2, 0, 1]),
+        **more,
+    )
+    return BaseDataElement(pred_instances=instances)
+
+
+def test_objects_come_by_falling_score_and_the_weak_ones_go():
+    result = to_result(detected(), META, score_thr=0.3)
+    assert result['classes'] == ['cat', 'dog']
+    np.testing.assert_array_equal(result['labels'], [0, 1])
+    np.testing.assert_allclose(result['scores'], [0.9, 0.5])
+    np.testing.assert_array_equal(result['bboxes'], [[1, 1, 5, 5], [2, 2, 3, 3]])
+    assert to_text('a.jpg', result) == 'a.jpg: cat (90%), dog (50%)'
+
+
+def test_nothing_found_is_a_result():
+    result = to_result(detected(), META, score_thr=0.99)
+    assert result['bboxes'].shape == (0, 4)
+    assert to_text('a.jpg', result) == 'a.jpg: nothing'
+    assert json.loads(json.dumps(to_json('a.jpg', result)))['scores'] == []
+
+
+def test_without_classes_there_are_numbers():
+    result = to_result(detected(), {})
+    assert 'classes' not in result
+    assert to_text('a.jpg', result) == 'a.jpg: 0 (90%), 1 (50%), 2 (20%)'
+
+
+def test_masks_are_run_lengths_that_pycocotools_reads():
+    rng = np.random.default_rng(0)
+    masks = torch.from_numpy(rng.random((3, 7, 5)) < 0.4)
+    masks[0] = True
+    result = to_result(detected(masks=masks), META)
+    plain = json.loads(json.dumps(to_json('a.jpg', result)))
+    for runs, mask in zip(plain['masks'], masks[[1, 2, 0]], strict=True):
+        decoded = coco_mask.decode(coco_mask.frPyObjects(runs, *runs['size']))
+        np.testing.assert_array_equal(decoded, mask)
+
+
+def test_a_segmented_image():
+    sem_seg = torch.tensor([[[0, 0, 2, 2], [0, 0, 0, 2]]])
+    result = to_result(BaseDataElement(pred_sem_seg=PixelData(data=sem_seg)), META)
+    assert result['sem_seg'].shape == (2, 4)
+    assert shares(result) == {'cat': 5 / 8, 'bird': 3 / 8}
+    assert to_text('a.jpg', result) == 'a.jpg: cat 62.5%, bird 37.5%'
+    runs = to_json('a.jpg', result)['sem_seg'][2]
+    decoded = coco_mask.decode(coco_mask.frPyObjects(runs, 2, 4))
+    np.testing.assert_array_equal(decoded, sem_seg[0] == 2)
+
+
+def test_ground_truth_has_the_form_of_results():
+    objects = InstanceData(bboxes=torch.ones(2, 5), labels=torch.tensor([1, 1]))
+    truth = to_truth(BaseDataElement(gt_instances=objects), META)
+    assert truth['classes'] == ['dog', 'dog']
+    assert truth['bboxes'].shape == (2, 5)
+    sem_seg = PixelData(data=torch.full((1, 2, 3), 255))
+    assert to_truth(BaseDataElement(gt_sem_seg=sem_seg), META)['sem_seg'].shape == (2, 3)
+    assert to_truth(BaseDataElement(gt_label=torch.tensor([2])), META) == dict(
+        pred_label=2, pred_class='bird'
+    )
+
+
+def test_other_results_are_errors():
+    with pytest.raises(UserError, match='Results of the kind BaseDataElement are not known'):
+        to_result(BaseDataElement(), META)
+    with pytest.raises(UserError, match='holds no annotation to show'):
+        to_truth(BaseDataElement(), META)
