@@ -21,7 +21,6 @@ resize = dict(type='Resize', scale=(128, 128), keep_ratio=False)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PhotoMetricDistortion'),
     resize,
     dict(type='PackDetInputs'),
 ]

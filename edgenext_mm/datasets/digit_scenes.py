@@ -39,18 +39,19 @@ SPLITS = ('train', 'val')
 COLUMNS = {'train': (0.0, 0.7), 'val': (0.7, 1.0)}
 
 #: Height of a digit's ink in pixels.
-HEIGHTS = (28, 60)
+HEIGHTS = (32, 64)
 
 #: Largest rotation in degrees; beyond it a 6 turns into a 9.
-MAX_ANGLE = 30
+MAX_ANGLE = 20
 
 #: What must stay visible of a digit under those placed after it.
-MIN_VISIBLE = 0.85
+MIN_VISIBLE = 0.95
 
 #: Least difference in brightness, of 255, between a digit and what is under it.
-MIN_CONTRAST = 60
+MIN_CONTRAST = 90
 
-_INK = 0.4  # of the ink's maximum: where a digit ends
+_INK = 0.5  # of the ink's maximum: where a digit ends
+_EDGE = 0.2  # of the ink's maximum: how far its colour fades out beyond
 _TRIES = 20  # to place one more digit
 _ZOOM = 4  # at which outlines are traced, so that they run along pixel borders
 
@@ -209,8 +210,7 @@ def _place(
             for digit, rest in zip(placed, left, strict=True):
                 digit.mask = rest
             placed.append(_Digit(label, angle, mask))
-            # Full strength inside, a soft edge of about a pixel outside.
-            alpha = (ink / _INK).clip(0, 1)[..., None] ** 2
+            alpha = ((ink - _INK) / _EDGE + 1).clip(0, 1)[..., None]
             scene += alpha * (_colour(rng, scene[mask].mean()) - scene)
             return
 
