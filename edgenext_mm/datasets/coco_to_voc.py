@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..files import replacing
+from .palette import voc_palette
 
 #: VOC's classes; the index in a mask is the place in this list.
 VOC_CLASSES = (
@@ -58,18 +59,6 @@ class Conversion:
     written: int
     too_small: int
     list_file: Path
-
-
-def voc_palette() -> np.ndarray:
-    """(256, 3) uint8 RGB colours of VOC's masks.
-
-    An index's bits go to red, green and blue in turn; the lowest become the colours' highest.
-    """
-    colours: np.ndarray = np.zeros((256, 3), np.uint8)
-    for index in range(256):
-        for bit in range(8):
-            colours[index, bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
-    return colours
 
 
 def draw_mask(

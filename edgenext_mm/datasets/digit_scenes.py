@@ -31,6 +31,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import new_folder
 from .digits import load_digits
+from .palette import voc_palette
 
 CLASSES = tuple('0123456789')
 SPLITS = ('train', 'val')
@@ -269,10 +270,7 @@ def _draw_mask(digits: Sequence[_Digit], size: int) -> Image.Image:
     for digit in digits:
         indices[digit.mask] = digit.label + 1
     mask = Image.fromarray(indices, mode='P')
-    hues = np.arange(256) / len(CLASSES) * 2 * math.pi
-    colours = np.stack([np.sin(hues + shift) for shift in (0, 2, 4)], axis=1) * 127 + 128
-    colours[0] = 0
-    mask.putpalette(colours.astype(np.uint8).tobytes())
+    mask.putpalette(voc_palette().tobytes())
     return mask
 
 

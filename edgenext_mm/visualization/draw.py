@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Polygon
 
 from ..apis.results import Result, class_name, object_names
+from ..datasets.palette import voc_palette
 
 RIGHT, WRONG, UNKNOWN = 'tab:green', 'tab:red', 'black'
 
@@ -60,21 +61,12 @@ def add_legend(figure: Figure, results: Iterable[Result]) -> None:
     if IGNORED in names:
         names[IGNORED] = 'ignored'
     if names:
-        colours = mask_colours() / 255
+        colours = voc_palette() / 255
         patches = [
             Patch(facecolor=colours[value], edgecolor='grey', label=name)
             for value, name in sorted(names.items())
         ]
         figure.legend(handles=patches, loc='outside lower center', ncols=6, fontsize=8)
-
-
-def mask_colours() -> np.ndarray:
-    """(256, 3) uint8 red-green-blue, one per value: those of Pascal VOC's masks."""
-    values = np.arange(256)
-    colours: np.ndarray = np.zeros((256, 3), np.uint8)
-    for bit in range(8):  # the bits of a value, dealt to the channels in turn, highest first
-        colours[:, bit % 3] |= ((values >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
-    return colours
 
 
 def box_colour(label: int) -> np.ndarray:
@@ -125,7 +117,7 @@ def box_corners(box: np.ndarray) -> np.ndarray:
 
 
 def _draw_segmentation(axes: Sequence[Axes], image: np.ndarray, sem_seg: np.ndarray) -> None:
-    mask = mask_colours()[sem_seg]
+    mask = voc_palette()[sem_seg]
     axes[0].imshow(mask, interpolation='nearest')
     axes[1].imshow(image)
     # The first class is the background in most data sets: seen through in full.

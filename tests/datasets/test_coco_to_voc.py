@@ -11,8 +11,8 @@ from edgenext_mm.datasets.coco_to_voc import (
     VOC_CLASSES,
     convert_coco_to_voc,
     draw_mask,
-    voc_palette,
 )
+from edgenext_mm.datasets.palette import voc_palette
 from edgenext_mm.errors import UserError
 
 CATEGORIES = {1: 'person', 5: 'airplane', 44: 'bottle', 67: 'dining table', 90: 'toothbrush'}

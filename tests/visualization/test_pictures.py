@@ -7,7 +7,6 @@ from PIL import Image
 from edgenext_mm.errors import UserError
 from edgenext_mm.visualization import (
     curves,
-    draw,
     pictures,
     plot_curves,
     plot_grid,
@@ -118,14 +117,6 @@ def test_a_segmented_image_shows_mask_and_legend(tmp_path):
     assert green > 20_000
     assert black > 20_000
     assert Image.open(tmp_path / 'mask.png').width > 2 * 500
-
-
-def test_mask_colours_are_those_of_voc():
-    colours = draw.mask_colours()
-    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 15: (192, 128, 128), 20: (0, 64, 128),
-             255: (224, 224, 192)}  # fmt: skip
-    for value, colour in known.items():
-        assert tuple(colours[value]) == colour
 
 
 def test_every_dense_result_gets_a_picture_of_its_own(tmp_path):

@@ -1,0 +1,15 @@
+"""The colours of masks."""
+
+import numpy as np
+
+
+def voc_palette() -> np.ndarray:
+    """(256, 3) uint8 RGB colours of VOC's masks.
+
+    An index's bits go to red, green and blue in turn; the lowest become the colours' highest.
+    """
+    colours: np.ndarray = np.zeros((256, 3), np.uint8)
+    for index in range(256):
+        for bit in range(8):
+            colours[index, bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
+    return colours
