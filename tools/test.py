@@ -20,7 +20,7 @@ from edgenext_mm.apis.cli import (
 )
 from edgenext_mm.apis.data import check_data
 from edgenext_mm.apis.model import check_weights, find_checkpoint, read_checkpoint
-from edgenext_mm.apis.runner import build_runner, merge_runner_args
+from edgenext_mm.apis.runner import build_runner, merge_runner_args, unwrapped
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +48,7 @@ def main() -> None:
     runner = build_runner(config)
     # The runner itself would only warn of weights that do not fit.
     content = read_checkpoint(config.load_from)
-    check_weights(runner.model, content.get('state_dict', content), config.load_from)
+    check_weights(unwrapped(runner.model), content.get('state_dict', content), config.load_from)
     metrics = runner.test()
     if args.out:
         dump(metrics, args.out)

@@ -17,10 +17,13 @@ model = dict(
 data_root = 'data/digit_scenes/'
 data_preparation = 'Make it with `python tools/dataset_converters/digit_scenes.py`.'
 metainfo = dict(classes=tuple('0123456789'))
-resize = dict(type='Resize', scale=(128, 128), keep_ratio=False)
+# Enlarged from 128x128: the smallest anchors are 32 pixels, as the smallest digits are high.
+resize = dict(type='Resize', scale=(160, 160), keep_ratio=False)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='MinIoURandomCrop', min_ious=(0.7, 0.9), min_crop_size=0.7),
     resize,
     dict(type='PackDetInputs'),
 ]
@@ -54,8 +57,8 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=8, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=6, convert_to_iter_based=True),
 ]
 custom_hooks = []
-train_cfg = dict(max_epochs=8, val_interval=2)
+train_cfg = dict(max_epochs=6, val_interval=2)
 auto_scale_lr = dict(base_batch_size=16)

@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 from ..errors import UserError
 from ..models.fit import check_fit
@@ -36,8 +38,13 @@ def build_runner(config: Config) -> Runner:
     if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         _distribute_on_cpu(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    check_fit(getattr(runner.model, 'module', runner.model))  # within what distributes it
+    check_fit(unwrapped(runner.model))
     return runner
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model within what distributes it, if anything does."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def _distribute_on_cpu(config: Config) -> None:
