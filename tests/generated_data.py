@@ -23,7 +23,7 @@ def with_generated_data(config: Config, scenes: Path, digits: Path, folder: Path
     config = Config(_replace_roots(config.to_dict(), roots), filename=config.filename)
     for split in SPLITS:
         for leaf in _leaves(config[f'{split}_dataloader'].dataset):
-            _write(leaf, scenes / split, digits, split)
+            _write(leaf, scenes / split, digits / split, config)
     return config
 
 
@@ -39,18 +39,22 @@ def _replace_roots(value, roots):
     return value
 
 
-def _write(leaf, scenes, digits, split):
+def _write(leaf, scenes, digits, config):
     if leaf.type in ('ImageNet', 'CustomDataset'):
         target = Path(leaf.data_root, leaf.get('split') or leaf.data_prefix)
         target.mkdir(parents=True)
-        for i in range(1000 if leaf.type == 'ImageNet' else 10):
-            (target / f'{i:04d}').symlink_to(digits / split / str(i % 10))
+        for i in range(config.model.head.num_classes):
+            (target / f'{i:04d}').symlink_to(digits / str(i % 10))
         return
+    for name in leaf.data_prefix.values():  # some data sets want to see their files at once
+        Path(leaf.data_root, name).mkdir(parents=True, exist_ok=True)
+    if leaf.get('ann_file', '').endswith('.txt'):
+        _write_text(Path(leaf.data_root, leaf.ann_file), '')
     lazy = DATASETS.build({**leaf, 'lazy_init': True, 'pipeline': []})
     classes = lazy.metainfo['classes']
     if 'img' in lazy.data_prefix:
         _write_images(scenes, lazy.data_prefix['img'], '.png')
-        coco = json.loads((scenes.parent / 'annotations' / f'{split}.json').read_text())
+        coco = json.loads((scenes.parent / 'annotations' / f'{scenes.name}.json').read_text())
         coco['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
         _write_text(lazy.ann_file, json.dumps(coco))
     elif 'seg_map_path' in lazy.data_prefix:

@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+import torch
 from conftest import ROOT
 from generated_data import shrink, with_generated_data
 from mmengine.config import Config
@@ -64,7 +65,8 @@ def test_one_training_step_and_one_inference(path, scenes_root, few_digits, tmp_
     evaluator = runner.build_evaluator(config.val_evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo
     data = next(iter(loader))
-    samples = runner.model.val_step(data)
+    with torch.no_grad():
+        samples = runner.model.val_step(data)
     assert len(samples) == len(data['data_samples'])
     evaluator.process(samples, data)
     evaluator.evaluate(len(samples))
@@ -136,7 +138,6 @@ def test_nothing_one_dimensional_decays():
 
 
 def test_warm_up_starts_near_zero_and_cosine_ends_low():
-    import torch
     from mmengine.optim import OptimWrapper
     from mmengine.registry import PARAM_SCHEDULERS
 

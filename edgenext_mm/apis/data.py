@@ -65,15 +65,16 @@ def _check_content(config: Config, dataset: ConfigDict) -> None:
         kinds = {kind.__name__ for kind in datasets.get(dataset.type).__mro__}
     if not kinds & {'CocoDataset', 'DOTADataset', 'BaseSegDataset'}:
         return
+    if '://' in (dataset.get('data_root') or ''):
+        return
+    ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    if not ann_file.exists():
+        raise UserError(f'There is no annotation file {ann_file}.')
     # Not yet loaded, it knows the places of its files and its classes.
     lazy = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []})
-    if '://' in (lazy.data_root or ''):
-        return
     classes = lazy.metainfo.get('classes')
     if classes is not None:
         _check_heads(config.model, 'model', len(classes))
-    if lazy.ann_file and not Path(lazy.ann_file).exists():
-        raise UserError(f'There is no annotation file {lazy.ann_file}.')
     if 'CocoDataset' in kinds:
         check_coco(lazy.ann_file, lazy.data_prefix['img'], classes)
     elif 'DOTADataset' in kinds and lazy.ann_file:
