@@ -39,13 +39,11 @@ metainfo = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
+    dict(type='RandomCrop', crop_size=size),
     dict(type='PackSegInputs'),
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
+resize = dict(type='Resize', scale=size, keep_ratio=True)
+test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -60,7 +58,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=16,
     num_workers=1,
     dataset=dict(
         _delete_=True,
