@@ -17,6 +17,7 @@ model = dict(
     ),
     decode_head=dict(
         in_channels=88,
+        channels=48,
         dilations=(1, 2, 4, 6),
         num_classes=11,
         norm_cfg=dict(type='GN', num_groups=8),

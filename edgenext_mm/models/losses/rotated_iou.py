@@ -17,9 +17,10 @@ MIN_UNION = 1e-24
 def rotated_iou(pred: Tensor, target: Tensor) -> Tensor:
     """IoU of each predicted box with its target, differentiable in both.
 
-    mmcv has this as a CUDA kernel only (``diff_iou_rotated_2d``: open-mmlab/mmcv issue 2067,
-    open-mmlab/mmrotate issue 916). Here it is a few dozen element-wise operations, the same on
-    every device: 2 ms for 1,000 pairs with gradients on one core of a CPU, not timed on a GPU.
+    mmcv has this as a CUDA kernel only (``diff_iou_rotated_2d``:
+    https://github.com/open-mmlab/mmcv/issues/2067,
+    https://github.com/open-mmlab/mmrotate/issues/916). Here it is a few dozen element-wise
+    operations, the same on every device: 2 ms for 1,000 pairs with gradients on one core of a CPU, not timed on a GPU.
 
     In the frame of the target the target is the rectangle ``|x| <= a, |y| <= b``. By Green's
     theorem the area that a predicted box shares with it is the integral of ``-clip(y, -b, b) dx``

@@ -20,7 +20,8 @@ class RotatedIoULoss(nn.Module):
     """Loss on the IoU of rotated boxes.
 
     It takes the place of mmrotate's loss of the same name, which stops on a CPU: mmcv has no
-    kernel for it (open-mmlab/mmcv issue 2067, open-mmlab/mmrotate issue 916).
+    kernel for it (https://github.com/open-mmlab/mmcv/issues/2067,
+    https://github.com/open-mmlab/mmrotate/issues/916).
 
     Args:
         mode: The loss of an IoU u: ``'linear'`` is 1 - u, ``'square'`` 1 - u^2, ``'log'``
