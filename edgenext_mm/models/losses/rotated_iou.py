@@ -20,7 +20,8 @@ def rotated_iou(pred: Tensor, target: Tensor) -> Tensor:
     mmcv has this as a CUDA kernel only (``diff_iou_rotated_2d``:
     https://github.com/open-mmlab/mmcv/issues/2067,
     https://github.com/open-mmlab/mmrotate/issues/916). Here it is a few dozen element-wise
-    operations, the same on every device: 2 ms for 1,000 pairs with gradients on one core of a CPU, not timed on a GPU.
+    operations, the same on every device: 2 ms for 1,000 pairs with gradients on one core of a CPU,
+    not timed on a GPU.
 
     In the frame of the target the target is the rectangle ``|x| <= a, |y| <= b``. By Green's
     theorem the area that a predicted box shares with it is the integral of ``-clip(y, -b, b) dx``
