@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-from edgenext_mm.apis.data import _leaves
+from edgenext_mm.apis.data import leaves
 
 SPLITS = ('train', 'val')
 
@@ -18,11 +18,11 @@ def with_generated_data(config: Config, scenes: Path, digits: Path, folder: Path
     roots = {
         leaf.data_root: f'{folder}/'
         for split in SPLITS
-        for leaf in _leaves(config[f'{split}_dataloader'].dataset)
+        for leaf in leaves(config[f'{split}_dataloader'].dataset)
     }
     config = Config(_replace_roots(config.to_dict(), roots), filename=config.filename)
     for split in SPLITS:
-        for leaf in _leaves(config[f'{split}_dataloader'].dataset):
+        for leaf in leaves(config[f'{split}_dataloader'].dataset):
             _write(leaf, scenes / split, digits / split, config)
     return config
 

@@ -30,16 +30,16 @@ def check_data(config: Config, *splits: str) -> None:
     """
     init_default_scope(config.get('default_scope', 'mmengine'))
     for split in splits:
-        for dataset in _leaves((config.get(f'{split}_dataloader') or {}).get('dataset', {})):
+        for dataset in leaves((config.get(f'{split}_dataloader') or {}).get('dataset', {})):
             _check_folder(config, split, dataset)
             _check_content(config, dataset)
 
 
-def _leaves(dataset: ConfigDict) -> Iterator[ConfigDict]:
+def leaves(dataset: ConfigDict) -> Iterator[ConfigDict]:
     """The data sets within wrappers: RepeatDataset, ConcatDataset and the like."""
     inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
     for child in inner:
-        yield from _leaves(child)
+        yield from leaves(child)
     if not inner and dataset:
         yield dataset
 

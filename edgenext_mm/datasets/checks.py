@@ -17,12 +17,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from .palette import IGNORED
 
 #: Masks to look into, spread over the data set; opening all of a large one takes minutes.
 MAX_MASKS = 200
-
-#: Value of pixels that count for no class.
-IGNORED = 255
 
 HOW_TO_NAME_CLASSES = 'Name the classes with `metainfo=dict(classes=(...))` in the data set.'
 

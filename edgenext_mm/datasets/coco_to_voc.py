@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..files import replacing
-from .palette import voc_palette
+from .palette import IGNORED, voc_palette
 
 #: VOC's classes; the index in a mask is the place in this list.
 VOC_CLASSES = (
@@ -40,8 +40,6 @@ COCO_TO_VOC = {
     'potted plant': 'pottedplant',
     'tv': 'tvmonitor',
 }
-
-IGNORE = 255
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def draw_mask(
             crowd = bool(annotation.get('iscrowd', 0))
             # From back to front; among equals, the earlier annotation is in front.
             depth = (not crowd, -int(region.sum()), -index)
-            layers.append((depth, region, IGNORE if crowd else label))
+            layers.append((depth, region, IGNORED if crowd else label))
     mask: np.ndarray = np.zeros((height, width), np.uint8)
     for _, region, label in sorted(layers, key=lambda layer: layer[0]):
         mask[region] = label
@@ -165,7 +163,7 @@ def convert_coco_to_voc(
         missing = mask is None
         if mask is None:
             mask = draw_mask(own, height, width, labels)
-        if np.count_nonzero((mask != 0) & (mask != IGNORE)) < min_pixels:
+        if np.count_nonzero((mask != 0) & (mask != IGNORED)) < min_pixels:
             continue
         if missing:
             _write_mask(mask, path)

@@ -1,6 +1,9 @@
-"""The colours of masks."""
+"""The values of masks and their colours."""
 
 import numpy as np
+
+#: Value of pixels that count for no class.
+IGNORED = 255
 
 
 def voc_palette() -> np.ndarray:

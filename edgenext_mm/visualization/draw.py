@@ -11,12 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Polygon
 
 from ..apis.results import Result, class_name, object_names
-from ..datasets.palette import voc_palette
+from ..datasets.palette import IGNORED, voc_palette
 
 RIGHT, WRONG, UNKNOWN = 'tab:green', 'tab:red', 'black'
-
-#: Value of pixels that count for no class.
-IGNORED = 255
 
 
 def is_class(result: Result) -> bool:
