@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, init_default_scope
 
-from ..datasets.checks import check_coco, check_dota, check_masks
+from ..datasets.checks import check_coco, check_dota, check_image_folders, check_masks
 from ..errors import UserError
 from .results import Result, to_truth
 
@@ -63,7 +63,7 @@ def _check_folder(config: Config, split: str, dataset: ConfigDict) -> None:
 def _check_content(config: Config, dataset: ConfigDict) -> None:
     with DATASETS.switch_scope_and_registry(config.get('default_scope')) as datasets:
         kinds = {kind.__name__ for kind in datasets.get(dataset.type).__mro__}
-    if not kinds & {'CocoDataset', 'DOTADataset', 'BaseSegDataset'}:
+    if not kinds & {'CustomDataset', 'CocoDataset', 'DOTADataset', 'BaseSegDataset'}:
         return
     if '://' in (dataset.get('data_root') or ''):
         return
@@ -73,6 +73,8 @@ def _check_content(config: Config, dataset: ConfigDict) -> None:
     # Not yet loaded, it knows the places of its files and its classes.
     lazy = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []})
     classes = lazy.metainfo.get('classes')
+    if 'CustomDataset' in kinds and lazy.with_label and not lazy.ann_file:
+        classes = check_image_folders(lazy.img_prefix, classes)
     if classes is not None:
         _check_heads(config.model, 'model', len(classes))
     if 'CocoDataset' in kinds:

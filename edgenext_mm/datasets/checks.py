@@ -143,6 +143,30 @@ def check_masks(
             )
 
 
+def check_image_folders(root: str | Path, classes: Sequence[str] | None) -> list[str]:
+    """Checks a folder of one folder of images per class.
+
+    Args:
+        root: The folder.
+        classes: Of the config, or None where the folders name them.
+
+    Returns:
+        The names of the classes.
+
+    Raises:
+        UserError: If there are no folders, or not as many as classes.
+    """
+    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    if not folders:
+        raise UserError(f'{root} holds no folders. It takes one folder of images for each class.')
+    if classes is not None and len(classes) != len(folders):
+        raise UserError(
+            f'{root} holds {len(folders)} folders ({_list(folders)}), but the data set has '
+            f'{len(classes)} classes ({_list(classes)}). It takes one folder for each class.'
+        )
+    return list(classes or folders)
+
+
 def _read_json(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgenext_mm.datasets.checks import check_coco, check_dota, check_masks
+from edgenext_mm.datasets.checks import check_coco, check_dota, check_image_folders, check_masks
 from edgenext_mm.errors import UserError
 
 DIGITS = tuple('0123456789')
@@ -147,3 +147,13 @@ def test_a_missing_mask_and_an_empty_set(scenes):
         check_masks(listed, 11)
     with pytest.raises(UserError, match='The data set names no images'):
         check_masks([], 11)
+
+
+def test_folders_of_images_name_the_classes_or_are_as_many(few_digits):
+    assert check_image_folders(few_digits / 'train', None) == list(DIGITS)
+    animals = [f'animal {i}' for i in range(10)]
+    assert check_image_folders(few_digits / 'train', animals) == animals
+    with pytest.raises(UserError, match=r"holds 10 folders \('0', '1'.*has 2 classes \('cat'"):
+        check_image_folders(few_digits / 'train', ['cat', 'dog'])
+    with pytest.raises(UserError, match=r'holds no folders. It takes one folder of images for each'):
+        check_image_folders(few_digits / 'train' / '0', None)

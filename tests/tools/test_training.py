@@ -131,11 +131,22 @@ def test_a_missing_config_is_an_error(run_tool):
 
 
 def test_testing_refuses_weights_of_another_head(run_tool, few_digits, tmp_path, digits_checkpoint):
-    more = options(few_digits, 'model.head.num_classes=7')
+    for digit in range(7):
+        (tmp_path / 'val').mkdir(exist_ok=True)
+        (tmp_path / 'val' / str(digit)).symlink_to(few_digits / 'val' / str(digit))
+    more = options(tmp_path, 'model.head.num_classes=7')
     done = run_tool(
         'test.py', DIGITS_CONFIG, digits_checkpoint, '--work-dir', tmp_path, *more, status=1
     )
     assert 'are not those of this model' in done.stderr
+
+
+def test_a_head_for_another_number_of_folders_is_an_error(run_tool, few_digits):
+    done = run_tool(
+        'train.py', DIGITS_CONFIG, *options(few_digits, 'model.head.num_classes=7'), status=1
+    )
+    assert 'model.head is for 7 classes, but the data has 10' in done.stderr
+    assert 'Traceback' not in done.stderr
 
 
 @pytest.mark.parametrize(
