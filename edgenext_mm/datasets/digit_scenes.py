@@ -39,8 +39,8 @@ SPLITS = ('train', 'val')
 #: Columns of the photographs that a split sees, as fractions of their width.
 COLUMNS = {'train': (0.0, 0.7), 'val': (0.7, 1.0)}
 
-#: Height of a digit's ink in pixels.
-HEIGHTS = (32, 64)
+#: Height of a digit's ink, as a fraction of the scene's.
+HEIGHTS = (0.375, 0.6875)
 
 #: Largest rotation in degrees; beyond it a 6 turns into a 9.
 MAX_ANGLE = 20
@@ -65,7 +65,7 @@ class SceneSettings:
         num_train: Training scenes. Default: 4000.
         num_val: Validation scenes. Default: 200.
         size: Height and width of a scene in pixels, 64 to 192. Default: 128.
-        max_digits: Digits per scene at most; a scene has at least one. Default: 5.
+        max_digits: Digits per scene at most; a scene has at least one. Default: 4.
         seed: Of everything random. Default: 0.
 
     Raises:
@@ -75,7 +75,7 @@ class SceneSettings:
     num_train: int = 4000
     num_val: int = 200
     size: int = 128
-    max_digits: int = 5
+    max_digits: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -199,7 +199,7 @@ def _place(
     """Draws a digit where it hides no other one too far, if there is such a place."""
     size = scene.shape[0]
     for _ in range(_TRIES):
-        height, angle = rng.uniform(*HEIGHTS), rng.uniform(-MAX_ANGLE, MAX_ANGLE)
+        height, angle = size * rng.uniform(*HEIGHTS), rng.uniform(-MAX_ANGLE, MAX_ANGLE)
         x, y = rng.uniform(height / 2, size - height / 2, 2)
         ink = _warp(image, height, angle, x, y, size)
         mask = ink > _INK
