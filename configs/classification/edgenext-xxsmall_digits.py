@@ -31,6 +31,9 @@ train_pipeline = [
         magnitude_std='inf',
         hparams=dict(pad_val=0, interpolation='bicubic'),
     ),
+    # Scenes of digits, for which other configs start from these weights, have dark ones, too.
+    dict(type='Invert', prob=0.5),
+    dict(type='ColorJitter', brightness=0.5, contrast=0.5),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
