@@ -4,8 +4,8 @@
 _base_ = 'deeplabv3_edgenext-xxsmall_4xb16-50e_voc12aug-512x512.py'
 
 # Model: strokes are thinner than a cell of stride 16, and stage 2 costs half of stage 3 there; the
-# rates suit digits of 4 to 8 cells. Without the class weights everything would become background,
-# which covers 87%. Small batches prefer GroupNorm.
+# rates suit digits of 6 to 11 cells. Backgrounds cover 83%, hence the class weights. With mmseg's
+# initial deviation of 0.01, telling digits apart starts thousands of images later.
 size = (128, 128)
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, size=size, test_cfg=dict(size=size)),
@@ -20,9 +20,9 @@ model = dict(
         channels=48,
         dilations=(1, 2, 4, 6),
         num_classes=11,
-        norm_cfg=dict(type='GN', num_groups=8),
+        init_cfg=dict(type='Normal', std=0.3, override=dict(name='conv_seg')),
         # mmseg averages over labelled pixels where there are weights, and fails if told to.
-        loss_decode=dict(class_weight=[0.1] + [1.0] * 10, avg_non_ignore=False),
+        loss_decode=dict(class_weight=[0.5] + [1.0] * 10, avg_non_ignore=False),
     ),
 )
 
@@ -46,7 +46,7 @@ train_pipeline = [
 resize = dict(type='Resize', scale=size, keep_ratio=True)
 test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=16,
     num_workers=1,
     dataset=dict(
         _delete_=True,
@@ -74,12 +74,12 @@ test_dataloader = val_dataloader
 
 # Schedule.
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, weight_decay=0.05),
+    optimizer=dict(lr=4e-3, weight_decay=0.05),
     paramwise_cfg=dict(_delete_=True),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=6, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=7, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=6, val_interval=1)
-auto_scale_lr = dict(base_batch_size=8)
+train_cfg = dict(max_epochs=7, val_interval=2)
+auto_scale_lr = dict(base_batch_size=16)
