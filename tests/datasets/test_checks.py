@@ -155,5 +155,5 @@ def test_folders_of_images_name_the_classes_or_are_as_many(few_digits):
     assert check_image_folders(few_digits / 'train', animals) == animals
     with pytest.raises(UserError, match=r"holds 10 folders \('0', '1'.*has 2 classes \('cat'"):
         check_image_folders(few_digits / 'train', ['cat', 'dog'])
-    with pytest.raises(UserError, match=r'holds no folders. It takes one folder of images for each'):
+    with pytest.raises(UserError, match='holds no folders'):
         check_image_folders(few_digits / 'train' / '0', None)
