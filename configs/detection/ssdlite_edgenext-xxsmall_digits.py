@@ -17,7 +17,7 @@ model = dict(
 data_root = 'data/digit_scenes/'
 data_preparation = 'Make it with `python tools/dataset_converters/digit_scenes.py`.'
 metainfo = dict(classes=tuple('0123456789'))
-# Enlarged from 128x128: the smallest anchors are 32 pixels, as the smallest digits are high.
+# Enlarged from 128x128, so that digits cover several cells of strides 16 and 32.
 resize = dict(type='Resize', scale=(160, 160), keep_ratio=False)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
