@@ -292,7 +292,8 @@ def test_digits_train_with_weights_on_the_classes():
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 11, 8, 8), torch.randint(0, 11, (2, 8, 8))
     labels[:, 6:] = 255
-    weights = torch.tensor([0.1] + [1.0] * 10)
+    weights = torch.tensor(config.model.decode_head.loss_decode.class_weight)
+    assert weights[0] < weights[1:].min()
     expected = torch.nn.functional.cross_entropy(logits[:, :, :6], labels[:, :6], weight=weights)
     loss = head.loss_decode(logits, labels, ignore_index=head.ignore_index)
     torch.testing.assert_close(loss, expected)
