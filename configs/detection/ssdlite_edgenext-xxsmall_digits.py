@@ -17,13 +17,11 @@ model = dict(
 data_root = 'data/digit_scenes/'
 data_preparation = 'Make it with `python tools/dataset_converters/digit_scenes.py`.'
 metainfo = dict(classes=tuple('0123456789'))
-# Enlarged from 128x128, so that digits cover several cells of strides 16 and 32.
-resize = dict(type='Resize', scale=(160, 160), keep_ratio=False)
+resize = dict(type='Resize', scale=(128, 128), keep_ratio=False)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PhotoMetricDistortion'),
-    dict(type='MinIoURandomCrop', min_ious=(0.7, 0.9), min_crop_size=0.7),
     resize,
     dict(type='PackDetInputs'),
 ]
