@@ -19,8 +19,8 @@ from edgenext_mm.apis.cli import (
     reports_errors,
 )
 from edgenext_mm.apis.data import check_data
-from edgenext_mm.apis.model import check_weights, find_checkpoint, read_checkpoint
 from edgenext_mm.apis.runner import build_runner, merge_runner_args, unwrapped
+from edgenext_mm.models.loading import check_weights, find_checkpoint, read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

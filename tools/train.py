@@ -19,8 +19,9 @@ from edgenext_mm.apis.cli import (
     reports_errors,
 )
 from edgenext_mm.apis.data import check_data
-from edgenext_mm.apis.model import check_pretrained, find_checkpoint
+from edgenext_mm.apis.model import check_pretrained
 from edgenext_mm.apis.runner import build_runner, merge_runner_args, require_gpu_for_amp
+from edgenext_mm.models.loading import find_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import pickle
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -13,13 +11,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from ..errors import UserError
-from ..models import EdgeNeXt
-from ..models.checkpoint import check_arch
 from ..models.fit import check_fit
+from ..models.loading import check_weights, read_checkpoint
 from .cli import load_config
 
 CONFIG_ROOTS = (
@@ -45,20 +41,6 @@ def find_config(name: str | Path) -> Path:
     )
 
 
-def find_checkpoint(checkpoint: str | Path) -> str:
-    """Checks that a checkpoint is a URL or an existing file, and returns it.
-
-    Raises:
-        UserError: If it is neither.
-    """
-    if '://' not in str(checkpoint) and not Path(checkpoint).is_file():
-        raise UserError(
-            f'There is no checkpoint {checkpoint}. Give the path or URL of a .pth file; '
-            'tools/train.py leaves them in its work folder.'
-        )
-    return str(checkpoint)
-
-
 def check_pretrained(model: Any, name: str = 'model') -> None:
     """Makes sure that the weights are there that the parts of a model's config start from.
 
@@ -77,61 +59,6 @@ def check_pretrained(model: Any, name: str = 'model') -> None:
                 )
         elif isinstance(value, (Mapping, list)):
             check_pretrained(value, f'{name}.{key}')
-
-
-def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint file.
-
-    Args:
-        checkpoint: Path or URL.
-
-    Raises:
-        UserError: If it is not there or cannot be read.
-    """
-    path = find_checkpoint(checkpoint)
-    try:
-        # The authors' files hold the command line of their training.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = CheckpointLoader.load_checkpoint(path, 'cpu', logger='silent')
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f'{path} cannot be read as a PyTorch checkpoint; it may be cut short. ({error})'
-        ) from error
-    if not isinstance(content, Mapping):
-        raise UserError(f'{path} holds a {type(content).__name__}, not a checkpoint.')
-    return dict(content)
-
-
-def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
-    """Makes sure that weights are all those of a model, before they are loaded.
-
-    Raises:
-        UserError: If names or shapes differ; names the first ones and the way out.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, EdgeNeXt):
-            check_arch(state_dict, f'{name}.' if name else '', module)
-    own = model.state_dict()
-    missing = sorted(own.keys() - state_dict.keys())
-    unexpected = sorted(state_dict.keys() - own.keys())
-    shapes = [
-        f'{k} ({tuple(state_dict[k].shape)} there, {tuple(own[k].shape)} here)'
-        for k in own
-        if k in state_dict and state_dict[k].shape != own[k].shape
-    ]
-    if missing or unexpected or shapes:
-        raise UserError(
-            f'The weights in {source} are not those of this model. '
-            f'Missing: {_first(missing)}. Unexpected: {_first(unexpected)}. '
-            f'Of other shape: {_first(shapes)}. Give the config that the checkpoint was trained '
-            "with; files in the authors' format need tools/model_converters/convert_checkpoint.py "
-            'first.'
-        )
-
-
-def _first(names: list[str], count: int = 3) -> str:
-    rest = f' and {len(names) - count} more' if len(names) > count else ''
-    return ', '.join(names[:count]) + rest if names else 'none'
 
 
 def load_model(

@@ -2,7 +2,7 @@ import pytest
 import torch
 from conftest import DIGITS_CONFIG, ROOT
 
-from edgenext_mm.apis.model import check_weights, find_config, load_model, read_checkpoint
+from edgenext_mm.apis.model import find_config, load_model
 from edgenext_mm.errors import UserError
 
 
@@ -63,27 +63,3 @@ def test_weights_with_another_head_are_refused(digits_checkpoint):
     config = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_8xb256_in1k.py'
     with pytest.raises(UserError, match=r'head\.fc\.weight \(\(10, 168\) there, \(1000, 168\) h'):
         load_model(config, digits_checkpoint)
-
-
-def test_weights_of_something_else_are_refused():
-    model = torch.nn.Linear(2, 2)
-    with pytest.raises(UserError, match=r'Missing: bias, weight\. Unexpected: x'):
-        check_weights(model, {'x': torch.zeros(1)}, 'a.pth')
-
-
-def test_a_truncated_checkpoint_is_refused(tmp_path, digits_checkpoint):
-    path = tmp_path / 'cut.pth'
-    path.write_bytes(digits_checkpoint.read_bytes()[:5000])
-    with pytest.raises(UserError, match=r'cut\.pth cannot be read as a PyTorch checkpoint'):
-        read_checkpoint(path)
-
-
-def test_a_missing_checkpoint_is_refused():
-    with pytest.raises(UserError, match=r'There is no checkpoint none\.pth'):
-        read_checkpoint('none.pth')
-
-
-def test_a_file_that_holds_no_checkpoint_is_refused(tmp_path):
-    torch.save([1, 2], tmp_path / 'list.pth')
-    with pytest.raises(UserError, match='holds a list, not a checkpoint'):
-        read_checkpoint(tmp_path / 'list.pth')

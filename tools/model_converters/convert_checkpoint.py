@@ -6,9 +6,9 @@ Examples:
 """
 
 from edgenext_mm.apis.cli import make_parser, reports_errors
-from edgenext_mm.apis.model import read_checkpoint
 from edgenext_mm.files import write_checkpoint
 from edgenext_mm.models.checkpoint import WRAPPERS, convert_official
+from edgenext_mm.models.loading import read_checkpoint
 
 
 @reports_errors
