@@ -4,10 +4,26 @@ A config of any OpenMMLab library reaches what is registered here as ``edgenext_
 so on, once ``custom_imports = dict(imports=['edgenext_mm'])`` has imported the package.
 """
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-#: Backbones.
+#: Backbones, necks, heads, losses and classifiers.
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='edgenext_mm', locations=['edgenext_mm.models']
+)
+#: Samplers of batches.
+DATA_SAMPLERS = Registry(
+    'data sampler',
+    parent=MMENGINE_DATA_SAMPLERS,
+    scope='edgenext_mm',
+    locations=['edgenext_mm.datasets'],
+)
+#: Steps of a data pipeline.
+TRANSFORMS = Registry(
+    'transform',
+    parent=MMENGINE_TRANSFORMS,
+    scope='edgenext_mm',
+    locations=['edgenext_mm.datasets'],
 )

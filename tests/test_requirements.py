@@ -36,6 +36,8 @@ def run_without(hidden, code):
 
 #: Parts that stand on a task library; the configs that use them import them.
 NEEDS = {
+    'edgenext_mm.datasets.transforms': {'mmpretrain'},
+    'edgenext_mm.models.classifiers.distilled_classifier': {'mmpretrain'},
     'edgenext_mm.models.necks.ssdlite_neck': {'mmdet'},
     'edgenext_mm.models.dense_heads.ssd_head': {'mmdet'},
     'edgenext_mm.models.dense_heads.rotated_gfl_head': {'mmdet', 'mmrotate'},

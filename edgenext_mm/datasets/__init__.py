@@ -1,4 +1,5 @@
 from .digit_scenes import SceneSettings, write_digit_scenes
 from .digits import write_digits
+from .multi_scale_sampler import MultiScaleBatchSampler
 
-__all__ = ['SceneSettings', 'write_digit_scenes', 'write_digits']
+__all__ = ['MultiScaleBatchSampler', 'SceneSettings', 'write_digit_scenes', 'write_digits']

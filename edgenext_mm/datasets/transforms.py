@@ -1,0 +1,27 @@
+"""Steps of data pipelines that mmpretrain lacks."""
+
+from __future__ import annotations
+
+from copy import copy
+
+from mmpretrain.datasets.transforms import RandomResizedCrop
+
+from ..registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class MultiScaleRandomResizedCrop(RandomResizedCrop):
+    """mmpretrain's ``RandomResizedCrop``, to the size of the batch that the image is for.
+
+    :class:`~edgenext_mm.datasets.MultiScaleBatchSampler` chooses that size; an image that it has
+    not drawn is brought to ``scale``. The arguments are those of ``RandomResizedCrop``.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Crops ``img``; it and ``img_shape`` change."""
+        crop_size = getattr(results.get('sample_idx'), 'crop_size', None)
+        if crop_size is None:
+            return super().transform(results)
+        sized = copy(self)
+        sized.scale = crop_size
+        return super(MultiScaleRandomResizedCrop, sized).transform(results)
