@@ -14,6 +14,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from ..engine import LoadReportHook
 from ..errors import UserError
 from ..models.fit import check_fit
 
@@ -37,8 +38,15 @@ def build_runner(config: Config) -> Runner:
     """
     if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         _distribute_on_cpu(config)
+    no_amp = not can_train_with_amp() and _without_amp(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     check_fit(unwrapped(runner.model))
+    runner.register_hook(LoadReportHook())
+    if no_amp:
+        runner.logger.warning(
+            'The config asks for automatic mixed precision, which needs a GPU; this machine has '
+            f'none (device: {get_device()}). Training in full precision.'
+        )
     return runner
 
 
@@ -61,13 +69,29 @@ def _distribute_on_cpu(config: Config) -> None:
     )
 
 
+def can_train_with_amp() -> bool:
+    """Whether mmengine's mixed precision can train here."""
+    return get_device() not in ('cpu', 'mps')
+
+
+def _without_amp(config: Config) -> bool:
+    """Takes mixed precision out of a config; returns whether it was there."""
+    wrapper = config.get('optim_wrapper') or {}
+    if wrapper.get('type') != 'AmpOptimWrapper':
+        return False
+    wrapper.type = 'OptimWrapper'
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(key, None)
+    return True
+
+
 def require_gpu_for_amp() -> None:
     """Refuses ``--amp`` where mmengine's mixed precision cannot train.
 
     Raises:
         UserError: If there is no accelerator.
     """
-    if get_device() in ('cpu', 'mps'):
+    if not can_train_with_amp():
         raise UserError(
             f'--amp needs a GPU, and this machine has none (device: {get_device()}). '
             'Train without it, or on a machine with a GPU.'

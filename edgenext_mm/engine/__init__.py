@@ -1,0 +1,3 @@
+from .load_report_hook import LoadReportHook
+
+__all__ = ['LoadReportHook']

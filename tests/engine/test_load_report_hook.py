@@ -1,0 +1,49 @@
+"""What a training that starts from a checkpoint says of it."""
+
+import logging
+
+import pytest
+import torch
+from conftest import DIGITS_CONFIG
+
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.errors import UserError
+
+
+@pytest.fixture
+def runner(tmp_path, request):
+    config = load_config(DIGITS_CONFIG, {'model.head.num_classes': 7})
+    config.work_dir, config.experiment_name = str(tmp_path), request.node.name
+    return build_runner(config)
+
+
+def load(runner, path):
+    runner._load_from = str(path)
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    runner.logger.addHandler(handler)
+    runner.load_checkpoint(str(path))
+    return records
+
+
+def test_a_head_of_other_classes_starts_anew(runner, digits_checkpoint):
+    head = runner.model.head.fc.weight.detach().clone()
+    records = load(runner, digits_checkpoint)
+    line = next(r for r in records if 'Starting anew' in r)
+    total = len(runner.model.state_dict())
+    assert f'{total - 2} of {total} tensors' in line
+    assert 'head.fc.weight (10x168 in the file, 7x168 here), head.fc.bias (10 in' in line
+    assert 'not used: none' in line
+    stored = torch.load(digits_checkpoint)['state_dict']
+    torch.testing.assert_close(
+        runner.model.backbone.state_dict()['norm.weight'], stored['backbone.norm.weight']
+    )
+    torch.testing.assert_close(runner.model.head.fc.weight, head)
+
+
+def test_weights_of_something_else_are_refused(runner, tmp_path):
+    torch.save(dict(state_dict=dict(x=torch.zeros(1))), tmp_path / 'other.pth')
+    with pytest.raises(UserError, match=r'other\.pth holds none of the weights of this model'):
+        load(runner, tmp_path / 'other.pth')
