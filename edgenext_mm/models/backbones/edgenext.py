@@ -216,6 +216,32 @@ class EdgeNeXt(BaseModule):
             for module in frozen:
                 module.eval().requires_grad_(False)
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """How deep a parameter lies, for layer-wise learning-rate decay.
+
+        As ConvNeXt counts: the stem is layer 0, the first two stages one layer each, the third one
+        for every three encoders, the fourth one, and what follows one more.
+
+        Args:
+            param_name: Of the model that holds the backbone.
+            prefix: Of the backbone's names there.
+
+        Returns:
+            The layer, and how many there are.
+        """
+        last = 3 + -(-self.arch.depths[2] // 3)
+        kind, *indices = param_name.removeprefix(prefix).split('.')
+        if not param_name.startswith(prefix) or kind not in ('downsample_layers', 'stages'):
+            return last + 1, last + 2
+        stage = int(indices[0])
+        if stage == 3:
+            layer = last
+        elif kind == 'stages' and stage == 2:
+            layer = 3 + int(indices[1]) // 3
+        else:
+            layer = stage + 1 if kind == 'stages' or stage > 0 else 0
+        return layer, last + 2
+
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         # Every loader ends here, also those that would only warn of shapes that differ.
         check_arch(state_dict, prefix, self)
