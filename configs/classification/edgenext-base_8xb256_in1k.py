@@ -1,3 +1,8 @@
-_base_ = 'edgenext-xxsmall_8xb256_in1k.py'
+_base_ = 'edgenext-small_8xb256_in1k.py'
 
-model = dict(backbone=dict(arch='base', drop_path_rate=0.1), head=dict(in_channels=584))
+model = dict(
+    backbone=dict(arch='base'),
+    head=dict(in_channels=584),
+    # The strengths are unpublished; these are the field's.
+    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
+)

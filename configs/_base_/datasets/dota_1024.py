@@ -2,7 +2,7 @@
 # the val split. mmrotate's own trains on trainval.
 _base_ = 'mmrotate::_base_/datasets/dota.py'
 
-data_preparation = 'Download and split it as configs/rotated_detection/README.md says.'
+data_preparation = 'Download and split it as docs/datasets/dota.md says.'
 train_dataloader = dict(
     dataset=dict(ann_file='train/annfiles/', data_prefix=dict(img_path='train/images/'))
 )

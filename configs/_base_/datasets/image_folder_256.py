@@ -2,6 +2,10 @@
 _base_ = 'imagenet_256.py'
 
 data_root = 'data/images'
+data_preparation = (
+    'Put the images there, one folder per class, or name their place in the config: `data_root` '
+    'of the data sets.'
+)
 train_dataloader = dict(
     batch_size=64,
     num_workers=2,

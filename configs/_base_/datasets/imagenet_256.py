@@ -1,6 +1,11 @@
 # ImageNet-1K at 256x256; evaluation on the centre of the image resized to 292 (256 / 0.875).
 dataset_type = 'ImageNet'
 data_root = 'data/imagenet'
+data_preparation = (
+    'docs/datasets/imagenet.md says how it is laid out. Elsewhere: --cfg-options '
+    'train_dataloader.dataset.data_root=FOLDER val_dataloader.dataset.data_root=FOLDER '
+    'test_dataloader.dataset.data_root=FOLDER'
+)
 data_preprocessor = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],

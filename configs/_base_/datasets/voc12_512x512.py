@@ -3,7 +3,7 @@
 data_root = 'data/VOCdevkit/VOC2012'
 data_preparation = (
     'VOC 2012 is laid out as JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/ under '
-    f'{data_root}, as its archive unpacks under data; see configs/segmentation/README.md.'
+    f'{data_root}, as its archive unpacks under data; see docs/datasets/voc.md.'
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,7 +1,11 @@
 # 30 epochs of AdamW at a low rate, for weights that are trained already; batch 64.
-_base_ = 'in1k_300e.py'
-
-optim_wrapper = dict(optimizer=dict(lr=2e-4), accumulative_counts=1)
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
+    # No decay on what is one-dimensional: norms, biases and layer scales.
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'.gamma': dict(decay_mult=0.0)}
+    ),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, end=2, by_epoch=True, convert_to_iter_based=True),
     dict(
@@ -13,5 +17,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-train_cfg = dict(max_epochs=30)
+train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=64)

@@ -1,0 +1,4 @@
+# Table 9: SDTA encoders in all stages.
+_base_ = '../edgenext-small_8xb256_in1k.py'
+
+model = dict(backbone=dict(arch=dict(_delete_=True, base='small', num_sdta=(1, 1, 1, 1))))

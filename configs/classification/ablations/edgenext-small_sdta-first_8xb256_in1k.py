@@ -1,0 +1,4 @@
+# Table 10: the SDTA encoder first in its stage, not last.
+_base_ = '../edgenext-small_8xb256_in1k.py'
+
+model = dict(backbone=dict(arch=dict(_delete_=True, base='small', sdta_first=True)))
