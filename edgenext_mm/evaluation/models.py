@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -36,11 +37,12 @@ class EdgeNeXtClassifier(nn.Module):
         return self.head(self.backbone(x)[-1])
 
 
-def build_named(name: str) -> nn.Module:
+def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
     """A model with random weights.
 
     Args:
-        name: An arch of EdgeNeXt, ``timm:NAME``, or a config of a classifier.
+        name: An arch of EdgeNeXt, ``timm:NAME``, or a config: its path, or a shipped one's name.
+        options: What overrides the config.
 
     Raises:
         UserError: If there is no such model.
@@ -50,15 +52,17 @@ def build_named(name: str) -> nn.Module:
     source, _, rest = name.partition(':')
     if source == 'timm' and rest:
         return _build_timm(rest)
-    if not Path(name).is_file():
+    from ..apis.cli import load_config
+    from ..apis.model import build_model, find_config
+
+    try:
+        path = find_config(name)
+    except UserError as error:
         raise UserError(
             f'Unknown model {name!r}. Give an arch ({", ".join(ARCHS)}), timm:NAME, or the path '
             'of a config.'
-        )
-    from ..apis.cli import load_config
-    from ..apis.model import build_model
-
-    return build_model(load_config(name))
+        ) from error
+    return build_model(load_config(path, dict(options or {})))
 
 
 def _build_timm(name: str) -> nn.Module:

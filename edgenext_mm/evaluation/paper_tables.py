@@ -1,0 +1,206 @@
+"""The paper's tables: published figures beside what our models cost and reach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import nn
+from tqdm import tqdm
+
+from ..errors import UserError
+from .complexity import Complexity, count_complexity
+from .latency import inference_call, interleave
+from .models import build_named
+from .published import TABLES, Row
+
+#: Metrics in the results of tools/test.py that a table's accuracy may be, by the table's metric.
+METRICS = {
+    'ImageNet-1K top-1': 'accuracy/top1',
+    'box AP': 'coco/bbox_mAP',
+    'mIoU': 'mIoU',
+    'AP50': 'dota/AP50',
+}
+PERCENT = {'box AP', 'AP50'}  # fractions in the results of the libraries
+
+
+@dataclass
+class Line:
+    """A row of a table, filled in.
+
+    Args:
+        row: What is published.
+        params: Our parameters, None where we have no such model.
+        madds: Our multiply-adds.
+        accuracy: Ours, in percent, None where there is no result.
+        latency_ms: Median on this machine, None where it was not measured.
+    """
+
+    row: Row
+    params: int | None = None
+    madds: int | None = None
+    accuracy: float | None = None
+    latency_ms: float | None = None
+
+
+def fill_tables(
+    numbers: Iterable[str], results: str | Path | None = None, rounds: int = 0
+) -> dict[str, list[Line]]:
+    """Counts, measures and reads what belongs beside the published figures.
+
+    Args:
+        numbers: Keys of :data:`~edgenext_mm.evaluation.published.TABLES`.
+        results: Folder of results of ``tools/test.py``, each ``CONFIG_NAME.json``.
+        rounds: Of timing; 0 measures no latency. Only classifiers are timed.
+
+    Raises:
+        UserError: If there is no such table, or no such folder.
+    """
+    numbers = list(numbers)
+    unknown = [n for n in numbers if n not in TABLES]
+    if unknown:
+        raise UserError(f'There is no table {unknown[0]!r}. Choose from {", ".join(TABLES)}.')
+    if results is not None and not Path(results).is_dir():
+        raise UserError(f'There is no folder {results} of results.')
+    rows = {_key(row): row for n in numbers for row in TABLES[n].rows if row.model}
+    costs = {
+        key: _count(row)
+        for key, row in tqdm(rows.items(), desc='counting', unit='model', leave=False)
+    }
+    timed = {key: row for key, row in rows.items() if _is_classifier(row)}
+    times = _time(timed, rounds) if rounds else {}
+    return {
+        n: [
+            Line(
+                row,
+                params=costs[_key(row)].params if row.model else None,
+                madds=costs[_key(row)].madds if row.model else None,
+                accuracy=_accuracy(row, TABLES[n].metric, results),
+                latency_ms=times.get(_key(row)),
+            )
+            for row in TABLES[n].rows
+        ]
+        for n in numbers
+    }
+
+
+def _is_classifier(row: Row) -> bool:
+    return row.model is not None and (row.model.startswith('timm:') or '_in1k' in row.model)
+
+
+def _key(row: Row) -> str:
+    return f'{row.model} {row.shape} {json.dumps(row.options)}'
+
+
+def _build(row: Row) -> nn.Module:
+    assert row.model is not None
+    return build_named(row.model, row.options)
+
+
+def _count(row: Row) -> Complexity:
+    model = _build(row)
+    return count_complexity(model, row.shape, openmmlab=isinstance(model, BaseModel))
+
+
+def _time(rows: Mapping[str, Row], rounds: int) -> dict[str, float]:
+    calls = {
+        key: inference_call(_build(row), torch.randn(1, 3, *row.shape)) for key, row in rows.items()
+    }
+    return {key: t.median * 1e3 for key, t in interleave(calls, rounds, warmup=3).items()}
+
+
+def _accuracy(row: Row, metric: str, results: str | Path | None) -> float | None:
+    path = Path(results or '', f'{row.model}.json')
+    if results is None or row.options or not path.is_file():
+        return None
+    found = json.loads(path.read_text())
+    if METRICS[metric] not in found:
+        raise UserError(
+            f'{path} has no {METRICS[metric]!r}; it holds {", ".join(found)}. It should be what '
+            f'`tools/test.py {row.model} CHECKPOINT --out {path}` writes.'
+        )
+    return found[METRICS[metric]] * (100 if metric in PERCENT else 1)
+
+
+def to_json(tables: Mapping[str, list[Line]]) -> str:
+    """The filled tables as JSON."""
+    plain = {number: [asdict(line) for line in lines] for number, lines in tables.items()}
+    return json.dumps(plain, indent=2)
+
+
+def to_markdown(number: str, lines: list[Line]) -> str:
+    """A filled table in Markdown, with its heading and note."""
+    table = TABLES[number]
+    devices = [*dict.fromkeys(device for line in lines for device in line.row.latency)]
+    timed = any(line.latency_ms is not None for line in lines)
+    head = ['model', 'input', 'parameters', 'ours', 'off by', 'MAdds', 'ours', 'off by']
+    head += [table.metric, 'ours', *devices, *(['CPU here, ms'] if timed else [])]
+    rows = [head, ['---'] * len(head)]
+    for line in lines:
+        row = line.row
+        cells = [row.name, 'x'.join(map(str, row.shape))]
+        for published, ours in ((row.params, line.params), (row.madds, line.madds)):
+            cells += [published, format_count(ours), format_deviation(published, ours)]
+        cells += [row.accuracy, '' if line.accuracy is None else f'{line.accuracy:.2f}']
+        cells += [row.latency.get(device, '') for device in devices]
+        if timed:
+            cells.append('' if line.latency_ms is None else f'{line.latency_ms:.1f}')
+        rows.append(cells)
+    title = table.title if not number.isdigit() else f'Table {number}: {table.title}'
+    body = '\n'.join(f'| {" | ".join(cells)} |' for cells in rows)
+    return f'## {title}\n\n{body}\n' + (f'\n{table.note}\n' if table.note else '')
+
+
+def format_count(value: int | None) -> str:
+    """A count as the paper prints counts: in millions below 1G."""
+    if value is None:
+        return ''
+    if value >= 1e9:
+        return f'{value / 1e9:.2f}G'
+    return f'{value / 1e6:.2f}M' if value < 1e8 else f'{value / 1e6:.0f}M'
+
+
+def parse_count(text: str) -> float:
+    """The number that a printed count stands for."""
+    return float(text[:-1]) * {'M': 1e6, 'G': 1e9}[text[-1]]
+
+
+def deviation(published: str, ours: int) -> float:
+    """How far ours is from a printed figure, as a fraction of it; 0 if ours is printed alike."""
+    text, unit = published[:-1], published[-1]
+    decimals = len(text.partition('.')[2])
+    if f'{ours / parse_count("1" + unit):.{decimals}f}' == text:
+        return 0.0
+    return ours / parse_count(published) - 1
+
+
+def format_deviation(published: str, ours: int | None) -> str:
+    """A deviation in percent; empty where there is nothing to compare."""
+    if not published or ours is None:
+        return ''
+    return f'{deviation(published, ours):+.1%}'.replace('+0.0%', '0').replace('-0.0%', '0')
+
+
+def to_document(tables: Mapping[str, list[Line]]) -> str:
+    """A page of all tables, with the figures."""
+    parts: list[Any] = [
+        '# The paper, side by side\n',
+        'Written by `python tools/analysis/paper_tables.py --out docs`; edits are lost. Columns '
+        "before an 'ours' are published figures, 'off by' is 0 where ours prints alike at their "
+        'precision. Parameters and MAdds are counted by `edgenext_mm/evaluation/complexity.py`, '
+        'of all models alike. Accuracies of ours come from result files of `tools/test.py` '
+        '(`--results`) and are empty where there is none; what is published nowhere that we '
+        'know of is empty, too.\n',
+    ]
+    for number, lines in tables.items():
+        parts.append(to_markdown(number, lines))
+    parts.append(
+        '## Figure 1 and Figure 3\n\n![accuracy over MAdds](figures/figure1.svg)\n\n'
+        '![latency over accuracy](figures/figure3.svg)\n'
+    )
+    return '\n'.join(parts)
