@@ -35,6 +35,24 @@ def check_data(config: Config, *splits: str) -> None:
             _check_content(config, dataset)
 
 
+def describe_data(config: Config, split: str) -> str:
+    """How much data a split holds, and where, after :func:`check_data`.
+
+    Args:
+        config: A full config.
+        split: ``train``, ``val`` or ``test``.
+    """
+    loader = config.get(f'{split}_dataloader')
+    if not loader:
+        return 'none in this config'
+    dataset = DATASETS.build(loader.dataset)
+    classes = dataset.metainfo.get('classes')
+    places = ', '.join(dict.fromkeys(leaf.get('data_root', '') for leaf in leaves(loader.dataset)))
+    return f'{len(dataset):,} images' + (
+        f', {len(classes):,} classes, in {places}' if classes else f' in {places}'
+    )
+
+
 def leaves(dataset: ConfigDict) -> Iterator[ConfigDict]:
     """The data sets within wrappers: RepeatDataset, ConcatDataset and the like."""
     inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
