@@ -99,9 +99,18 @@ def test_mixed_precision_without_a_gpu_is_an_error(run_tool, few_digits):
     assert '--amp needs a GPU, and this machine has none' in done.stderr
 
 
-def test_two_processes_train_without_a_gpu(few_digits, tmp_path):
+@pytest.mark.parametrize(
+    ('config', 'steps'),
+    [
+        (DIGITS_CONFIG, 5),  # 40 images over 2 processes of 4 each
+        # 20 images for each process: 8 of 48 pixels, 4 of 64, 4 of 80, and the last 4 of 48
+        (DIGITS_CONFIG.with_name('edgenext-xxsmall_digits-multi-scale.py'), 4),
+    ],
+    ids=['one size', 'multi-scale'],
+)
+def test_two_processes_train_without_a_gpu(config, steps, few_digits, tmp_path):
     done = subprocess.run(
-        ['bash', str(ROOT / 'tools/dist_train.sh'), DIGITS_CONFIG, '2', '--work-dir', tmp_path,
+        ['bash', str(ROOT / 'tools/dist_train.sh'), config, '2', '--work-dir', tmp_path,
          *options(few_digits, 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4')],
         env=dict(os.environ, PYTHON=sys.executable, PORT='29617', CUDA_VISIBLE_DEVICES=''),
         capture_output=True,
@@ -111,7 +120,7 @@ def test_two_processes_train_without_a_gpu(few_digits, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'do not match bucket view strides' not in done.stderr
     train = next(r for r in scalars(tmp_path)[0] if 'loss' in r)
-    assert train['iter'] == 5  # 40 images over 2 processes of 4 each
+    assert train['iter'] == steps
 
 
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
