@@ -35,9 +35,11 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
+# On two cores, a worker process for the data costs more than it saves.
 train_dataloader = dict(
     batch_size=16,
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         metainfo=metainfo,
@@ -48,7 +50,8 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=16,
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         metainfo=metainfo,

@@ -3,14 +3,19 @@
 # The weights to start from: configs/classification/edgenext-xxsmall_digits.py, trained.
 _base_ = 'ssdlite_edgenext-xxsmall_4xb32-200e_coco.py'
 
-# Model: the classification demo trains the backbone, with layer scales that start at 1.
+# Model: the classification demo trains the backbone, with layer scales that start at 1. Digits are
+# 48 to 88 pixels large, and so are the anchors of the first two levels.
+sizes = [48, 80, 104, 112, 120, 124, 128]
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
     backbone=dict(
         layer_scale_init_value=1.0,
         init_cfg=dict(checkpoint='work_dirs/edgenext-xxsmall_digits/epoch_30.pth'),
     ),
-    bbox_head=dict(num_classes=10),
+    bbox_head=dict(
+        num_classes=10,
+        anchor_generator=dict(min_sizes=sizes[:-1], max_sizes=sizes[1:]),
+    ),
 )
 
 # Data: COCO's format, with classes of one's own. Digits are not flipped.
@@ -26,9 +31,11 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
+# On two cores, a worker process for the data costs more than it saves.
 train_dataloader = dict(
     batch_size=16,
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         metainfo=metainfo,
@@ -38,7 +45,8 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         metainfo=metainfo,
@@ -55,8 +63,8 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=6, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=7, convert_to_iter_based=True),
 ]
 custom_hooks = []
-train_cfg = dict(max_epochs=6, val_interval=2)
+train_cfg = dict(max_epochs=7, val_interval=2)
 auto_scale_lr = dict(base_batch_size=16)

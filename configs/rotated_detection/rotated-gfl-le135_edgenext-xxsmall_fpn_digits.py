@@ -34,9 +34,11 @@ train_pipeline = [
     _base_.train_pipeline[-1],
 ]
 val_pipeline = [_base_.val_pipeline[0], resize, *_base_.val_pipeline[2:]]
+# On two cores, a worker process for the data costs more than it saves.
 train_dataloader = dict(
     batch_size=16,
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         metainfo=metainfo,
@@ -46,7 +48,8 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=16,
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         data_root=data_root, metainfo=metainfo, ann_file='val/labelTxt/', pipeline=val_pipeline
     ),
@@ -57,7 +60,7 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=4, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=5, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=4, val_interval=2)
+train_cfg = dict(max_epochs=5, val_interval=3)
 auto_scale_lr = dict(base_batch_size=16)

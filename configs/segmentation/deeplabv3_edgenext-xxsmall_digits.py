@@ -46,9 +46,11 @@ train_pipeline = [
 ]
 resize = dict(type='Resize', scale=size, keep_ratio=True)
 test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
+# On two cores, a worker process for the data costs more than it saves.
 train_dataloader = dict(
     batch_size=16,
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         _delete_=True,
         type='BaseSegDataset',
@@ -60,7 +62,8 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    num_workers=1,
+    num_workers=0,
+    persistent_workers=False,
     dataset=dict(
         _delete_=True,
         type='BaseSegDataset',
