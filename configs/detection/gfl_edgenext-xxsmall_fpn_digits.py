@@ -68,7 +68,7 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=4, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=6, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=4, val_interval=2)
+train_cfg = dict(max_epochs=6, val_interval=2)
 auto_scale_lr = dict(base_batch_size=16)
