@@ -7,9 +7,8 @@ _base_ = 'deeplabv3_edgenext-xxsmall_4xb16-50e_voc12aug-512x512.py'
 # rates suit digits of 6 to 11 cells. Backgrounds cover 83%, hence the class weights. With mmseg's
 # initial deviation of 0.01, telling digits apart starts thousands of images later.
 size = (128, 128)
-crop = (96, 96)
 model = dict(
-    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, size=crop, test_cfg=dict(size=size)),
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, size=size, test_cfg=dict(size=size)),
     backbone=dict(
         out_indices=(2,),
         output_stride=8,
@@ -41,7 +40,7 @@ metainfo = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomCrop', crop_size=crop),
+    dict(type='RandomCrop', crop_size=size),
     dict(type='PackSegInputs'),
 ]
 resize = dict(type='Resize', scale=size, keep_ratio=True)
@@ -83,7 +82,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=7, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, end=6, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=7, val_interval=2)
+train_cfg = dict(max_epochs=6, val_interval=2)
 auto_scale_lr = dict(base_batch_size=16)
