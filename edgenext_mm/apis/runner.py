@@ -79,7 +79,7 @@ def _without_amp(config: Config) -> bool:
     wrapper = config.get('optim_wrapper') or {}
     if wrapper.get('type') != 'AmpOptimWrapper':
         return False
-    wrapper.type = 'OptimWrapper'
+    wrapper['type'] = 'OptimWrapper'
     for key in ('loss_scale', 'dtype', 'use_fsdp'):
         wrapper.pop(key, None)
     return True

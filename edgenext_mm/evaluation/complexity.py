@@ -30,11 +30,14 @@ class Complexity:
         params: Trainable parameters.
         madds: Multiply-adds of one image, which fvcore calls flops.
         shape: (height, width) of that image.
+        attention: How many of the multiply-adds are products of fused attention (queries with
+            keys, and the result with values), which some leave out.
     """
 
     params: int
     madds: int
     shape: tuple[int, int]
+    attention: int = 0
 
 
 class _TensorMode(nn.Module):
@@ -53,6 +56,12 @@ class _TensorMode(nn.Module):
 
 def _layer_norm_madds(inputs: list[Any], outputs: list[Any]) -> int:
     return 3 * math.prod(inputs[0].type().sizes())
+
+
+def _attention_madds(inputs: list[Any], outputs: list[Any]) -> int:
+    """Both products of an attention that torch computes in one operation."""
+    query, key = (x.type().sizes() for x in inputs[:2])
+    return 2 * math.prod(query) * key[-2]
 
 
 def count_complexity(
@@ -84,12 +93,14 @@ def count_complexity(
     was_training = model.training
     analysis = FlopCountAnalysis(_TensorMode(model) if openmmlab else model, x)
     analysis.set_op_handle('aten::layer_norm', _layer_norm_madds)
+    analysis.set_op_handle('aten::scaled_dot_product_attention', _attention_madds)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     model.eval()
     try:
         with torch.no_grad():
             madds = int(analysis.total())
+            attention = int(analysis.by_operator()['scaled_dot_product_attention'])
     finally:
         model.train(was_training)
     params = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Complexity(params, madds, (height, width))
+    return Complexity(params, madds, (height, width), attention)

@@ -37,6 +37,7 @@ class Line:
         row: What is published.
         params: Our parameters, None where we have no such model.
         madds: Our multiply-adds.
+        attention: Those of them in products of attention.
         accuracy: Ours, in percent, None where there is no result.
         latency_ms: Median on this machine, None where it was not measured.
     """
@@ -44,6 +45,7 @@ class Line:
     row: Row
     params: int | None = None
     madds: int | None = None
+    attention: int = 0
     accuracy: float | None = None
     latency_ms: float | None = None
 
@@ -80,6 +82,7 @@ def fill_tables(
                 row,
                 params=costs[_key(row)].params if row.model else None,
                 madds=costs[_key(row)].madds if row.model else None,
+                attention=costs[_key(row)].attention if row.model else 0,
                 accuracy=_accuracy(row, TABLES[n].metric, results),
                 latency_ms=times.get(_key(row)),
             )
@@ -153,7 +156,18 @@ def to_markdown(number: str, lines: list[Line]) -> str:
         rows.append(cells)
     title = table.title if not number.isdigit() else f'Table {number}: {table.title}'
     body = '\n'.join(f'| {" | ".join(cells)} |' for cells in rows)
-    return f'## {title}\n\n{body}\n' + (f'\n{table.note}\n' if table.note else '')
+    notes = [note for note in (table.note, _without_attention(lines)) if note]
+    return '\n\n'.join([f'## {title}', body, *notes]) + '\n'
+
+
+def _without_attention(lines: list[Line]) -> str:
+    """What the published MAdds of other models seem to leave out."""
+    told = [
+        f'{line.row.name} {format_count(rest)} ({format_deviation(line.row.madds, rest)})'
+        for line in lines
+        if line.madds and line.row.madds and (rest := line.madds - line.attention) < line.madds
+    ]
+    return f'Without the products of attention: {", ".join(told)}.' if told else ''
 
 
 def format_count(value: int | None) -> str:

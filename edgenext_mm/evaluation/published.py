@@ -155,8 +155,6 @@ TABLES: dict[str, Table] = {
                 accuracy='81.1',
             ),
         ),
-        'The MAdds of attention depend on who counts: the matrix products of queries, keys and '
-        'values are counted here, while the figures published of MobileViT leave them out.',
     ),
     '3': Table(
         'EdgeNeXt and MobileViT',
