@@ -25,7 +25,7 @@ def path(request):
 
 
 def test_there_are_configs_of_all_tasks():
-    assert {path.parent.name for path in CONFIGS} == {
+    assert {path.relative_to(ROOT / 'configs').parts[0] for path in CONFIGS} == {
         'classification', 'detection', 'segmentation', 'rotated_detection'
     }  # fmt: skip
     assert len(IN1K) > 20

@@ -16,6 +16,7 @@ model = dict(
     head=dict(num_classes=10450, in_channels=584),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
+data_preprocessor = dict(num_classes=10450)  # for Mixup's soft labels
 
 # Schedule.
 optim_wrapper = dict(optimizer=dict(lr=4e-3))

@@ -6,3 +6,4 @@ model = dict(
     # The strengths are unpublished; these are the field's.
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
+data_preprocessor = dict(num_classes=1000)  # for Mixup's soft labels

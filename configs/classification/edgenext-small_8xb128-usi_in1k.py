@@ -26,6 +26,7 @@ model = dict(
     temperature=1.0,
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
+data_preprocessor = dict(num_classes=1000)  # for Mixup's soft labels
 
 # Data: RandAugment (rand-m7-mstd0.5-inc1), three augmented versions of a third of the images.
 train_pipeline = [

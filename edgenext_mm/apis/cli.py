@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +76,12 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
             'configs/classification/edgenext-xxsmall_digits.py.'
         )
     try:
-        config = Config.fromfile(path)
+        # Importing the libraries' data sets prints to stdout, which may be for JSON: mmengine's
+        # print_log heeds no level where it has no logger.
+        with contextlib.redirect_stdout(sys.stderr):
+            config = Config.fromfile(path)
+            if config.get('default_scope') in TASK_LIBRARIES:
+                importlib.import_module(f'{config.default_scope}.datasets')
     except (OSError, SyntaxError, ImportError, AssertionError) as error:
         for scope in TASK_LIBRARIES:  # the base of another library, or a part that needs one
             if scope in _chain_of(error):
