@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -19,5 +21,6 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes the figure; a file that was there stays until the new one is complete."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    svg = Path(path).suffix == '.svg'  # alike whenever and wherever it is drawn
+    with replacing(path) as temporary, rc_context({'svg.hashsalt': 'edgenext_mm'}):
+        figure.savefig(temporary, dpi=120, metadata={'Date': None} if svg else None)

@@ -16,14 +16,15 @@ def draw_figure1(lines: Sequence[Line], path: str | os.PathLike[str]) -> None:
     """Published accuracy over our count of MAdds, each point with its parameters.
 
     Args:
-        lines: Of Tables 2 and 3; those without accuracy or cost are left out.
+        lines: Of Tables 2 and 3; those without accuracy or cost, and distilled models, are left
+            out.
         path: PNG or SVG.
     """
     figure = new_figure(6.4, 4.4)
     axis = figure.subplots()
     families: dict[str, list[Line]] = {}
     for line in lines:
-        if line.madds is not None and line.row.accuracy:
+        if line.madds and line.row.accuracy and 'distilled' not in line.row.name:
             families.setdefault(line.row.name.partition('-')[0].split()[0], []).append(line)
     for family, members in families.items():
         points = sorted({(m.madds or 0, float(m.row.accuracy), m.params) for m in members})
@@ -38,8 +39,9 @@ def draw_figure1(lines: Sequence[Line], path: str | os.PathLike[str]) -> None:
                 fontsize=7,
             )
     axis.set(xlabel='MAdds, millions', ylabel='ImageNet-1K top-1, published, %')
+    axis.margins(x=0.1)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc='lower right')
     save(figure, path)
 
 
