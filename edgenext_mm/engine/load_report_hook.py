@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..errors import UserError
+from ..models.loading import check_archs
 
 
 class LoadReportHook(Hook):
@@ -24,7 +25,7 @@ class LoadReportHook(Hook):
         """Called with what the file holds, before the model takes it.
 
         Raises:
-            UserError: If the model has none of the names.
+            UserError: If the model has none of the names, or the weights are of another arch.
         """
         if runner._resume:
             return
@@ -38,6 +39,7 @@ class LoadReportHook(Hook):
                 f'{", ".join(unused[:3])}, the model {", ".join(list(own)[:3])}. Files in the '
                 "authors' format need tools/model_converters/convert_checkpoint.py first."
             )
+        check_archs(model, weights)
         shapes = [k for k in own if k in weights and weights[k].shape != own[k].shape]
         anew = [
             f'{k} ({_shape(weights.pop(k))} in the file, {_shape(own[k])} here)' for k in shapes

@@ -54,15 +54,24 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
+def check_archs(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Refuses weights whose EdgeNeXt is of another arch than the model's.
+
+    Raises:
+        UserError: Names both.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, EdgeNeXt):
+            check_arch(state_dict, f'{name}.' if name else '', module)
+
+
 def check_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
     """Makes sure that weights are all those of a model, before they are loaded.
 
     Raises:
         UserError: If names or shapes differ; names the first ones and the way out.
     """
-    for name, module in model.named_modules():
-        if isinstance(module, EdgeNeXt):
-            check_arch(state_dict, f'{name}.' if name else '', module)
+    check_archs(model, state_dict)
     own = model.state_dict()
     missing = sorted(own.keys() - state_dict.keys())
     unexpected = sorted(state_dict.keys() - own.keys())

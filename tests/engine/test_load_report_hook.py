@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import DIGITS_CONFIG
 
+from edgenext_mm import EdgeNeXt
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner
 from edgenext_mm.errors import UserError
@@ -47,3 +48,10 @@ def test_weights_of_something_else_are_refused(runner, tmp_path):
     torch.save(dict(state_dict=dict(x=torch.zeros(1))), tmp_path / 'other.pth')
     with pytest.raises(UserError, match=r'other\.pth holds none of the weights of this model'):
         load(runner, tmp_path / 'other.pth')
+
+
+def test_weights_of_another_arch_are_refused(runner, tmp_path):
+    weights = {f'backbone.{k}': v for k, v in EdgeNeXt('small').state_dict().items()}
+    torch.save(dict(state_dict=weights), tmp_path / 'small.pth')
+    with pytest.raises(UserError, match=r"holds EdgeNeXt 'small'.* but the model is 'xxsmall'"):
+        load(runner, tmp_path / 'small.pth')
