@@ -31,15 +31,7 @@ data_preprocessor = dict(num_classes=1000)  # for Mixup's soft labels
 # Data: RandAugment (rand-m7-mstd0.5-inc1), three augmented versions of a third of the images.
 train_pipeline = [
     *_base_.train_pipeline[:3],
-    dict(
-        type='RandAugment',
-        policies='timm_increasing',
-        num_policies=2,
-        total_level=10,
-        magnitude_level=7,
-        magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
-    ),
+    dict(_base_.rand_augment, magnitude_level=7),
     _base_.train_pipeline[-1],
 ]
 test_pipeline = [
