@@ -146,7 +146,7 @@ def to_markdown(number: str, lines: list[Line]) -> str:
     rows = [head, ['---'] * len(head)]
     for line in lines:
         row = line.row
-        cells = [row.name, 'x'.join(map(str, row.shape))]
+        cells = [row.name, 'x'.join(map(str, row.shape)) if row.model else '']
         for published, ours in ((row.params, line.params), (row.madds, line.madds)):
             cells += [published, format_count(ours), format_deviation(published, ours)]
         cells += [row.accuracy, '' if line.accuracy is None else f'{line.accuracy:.2f}']

@@ -121,7 +121,7 @@ DEEPLAB: dict[str, Any] = dict(
     model='deeplabv3_edgenext-small_4xb16-50e_voc12aug-coco-512x512', shape=(512, 512)
 )
 
-#: By number; figures are ``F1`` and ``F3``.
+#: By number; ``F3`` is Figure 3. Figure 1 is drawn from Tables 2 and 3.
 TABLES: dict[str, Table] = {
     '1': Table(
         'The architectures', TOP1, (Row('EdgeNeXt-XXS', **XXS), Row('EdgeNeXt-XS', **XS), SMALL)
