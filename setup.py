@@ -1,8 +1,10 @@
 """Packaging of edgenext_mm. Ranges stand here, the exact versions tested in requirements/."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION: dict[str, str] = {}
@@ -17,6 +19,38 @@ TASKS = {
 }
 TOOLS = ['fvcore>=0.1.5', 'matplotlib', 'scikit-learn>=1.3', 'timm>=1.0']
 
+
+class BuildWithConfigs(build_py):
+    """Adds configs, tools and the index of models: links in an editable install, else copies.
+
+    They lie in ``edgenext_mm/.mim``, where ``_base_ = 'edgenext_mm::...'`` and mim look for them.
+    onedl-mim 0.5.1, however, takes the folder of the first recorded file of a distribution for its
+    package. That is our ``edgenext_mm-VERSION.dist-info``, which sorts before ``edgenext_mm/``; a
+    copy in ``edgenext_mim`` sorts before both (https://github.com/vbti-development/onedl-mim).
+    """
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            _place(ROOT / 'edgenext_mm' / '.mim', link=True)
+        else:
+            _place(Path(self.build_lib, 'edgenext_mm', '.mim'))
+            _place(Path(self.build_lib, 'edgenext_mim'))
+
+
+def _place(target: Path, link: bool = False) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in ('configs', 'tools', 'model-index.yml'):
+        if link:
+            (target / name).symlink_to(Path('..', '..', name))
+        elif (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns('__pycache__')
+            shutil.copytree(ROOT / name, target / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, target)
+
+
 setup(
     name='edgenext_mm',
     version=VERSION['__version__'],
@@ -27,6 +61,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['edgenext_mm', 'edgenext_mm.*']),
     package_data={'edgenext_mm': ['py.typed']},
+    cmdclass={'build_py': BuildWithConfigs},
     install_requires=[
         'torch>=2.4',
         'torchvision>=0.19',
@@ -35,6 +70,9 @@ setup(
         'numpy',
         'packaging',
         'Pillow>=10',
+        'filelock',
+        'pyyaml',
+        'safetensors',
         'tqdm',
     ],
     extras_require={

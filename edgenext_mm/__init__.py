@@ -5,7 +5,8 @@ from .version import __version__
 
 check_requirements()
 
-from .apis import inference_model, load_model  # noqa: E402
+from .apis import get_model, inference_model, load_model  # noqa: E402
 from .models import EdgeNeXt  # noqa: E402
+from .zoo import list_models  # noqa: E402
 
-__all__ = ['EdgeNeXt', '__version__', 'inference_model', 'load_model']
+__all__ = ['EdgeNeXt', '__version__', 'get_model', 'inference_model', 'list_models', 'load_model']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -55,7 +56,29 @@ def _umask() -> int:
     return mask
 
 
-def write_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Writes a checkpoint with :func:`torch.save`."""
-    with replacing(path) as temporary:
-        torch.save(checkpoint, temporary)
+def write_hashed_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Writes a checkpoint under a name that ends with the start of its hash, as OpenMMLab does.
+
+    Args:
+        checkpoint: What to write; weights alone, for a ``.safetensors`` file.
+        path: Such as ``edgenext-small.pth``, which becomes ``edgenext-small-1a2b3c4d.pth``.
+
+    Returns:
+        The path of the file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.checkpoint-') as folder:
+        temporary = Path(folder, path.name)
+        if path.suffix == '.safetensors':
+            from safetensors.torch import save_file
+
+            weights = checkpoint.get('state_dict', checkpoint)
+            save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
+        else:
+            torch.save(checkpoint, temporary)
+        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
+        hashed = path.with_stem(f'{path.stem}-{digest[:8]}')
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(hashed)
+    return hashed

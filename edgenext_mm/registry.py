@@ -4,6 +4,7 @@ A config of any OpenMMLab library reaches what is registered here as ``edgenext_
 so on, once ``custom_imports = dict(imports=['edgenext_mm'])`` has imported the package.
 """
 
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -27,3 +28,5 @@ TRANSFORMS = Registry(
     scope='edgenext_mm',
     locations=['edgenext_mm.datasets'],
 )
+# Lets configs inherit ours as `edgenext_mm::...`: mmengine knows by name of whose it may.
+MODULE2PACKAGE['edgenext_mm'] = 'edgenext_mm'

@@ -8,7 +8,8 @@ import torch
 from mmengine.registry import DefaultScope
 
 from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model
+from edgenext_mm.apis.model import build_model, get_model
+from edgenext_mm.checkpoints.formats import rename
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +78,31 @@ def run_tool():
         return done
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _no_downloads(tmp_path_factory, monkeypatch):
+    """A cache that starts empty, and a closed proxy that stands for a network that is down."""
+    monkeypatch.setenv('EDGENEXT_MM_CACHE', str(tmp_path_factory.getbasetemp() / 'cache'))
+    monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')
+    monkeypatch.delenv('EDGENEXT_MM_MIRROR', raising=False)
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A folder that stands for the authors' releases: xxsmall in their format, with random weights.
+
+    Returns:
+        The weights under our names.
+    """
+    torch.manual_seed(0)
+    weights = get_model('edgenext-xxsmall_3rdparty_in1k', pretrained=False).state_dict()
+    (tmp_path / 'mirror').mkdir()
+    path = tmp_path / 'mirror' / 'edgenext_xx_small.pth'
+    torch.save(dict(model=rename(weights, 'ours', 'official')), path)
+    monkeypatch.setenv('EDGENEXT_MM_MIRROR', str(path.parent))
+    monkeypatch.setenv('EDGENEXT_MM_CACHE', str(tmp_path / 'cache'))
+    return weights
 
 
 @pytest.fixture(scope='session')

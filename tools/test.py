@@ -20,7 +20,12 @@ from edgenext_mm.apis.cli import (
 )
 from edgenext_mm.apis.data import check_data
 from edgenext_mm.apis.runner import build_runner, merge_runner_args, unwrapped
-from edgenext_mm.models.loading import check_weights, find_checkpoint, read_checkpoint
+from edgenext_mm.checkpoints.loading import (
+    check_weights,
+    find_checkpoint,
+    read_checkpoint,
+    weights_of,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 def merge_args(config: Config, args: argparse.Namespace) -> None:
     merge_runner_args(config, args)
-    config.load_from = find_checkpoint(args.checkpoint)
+    config.load_from = str(find_checkpoint(args.checkpoint))
     if args.amp:
         config.test_cfg.fp16 = True
 
@@ -47,8 +52,8 @@ def main() -> None:
     check_data(config, 'test')
     runner = build_runner(config)
     # The runner itself would only warn of weights that do not fit.
-    content = read_checkpoint(config.load_from)
-    check_weights(unwrapped(runner.model), content.get('state_dict', content), config.load_from)
+    model = unwrapped(runner.model)
+    check_weights(model, weights_of(read_checkpoint(config.load_from), model), config.load_from)
     metrics = runner.test()
     if args.out:
         dump(metrics, args.out)

@@ -21,7 +21,7 @@ from edgenext_mm.apis.cli import (
 from edgenext_mm.apis.data import check_data
 from edgenext_mm.apis.model import check_pretrained
 from edgenext_mm.apis.runner import build_runner, merge_runner_args, require_gpu_for_amp
-from edgenext_mm.models.loading import find_checkpoint
+from edgenext_mm.checkpoints.loading import find_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,7 +55,7 @@ def merge_args(config: Config, args: argparse.Namespace) -> None:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
     if config.get('load_from'):
-        config.load_from = find_checkpoint(config.load_from)
+        config.load_from = str(find_checkpoint(config.load_from))
 
 
 @reports_errors

@@ -11,7 +11,7 @@ model = dict(
     backbone=dict(
         arch='base',
         drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='edgenext-base.pth', prefix='backbone.'),
+        init_cfg=dict(type='Pretrained', checkpoint='edgenext-base_3rdparty_in1k'),
     ),
     head=dict(num_classes=10450, in_channels=584),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),

@@ -1,4 +1,4 @@
 from .inference import inference_model
-from .model import load_model
+from .model import get_model, load_model
 
-__all__ = ['inference_model', 'load_model']
+__all__ = ['get_model', 'inference_model', 'load_model']

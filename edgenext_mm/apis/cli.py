@@ -9,6 +9,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, DictAction
 
@@ -87,10 +88,26 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
             if scope in _chain_of(error):
                 require_task_library(scope)
         raise UserError(f'{path} cannot be read as a config: {error}') from error
+    _drop_own_scope(config._cfg_dict)
     if options:
         config.merge_from_dict(options)
     require_task_library(config.get('default_scope', ''))
     return config
+
+
+def _drop_own_scope(config: Any) -> None:
+    """Of what is inherited as ``edgenext_mm::...``, mmengine would look for every part in ours.
+
+    Our configs are written in the scope of their task's library.
+    """
+    if isinstance(config, dict):
+        if config.get('_scope_') == 'edgenext_mm':
+            del config['_scope_']
+        for value in config.values():
+            _drop_own_scope(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            _drop_own_scope(value)
 
 
 def _chain_of(error: BaseException | None) -> str:

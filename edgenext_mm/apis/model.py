@@ -13,31 +13,34 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
+from ..checkpoints.loading import (
+    check_weights,
+    find_checkpoint,
+    read_checkpoint,
+    weights_of,
+)
 from ..errors import UserError
 from ..models.fit import check_fit
-from ..models.loading import check_weights, read_checkpoint
+from ..zoo import CONFIG_ROOT, entries, find_model, find_weights
 from .cli import load_config
-
-CONFIG_ROOTS = (
-    Path(__file__).parents[2] / 'configs',  # a clone
-    Path(__file__).parents[1] / '.mim' / 'configs',  # an installed wheel
-)
 
 
 def find_config(name: str | Path) -> Path:
-    """The config file of a path, or of a shipped config's name without ``.py``.
+    """The config file of a path, of a shipped config's name without ``.py``, or of a zoo model.
 
     Raises:
-        UserError: If there is no such config; names those whose names are near.
+        UserError: If there is no such config; names those there are.
     """
     if Path(name).is_file():
         return Path(name)
-    shipped = {p.stem: p for root in CONFIG_ROOTS for p in root.glob('[!_]*/**/*.py')}
+    if str(name) in entries():
+        return entries()[str(name)].config
+    shipped = {p.stem: p for p in CONFIG_ROOT.glob('[!_]*/**/*.py')}
     if str(name) in shipped:
         return shipped[str(name)]
     raise UserError(
-        f'{name!r} is neither a config file nor the name of a shipped config. Shipped: '
-        f'{", ".join(sorted(shipped)) or "none"}.'
+        f'{name!r} is neither a config file nor the name of a shipped config or a model of the '
+        f'zoo. There are: {", ".join(sorted({*shipped, *entries()})) or "none"}.'
     )
 
 
@@ -49,14 +52,14 @@ def check_pretrained(model: Any, name: str = 'model') -> None:
     """
     for key, value in model.items() if isinstance(model, Mapping) else enumerate(model):
         if key == 'init_cfg' and isinstance(value, Mapping) and value['type'] == 'Pretrained':
-            checkpoint = value['checkpoint']
-            if '://' not in checkpoint and not Path(checkpoint).is_file():
+            try:
+                find_checkpoint(value['checkpoint'])
+            except UserError as error:
                 raise UserError(
-                    f'{name} starts from the weights in {checkpoint}, which is not there. Make it '
-                    "from the authors' with tools/model_converters/convert_checkpoint.py, or "
-                    f'train the classifier, or give --cfg-options {name}.init_cfg.checkpoint=FILE, '
-                    f'or start from scratch with --cfg-options {name}.init_cfg=None.'
-                )
+                    f'{name} starts from the weights {value["checkpoint"]}, which are not there. '
+                    f'{error} Others go with --cfg-options {name}.init_cfg.checkpoint=FILE, and '
+                    f'training from scratch with --cfg-options {name}.init_cfg=None.'
+                ) from error
         elif isinstance(value, (Mapping, list)):
             check_pretrained(value, f'{name}.{key}')
 
@@ -69,9 +72,10 @@ def load_model(
     """Builds a model in evaluation mode, with its weights.
 
     Args:
-        config: A config, its path, or the name of a shipped one.
-        checkpoint: Path or URL of the weights. Default: ``load_from`` of the config, else the
-            latest checkpoint in the config's work folder, ``work_dirs/NAME``.
+        config: A config, its path, or the name of a shipped one or of a model of the zoo.
+        checkpoint: Path, URL or zoo name of the weights. Default: the published ones of a model of
+            the zoo, else ``load_from`` of the config, else the latest checkpoint in the config's
+            work folder, ``work_dirs/NAME``.
         device: Default: the first GPU where there is one, else the CPU.
 
     Returns:
@@ -82,19 +86,47 @@ def load_model(
         UserError: If config or weights are not there or do not fit together.
     """
     if not isinstance(config, Config):
+        entry = entries().get(str(config))
+        if checkpoint is None and entry and entry.sources:
+            checkpoint = entry.name
         config = load_config(find_config(config))
     checkpoint = checkpoint or config.get('load_from') or _latest_checkpoint(config)
     content = read_checkpoint(checkpoint)
-    state_dict = content.get('state_dict', content)
     model = build_model(config)
-    check_weights(model, state_dict, str(checkpoint))
-    model.load_state_dict(state_dict)
+    weights = weights_of(content, model)
+    check_weights(model, weights, str(checkpoint))
+    model.load_state_dict(weights)
 
     model.cfg = config
     model.dataset_meta = content.get('meta', {}).get('dataset_meta') or _dataset_meta(config)
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return model.to(device).eval()
+
+
+def get_model(
+    name: str,
+    pretrained: bool = True,
+    device: str | torch.device | None = None,
+    **overrides: Any,
+) -> nn.Module:
+    """A model of the zoo.
+
+    Args:
+        name: See :func:`~edgenext_mm.zoo.list_models`.
+        pretrained: Whether to load its published weights, downloaded once, and prepare it for
+            inference. Default: True.
+        device: Default: with weights the first GPU where there is one, else the CPU.
+        **overrides: Settings of the model that override the config's, such as
+            ``backbone=dict(out_indices=(1, 2, 3))``.
+
+    Raises:
+        UserError: If there is no such model, or weights are wanted that nobody has published.
+    """
+    config = load_config(find_model(name).config, dict(model=overrides) if overrides else None)
+    if pretrained:
+        return load_model(config, find_weights(name), device)
+    return build_model(config).to(device or 'cpu')
 
 
 def build_model(config: Config) -> nn.Module:

@@ -67,6 +67,8 @@ class Table:
 
 
 TOP1 = 'ImageNet-1K top-1'
+#: What each metric of the tables is measured on.
+METRICS = {TOP1: 'ImageNet-1k', 'box AP': 'COCO', 'mIoU': 'VOC 2012', 'AP50': 'DOTA-v1.0'}
 NANO, A100, A100_SPEED = 'Jetson Nano, ms', 'A100, us per image', 'A100, images/s'
 
 
@@ -311,4 +313,82 @@ DENSE = {
     for table in (TABLES['5'], TABLES['6'], TABLES['DOTA'])
     for row in table.rows
     if not row.options
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """Weights that others published.
+
+    Args:
+        name: In the zoo.
+        file: In the authors' releases, after ``releases/download/``.
+        top1: ImageNet-1K top-1 in percent, the authors'.
+        mirror: File of mmpretrain's conversion, where there is one.
+    """
+
+    name: str
+    file: str
+    top1: float
+    mirror: str | None = None
+
+
+AUTHORS_FILES = 'https://github.com/mmaaz60/EdgeNeXt/releases/download/'
+MMPRETRAIN_FILES = 'https://mmassets.onedl.ai/mmclassification/v0/edgenext/'
+
+
+def _release(name: str, file: str, top1: float, mirror: str | None = None) -> Release:
+    return Release(f'edgenext-{name}_3rdparty_in1k', file, top1, mirror)
+
+
+#: By config.
+RELEASES = {
+    'edgenext-xxsmall_8xb256_in1k': _release(
+        'xxsmall',
+        'v1.0/edgenext_xx_small.pth',
+        71.23,
+        'edgenext-xxsmall_3rdparty_in1k_20220801-7ca8a81d.pth',
+    ),
+    'edgenext-xsmall_8xb256_in1k': _release(
+        'xsmall',
+        'v1.0/edgenext_x_small.pth',
+        74.96,
+        'edgenext-xsmall_3rdparty_in1k_20220801-974f9fe7.pth',
+    ),
+    'edgenext-small_8xb256_in1k': _release(
+        'small',
+        'v1.0/edgenext_small.pth',
+        79.41,
+        'edgenext-small_3rdparty_in1k_20220801-d00db5f8.pth',
+    ),
+    'edgenext-base_8xb256_in1k': _release(
+        'base',
+        'v1.2/edgenext_base.pth',
+        82.47,
+        'edgenext-base_3rdparty_in1k_20220801-9ade408b.pth',
+    ),
+    'edgenext-xxsmall_bnhs_8xb256_in1k': _release(
+        'xxsmall_bnhs', 'v1.0/edgenext_xx_small_bn_hs.pth', 70.33
+    ),
+    'edgenext-xsmall_bnhs_8xb256_in1k': _release(
+        'xsmall_bnhs', 'v1.0/edgenext_x_small_bn_hs.pth', 74.87
+    ),
+    'edgenext-small_bnhs_8xb256_in1k': _release(
+        'small_bnhs', 'v1.0/edgenext_small_bn_hs.pth', 78.39
+    ),
+    'edgenext-small_8xb128-usi_in1k': _release(
+        'small-usi',
+        'v1.1/edgenext_small_usi.pth',
+        81.07,
+        'edgenext-small_3rdparty-usi_in1k_20220801-ae6d8dd3.pth',
+    ),
+    'edgenext-base_8xb128-usi_in1k': _release(
+        'base-usi',
+        'v1.2/edgenext_base_usi.pth',
+        83.68,
+        'edgenext-base_3rdparty-usi_in1k_20220801-909e8939.pth',
+    ),
+    'edgenext-base_in21k-p-pre_8xb64-30e_in1k': _release(
+        'base_in21k-p-pre', 'v1.21/edgenext_base_IN21K.pth', 83.31
+    ),
 }

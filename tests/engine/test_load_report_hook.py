@@ -9,6 +9,7 @@ from conftest import DIGITS_CONFIG
 from edgenext_mm import EdgeNeXt
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.checkpoints.formats import rename
 from edgenext_mm.errors import UserError
 
 
@@ -34,9 +35,10 @@ def test_a_head_of_other_classes_starts_anew(runner, digits_checkpoint):
     records = load(runner, digits_checkpoint)
     line = next(r for r in records if 'Starting anew' in r)
     total = len(runner.model.state_dict())
-    assert f'{total - 2} of {total} tensors' in line
-    assert 'head.fc.weight (10x168 in the file, 7x168 here), head.fc.bias (10 in' in line
-    assert 'not used: none' in line
+    assert f'loaded {total - 2} of {total} tensors' in line
+    assert 'Left out: head.fc.weight (10x168 in the file, 7x168 here), head.fc.bias (10 in' in line
+    assert 'Starting anew: head.fc.weight, head.fc.bias.' in line
+    assert len(line.splitlines()) == 3
     stored = torch.load(digits_checkpoint)['state_dict']
     torch.testing.assert_close(
         runner.model.backbone.state_dict()['norm.weight'], stored['backbone.norm.weight']
@@ -48,6 +50,15 @@ def test_weights_of_something_else_are_refused(runner, tmp_path):
     torch.save(dict(state_dict=dict(x=torch.zeros(1))), tmp_path / 'other.pth')
     with pytest.raises(UserError, match=r'other\.pth holds none of the weights of this model'):
         load(runner, tmp_path / 'other.pth')
+
+
+@pytest.mark.parametrize('target', ['official', 'timm', 'mmpretrain'])
+def test_weights_of_any_format_are_taken(runner, digits_checkpoint, tmp_path, target):
+    stored = torch.load(digits_checkpoint)['state_dict']
+    torch.save(dict(model_ema=rename(stored, 'ours', target)), tmp_path / 'theirs.pth')
+    load(runner, tmp_path / 'theirs.pth')
+    for name, value in runner.model.backbone.state_dict().items():
+        torch.testing.assert_close(value, stored[f'backbone.{name}'])
 
 
 def test_weights_of_another_arch_are_refused(runner, tmp_path):

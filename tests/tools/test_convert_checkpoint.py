@@ -1,13 +1,14 @@
 import argparse
+import hashlib
 
 import pytest
 import torch
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model, find_config
+from edgenext_mm.checkpoints.contents import WRAPPERS
 from edgenext_mm.evaluation.models import EdgeNeXtClassifier
 from edgenext_mm.models import ARCHS
-from edgenext_mm.models.checkpoint import WRAPPERS
 
 
 def official_weights(arch):
@@ -38,7 +39,9 @@ def test_all_variants_load_strictly(arch, tmp_path, run_tool):
         'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / 'dst.pth'
     )
     assert f'{arch}, {len(weights)} tensors' in done.stdout
-    converted = torch.load(tmp_path / 'dst.pth')['state_dict']
+    (path,) = tmp_path.glob('dst-*.pth')
+    assert path.stem == f'dst-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}'
+    converted = torch.load(path)['state_dict']
     model = classifier(arch)
     model.load_state_dict(converted, strict=True)
     x = torch.rand(1, 3, 64, 64)
@@ -57,10 +60,11 @@ def test_an_entry_can_be_chosen(tmp_path, run_tool):
     torch.save(dict(model=first, model_ema=second), tmp_path / 'src.pth')
     for key, expected in (('model', first), ('model_ema', second), (None, second)):
         run_tool(
-            'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / 'dst.pth',
-            *(['--key', key] if key else []),
+            'model_converters/convert_checkpoint.py', tmp_path / 'src.pth',
+            tmp_path / str(key) / 'dst.pth', *(['--key', key] if key else []),
         )  # fmt: skip
-        bias = torch.load(tmp_path / 'dst.pth')['state_dict']['head.fc.bias']
+        (path,) = (tmp_path / str(key)).iterdir()
+        bias = torch.load(path)['state_dict']['head.fc.bias']
         torch.testing.assert_close(bias, expected['head.bias'])
 
 
@@ -92,3 +96,23 @@ def test_incomplete_weights_are_refused(tmp_path, run_tool):
         status=1,
     )  # fmt: skip
     assert "missing ['backbone.norm.weight']" in done.stderr
+
+
+@pytest.mark.parametrize('name', ['dst.pth', 'dst.safetensors'])
+def test_timm_loads_what_is_written_for_it(name, tmp_path, run_tool):
+    import timm
+    from timm.models import load_checkpoint
+
+    weights = official_weights('xxsmall')
+    torch.save(weights, tmp_path / 'src.pth')
+    run_tool(
+        'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / name,
+        '--to', 'timm',
+    )  # fmt: skip
+    (path,) = tmp_path.glob('dst-*')
+    model = timm.create_model('edgenext_xx_small')
+    load_checkpoint(model, str(path), strict=True)
+    torch.testing.assert_close(model.state_dict()['head.fc.bias'], weights['head.bias'])
+    run_tool('model_converters/convert_checkpoint.py', path, tmp_path / 'back.pth')
+    (back,) = tmp_path.glob('back-*')
+    torch.testing.assert_close(torch.load(back)['state_dict']['head.fc.bias'], weights['head.bias'])

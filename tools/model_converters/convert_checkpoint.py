@@ -1,30 +1,35 @@
-"""Convert a checkpoint of the authors' (github.com/mmaaz60/EdgeNeXt) to this project's classifier.
+"""Convert an EdgeNeXt checkpoint from one published format to another.
+
+Training, testing and inference take all formats as they are; this is for other programs. The file
+is named after its content: DST `edgenext-small.pth` becomes `edgenext-small-1a2b3c4d.pth`.
 
 Examples:
     python tools/model_converters/convert_checkpoint.py edgenext_small.pth edgenext-small.pth
+    python tools/model_converters/convert_checkpoint.py ours.pth for_timm.safetensors --to timm
     python tools/model_converters/convert_checkpoint.py SRC DST --key model_ema
 """
 
 from edgenext_mm.apis.cli import make_parser, reports_errors
-from edgenext_mm.files import write_checkpoint
-from edgenext_mm.models.checkpoint import WRAPPERS, convert_official
-from edgenext_mm.models.loading import read_checkpoint
+from edgenext_mm.checkpoints.contents import WRAPPERS, convert
+from edgenext_mm.checkpoints.formats import FORMATS
+from edgenext_mm.checkpoints.loading import read_checkpoint
+from edgenext_mm.files import write_hashed_checkpoint
 
 
 @reports_errors
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument('src', help="path or URL of the authors' file")
-    parser.add_argument('dst', help='file to write; replaced only once the new one is complete')
+    parser.add_argument('src', help='path or URL; the format is recognised')
+    parser.add_argument('dst', help='.pth or .safetensors file to write, before its hash is added')
+    parser.add_argument('--to', choices=FORMATS, default='ours', help='(default: ours)')
     parser.add_argument(
         '--key',
         help=f'entry with the weights (default: the first of {", ".join(WRAPPERS)} that is there)',
     )
     args = parser.parse_args()
-    converted = convert_official(read_checkpoint(args.src), args.key)
-    write_checkpoint(converted, args.dst)
-    weights = converted['state_dict']
-    print(f'{args.dst}: {converted["meta"]["arch"]}, {len(weights)} tensors')
+    arch, content = convert(read_checkpoint(args.src), args.to, args.key)
+    path = write_hashed_checkpoint(content, args.dst)
+    print(f'{path}: {arch}, {len(content.get("state_dict", content))} tensors, format {args.to}')
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ model = dict(
         type='edgenext_mm.EdgeNeXt',
         arch='xxsmall',
         output_stride=16,
-        init_cfg=dict(type='Pretrained', checkpoint='edgenext-xxsmall.pth', prefix='backbone.'),
+        init_cfg=dict(type='Pretrained', checkpoint='edgenext-xxsmall_3rdparty_in1k'),
     ),
     decode_head=dict(
         type='ASPPHead',

@@ -16,7 +16,7 @@ model = dict(
         arch='small',
         out_indices=(1, 2, 3),
         output_norms=True,
-        init_cfg=dict(type='Pretrained', checkpoint='edgenext-small.pth', prefix='backbone.'),
+        init_cfg=dict(type='Pretrained', checkpoint='edgenext-small_3rdparty_in1k'),
     ),
     neck=dict(
         type='mmdet.FPN',

@@ -16,7 +16,7 @@ model = dict(
         type='edgenext_mm.EdgeNeXt',
         arch='xxsmall',
         out_indices=(2, 3),
-        init_cfg=dict(type='Pretrained', checkpoint='edgenext-xxsmall.pth', prefix='backbone.'),
+        init_cfg=dict(type='Pretrained', checkpoint='edgenext-xxsmall_3rdparty_in1k'),
     ),
     neck=dict(
         type='edgenext_mm.SSDLiteNeck',

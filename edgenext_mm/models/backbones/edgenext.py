@@ -19,9 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import UserError
 from ...registry import MODELS
-from ..checkpoint import check_arch
 from ..layers import ConvEncoder, SDTAEncoder, build_norm, recompute
 from .arch import NUM_STAGES, Arch, build_arch
+from .weights import check_arch
 
 OUTPUT_STRIDES = (32, 16, 8)
 FINAL_NORMS = ('auto', 'pool_first', 'norm_first')
@@ -215,6 +215,17 @@ class EdgeNeXt(BaseModule):
             ]
             for module in frozen:
                 module.eval().requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Initialises as ``init_cfg`` says; ``Pretrained`` takes checkpoints of any format."""
+        config = self.init_cfg
+        if not isinstance(config, Mapping) or config.get('type') != 'Pretrained':
+            super().init_weights()
+            return
+        from ...checkpoints.loading import load_backbone  # which needs this class
+
+        load_backbone(self, config['checkpoint'], config.get('prefix') or 'backbone.')
+        self._is_init = True
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """How deep a parameter lies, for layer-wise learning-rate decay.

@@ -13,9 +13,9 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
+from ...checkpoints.loading import check_weights, read_checkpoint, weights_of
 from ...errors import UserError
 from ...registry import MODELS
-from ..loading import check_weights, read_checkpoint
 
 
 class Teacher:
@@ -148,8 +148,7 @@ def load_teacher(teacher: dict | str, checkpoint: str | None) -> Teacher:
         )
     model = MMPRETRAIN_MODELS.build(cfg)
     if checkpoint is not None:
-        content = read_checkpoint(checkpoint)
-        state_dict = content.get('state_dict', content)
-        check_weights(model, state_dict, checkpoint)
-        model.load_state_dict(state_dict)
+        weights = weights_of(read_checkpoint(checkpoint), model)
+        check_weights(model, weights, checkpoint)
+        model.load_state_dict(weights)
     return Teacher(model)

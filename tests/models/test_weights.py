@@ -1,149 +1,18 @@
+"""The arch that weights are of, and what happens to those of another one."""
+
 import pytest
 import torch
-from golden import (
-    VARIANTS,
-    draw_like,
-    golden_outputs,
-    make_input,
-    official_state_dict,
-)
+from golden import official_state_dict
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from edgenext_mm import EdgeNeXt
+from edgenext_mm.checkpoints.formats import to_ours
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import ARCHS
-from edgenext_mm.models.checkpoint import (
-    convert_official,
-    official_to_ours,
-    ours_to_official,
-    read_stages,
-    unwrap,
-)
+from edgenext_mm.models.backbones.weights import read_stages
 
 ALL = (0, 1, 2, 3)
-
-
-def official_weights(arch):
-    """Weights under the authors' names, which the golden outputs confirm for two variants."""
-    backbone = EdgeNeXt(arch, final_norm='auto')
-    weights = {**backbone.state_dict(), 'head.weight': torch.zeros(1000, backbone.arch.dims[-1])}
-    return draw_like({**weights, 'head.bias': torch.zeros(1000)})
-
-
-def classifier(arch):
-    backbone = dict(type='edgenext_mm.EdgeNeXt', arch=arch, final_norm='auto')
-    head = dict(type='LinearClsHead', num_classes=1000, in_channels=ARCHS[arch].dims[-1])
-    from mmpretrain.registry import MODELS
-
-    return MODELS.build(dict(type='ImageClassifier', backbone=backbone, head=head)).eval()
-
-
-# Key names.
-
-
-@pytest.mark.parametrize('variant', VARIANTS)
-@torch.no_grad()
-def test_official_weights_give_the_classifier_the_official_logits(variant):
-    model = classifier(VARIANTS[variant])
-    model.load_state_dict(official_to_ours(official_state_dict(variant)))
-    for size, expected in golden_outputs(variant).items():
-        logits = model(make_input(*size), mode='tensor')
-        atol = 1e-4 * expected['logits'].abs().max().item()
-        torch.testing.assert_close(logits, expected['logits'], rtol=0, atol=atol)
-
-
-@pytest.mark.parametrize('variant', VARIANTS)
-def test_names_survive_the_round_trip(variant):
-    weights = official_state_dict(variant)
-    converted = official_to_ours(weights)
-    assert not set(weights) & set(converted)
-    back = ours_to_official(converted)
-    assert list(back) == list(weights)
-    assert all(back[name] is value for name, value in weights.items())
-
-
-@pytest.mark.parametrize('arch', ARCHS)
-def test_names_of_every_variant_are_those_of_its_classifier(arch):
-    weights, ours = official_weights(arch), classifier(arch).state_dict()
-    assert {k: v.shape for k, v in official_to_ours(weights).items()} == {
-        k: v.shape for k, v in ours.items()
-    }
-    assert set(ours_to_official(ours)) == set(weights)
-
-
-# What a file wraps.
-
-WEIGHTS = {'a.weight': torch.zeros(2), 'b.bias': torch.ones(1)}
-OTHER = {'a.weight': torch.ones(2)}
-
-
-@pytest.mark.parametrize(
-    'checkpoint',
-    [
-        WEIGHTS,
-        dict(model=WEIGHTS, epoch=3),
-        dict(state_dict=WEIGHTS, meta={}),
-        dict(model_ema=WEIGHTS, optimizer={}),
-        dict(model={f'module.{k}': v for k, v in WEIGHTS.items()}),
-        {f'module.{k}': v for k, v in WEIGHTS.items()},
-        dict(state_dict=OTHER, model=WEIGHTS),
-        dict(state_dict=OTHER, model=OTHER, model_ema=WEIGHTS),
-        dict(model=WEIGHTS, model_ema=None),
-    ],
-)
-def test_unwrap_finds_the_weights_best_first(checkpoint):
-    found = unwrap(checkpoint)
-    assert found.keys() == WEIGHTS.keys()
-    assert all(found[name] is value for name, value in WEIGHTS.items())
-
-
-def test_unwrap_takes_the_entry_that_is_named():
-    assert unwrap(dict(model=WEIGHTS, model_ema=OTHER), key='model').keys() == WEIGHTS.keys()
-
-
-@pytest.mark.parametrize(
-    ('checkpoint', 'key', 'told'),
-    [
-        (dict(model=WEIGHTS, epoch=3), 'model_ema', ["no entry 'model_ema'", 'model, epoch']),
-        (dict(epoch=3, args={}), None, ['no state dict', 'model_ema, model, state_dict', 'epoch']),
-        (dict(model={}), None, ['no state dict']),
-        (dict(model=dict(a=1)), None, ['no state dict', 'got a']),
-        ({}, None, ['no state dict']),
-        (dict.fromkeys('abcdefg'), None, ['a, b, c, d, e and 2 more']),
-    ],
-)
-def test_unwrap_tells_what_is_there_instead(checkpoint, key, told):
-    with pytest.raises(UserError) as error:
-        unwrap(checkpoint, key)
-    for text in told:
-        assert text in str(error.value)
-
-
-@pytest.mark.parametrize('wrapper', [None, 'model', 'model_ema'])
-def test_an_official_file_becomes_a_checkpoint_of_the_classifier(wrapper):
-    weights = official_state_dict('edgenext_xx_small')
-    converted = convert_official({wrapper: weights} if wrapper else weights)
-    assert converted['meta'] == dict(arch='xxsmall')
-    missing, unexpected = classifier('xxsmall').load_state_dict(converted['state_dict'])
-    assert not missing
-    assert not unexpected
-
-
-@pytest.mark.parametrize(
-    ('changes', 'told'),
-    [
-        (dict(extra=torch.zeros(1)), ['xxsmall', "unexpected ['backbone.extra']"]),
-        ({'head.bias': None}, ['xxsmall', "missing ['head.fc.bias']"]),
-        ({'stages.1.1.xca.temperature': torch.ones(8, 1, 1)}, ['not the weights', *ARCHS]),
-    ],
-)
-def test_a_file_that_is_not_official_is_refused(changes, told):
-    weights = {**official_state_dict('edgenext_xx_small'), **changes}
-    with pytest.raises(UserError) as error:
-        convert_official({k: v for k, v in weights.items() if v is not None})
-    for text in told:
-        assert text in str(error.value)
 
 
 # Which architecture weights are of.
@@ -165,7 +34,7 @@ def test_stages_are_read_from_the_weights_of_every_variant(arch):
 
 
 def test_stages_are_read_behind_a_prefix():
-    weights = official_to_ours(official_state_dict('edgenext_xx_small'))
+    weights = to_ours(official_state_dict('edgenext_xx_small'))
     assert read_stages(weights, 'backbone.') == ARCHS['xxsmall'].stages
     assert read_stages(weights) == ()
 
@@ -202,7 +71,7 @@ LOADERS = [load_with_torch, load_with_torch_not_strictly, load_with_mmengine]
 @pytest.mark.parametrize('load', LOADERS)
 @pytest.mark.parametrize('prefix', ['', 'backbone.'])
 def test_weights_of_another_arch_are_refused_with_both_names_and_shapes(load, prefix):
-    model = classifier('xxsmall') if prefix else EdgeNeXt('xxsmall')
+    model = nn.ModuleDict(dict(backbone=EdgeNeXt())) if prefix else EdgeNeXt()
     weights = {prefix + k: v for k, v in EdgeNeXt('small').state_dict().items()}
     with pytest.raises(UserError) as error:
         load(model, weights)
@@ -247,7 +116,7 @@ def test_the_weights_stay_as_they_were_after_a_refusal():
 
 
 def test_pretrained_weights_of_another_arch_are_refused(tmp_path):
-    weights = official_to_ours(official_state_dict('edgenext_xx_small'))
+    weights = to_ours(official_state_dict('edgenext_xx_small'))
     path = tmp_path / 'classifier.pth'
     torch.save(dict(state_dict=weights), path)
     init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')

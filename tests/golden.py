@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FOLDER = Path(__file__).parents[1] / 'data' / 'golden'
+FOLDER = Path(__file__).parent / 'data' / 'golden'
 
 #: Our name of each variant that has golden outputs, by the authors' name.
 VARIANTS = {'edgenext_xx_small': 'xxsmall', 'edgenext_xx_small_bn_hs': 'xxsmall_bnhs'}

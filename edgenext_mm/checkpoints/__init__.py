@@ -1,0 +1,1 @@
+"""Checkpoint files: downloaded, read safely, recognised, fitted to a model."""

@@ -1,0 +1,199 @@
+"""From a checkpoint's name, URL or path to a model: which of its weights are taken, and which not.
+
+Importing this module makes it the loader of mmengine's runners and modules, too, so that every way
+into a model takes every published format, and is safe.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mmengine.runner.checkpoint
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..models.backbones import EdgeNeXt
+from ..models.backbones.weights import check_arch, shape_of
+from ..zoo import find_weights, list_models
+from .contents import unwrap
+from .download import fetch
+from .formats import to_ours
+from .reading import read_file
+
+
+def find_checkpoint(checkpoint: str | Path) -> Path:
+    """The file of a checkpoint; what has to be downloaded is, unless it is in the cache.
+
+    Args:
+        checkpoint: Path, URL, or the name of a model of the zoo with published weights.
+
+    Raises:
+        UserError: If it is none of them, or no source delivers it.
+    """
+    name = str(checkpoint)
+    if name.startswith(('http://', 'https://')):
+        return fetch([name])
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if name in list_models():
+        return find_weights(name)
+    raise UserError(
+        f'There is no checkpoint {name}. Give the path or URL of a .pth or .safetensors file '
+        '(tools/train.py leaves them in its work folder), or the name of a model with published '
+        f'weights: {", ".join(list_models(pretrained=True))}.'
+    )
+
+
+def read_checkpoint(checkpoint: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
+    """The content of a checkpoint.
+
+    Args:
+        checkpoint: See :func:`find_checkpoint`.
+        map_location: Where tensors go. Default: the CPU.
+
+    Raises:
+        UserError: If it is not there or cannot be read.
+    """
+    return read_file(find_checkpoint(checkpoint), map_location)
+
+
+def _load_from_anywhere(filename: str, map_location: Any = 'cpu', **_: Any) -> dict[str, Any]:
+    return read_checkpoint(filename, map_location)
+
+
+def _load_stream(file: Any, map_location: Any = 'cpu', **_: Any) -> dict[str, Any]:
+    if isinstance(file, (str, Path)):
+        return read_file(file, map_location)
+    with tempfile.NamedTemporaryFile(suffix='.pth') as copy:
+        copy.write(file.read())
+        copy.flush()
+        return read_file(copy.name, map_location)
+
+
+# mmengine unpickles whatever torch's safe reader refuses, and URLs without even asking it:
+# https://github.com/open-mmlab/mmengine/issues/1655. `resume`, `load_from` and `init_cfg` ask the
+# registry; torchvision:// and the like end in load_from_http, stores as s3:// in _safe_torch_load.
+CheckpointLoader.register_scheme(['', 'http://', 'https://'], _load_from_anywhere, force=True)
+mmengine.runner.checkpoint.load_from_http = _load_from_anywhere
+mmengine.runner.checkpoint._safe_torch_load = _load_stream
+
+
+def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:
+    """The weights in a checkpoint's content, under the names of the model that is to take them.
+
+    Args:
+        content: Of :func:`read_checkpoint`.
+        model: If it holds an EdgeNeXt of ours, weights in any published format are renamed.
+
+    Raises:
+        UserError: If there are none.
+    """
+    weights = unwrap(content)
+    ours = any(isinstance(module, EdgeNeXt) for module in model.modules())
+    return to_ours(weights) if ours else weights
+
+
+class Fit(NamedTuple):
+    """Which weights a model takes.
+
+    Args:
+        taken: By name.
+        report: What was loaded, what was left out and why, what is missing; a line each.
+    """
+
+    taken: dict[str, Tensor]
+    report: str
+
+
+def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> Fit:
+    """Chooses the weights that a model can take.
+
+    Args:
+        model: Not changed.
+        weights: Under the model's names.
+        source: Where they come from, for the report.
+
+    Raises:
+        UserError: If the model has none of the names, or the weights are of another arch.
+    """
+    _check_archs(model, weights)
+    own = model.state_dict()
+    unused = [k for k in weights if k not in own]
+    if len(unused) == len(weights):
+        raise UserError(
+            f'{source} holds none of the weights of this model: it has {_first(unused)}, '
+            f'the model {_first(list(own))}.'
+        )
+    shapes = [k for k in own if k in weights and weights[k].shape != own[k].shape]
+    taken = {k: weights[k] for k in own if k in weights and k not in shapes}
+    missing = [k for k in own if k not in weights]
+    left_out = [
+        f'{k} ({shape_of(weights[k])} in the file, {shape_of(own[k])} here)' for k in shapes
+    ] + [f'{_first(unused)} (no such part here)'] * bool(unused)
+    return Fit(
+        taken,
+        f'{source}: loaded {len(taken)} of {len(own)} tensors.\n'
+        f'Left out: {", ".join(left_out) or "nothing"}.\n'
+        f'Starting anew: {_first([*shapes, *missing])}.',
+    )
+
+
+def load_backbone(model: EdgeNeXt, checkpoint: str | Path, prefix: str = 'backbone.') -> None:
+    """Loads a backbone from a checkpoint of any format, of a backbone alone or a whole model.
+
+    Args:
+        model: The backbone.
+        checkpoint: See :func:`find_checkpoint`.
+        prefix: What precedes the backbone's names in a whole model. Default: ``backbone.``.
+
+    Raises:
+        UserError: If the checkpoint cannot be read, or is of another arch.
+    """
+    weights = weights_of(read_checkpoint(checkpoint), model)
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    if not own:
+        raise UserError(f'{checkpoint} holds nothing named {prefix}*; it has {_first([*weights])}.')
+    fit = fit_weights(model, own, str(checkpoint))
+    model.load_state_dict(fit.taken, strict=False)
+    print_log(fit.report, logger='current')
+
+
+def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
+    """Makes sure that weights are all those of a model, before they are loaded.
+
+    Raises:
+        UserError: If names or shapes differ; names the first ones and the way out.
+    """
+    _check_archs(model, state_dict)
+    own = model.state_dict()
+    missing = sorted(own.keys() - state_dict.keys())
+    unexpected = sorted(state_dict.keys() - own.keys())
+    shapes = [
+        f'{k} ({shape_of(state_dict[k])} there, {shape_of(own[k])} here)'
+        for k in own
+        if k in state_dict and state_dict[k].shape != own[k].shape
+    ]
+    if missing or unexpected or shapes:
+        raise UserError(
+            f'The weights in {source} are not those of this model. '
+            f'Missing: {_first(missing)}. Unexpected: {_first(unexpected)}. '
+            f'Of other shape: {_first(shapes)}. Give the config that the checkpoint was trained '
+            'with.'
+        )
+
+
+def _check_archs(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, EdgeNeXt):
+            check_arch(weights, f'{name}.' if name else '', module)
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    rest = f' and {len(names) - count} more' if len(names) > count else ''
+    return ', '.join(names[:count]) + rest if names else 'none'

@@ -1,0 +1,129 @@
+import pytest
+import torch
+from golden import (
+    VARIANTS,
+    draw_like,
+    golden_outputs,
+    make_input,
+    official_state_dict,
+)
+
+from edgenext_mm import EdgeNeXt
+from edgenext_mm.checkpoints.contents import convert, unwrap
+from edgenext_mm.checkpoints.formats import to_ours
+from edgenext_mm.errors import UserError
+from edgenext_mm.models import ARCHS
+
+ALL = (0, 1, 2, 3)
+
+
+def official_weights(arch):
+    """Weights under the authors' names, which the golden outputs confirm for two variants."""
+    backbone = EdgeNeXt(arch, final_norm='auto')
+    weights = {**backbone.state_dict(), 'head.weight': torch.zeros(1000, backbone.arch.dims[-1])}
+    return draw_like({**weights, 'head.bias': torch.zeros(1000)})
+
+
+def classifier(arch):
+    backbone = dict(type='edgenext_mm.EdgeNeXt', arch=arch, final_norm='auto')
+    head = dict(type='LinearClsHead', num_classes=1000, in_channels=ARCHS[arch].dims[-1])
+    from mmpretrain.registry import MODELS
+
+    return MODELS.build(dict(type='ImageClassifier', backbone=backbone, head=head)).eval()
+
+
+# Key names.
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+@torch.no_grad()
+def test_official_weights_give_the_classifier_the_official_logits(variant):
+    model = classifier(VARIANTS[variant])
+    model.load_state_dict(to_ours(official_state_dict(variant)))
+    for size, expected in golden_outputs(variant).items():
+        logits = model(make_input(*size), mode='tensor')
+        atol = 1e-4 * expected['logits'].abs().max().item()
+        torch.testing.assert_close(logits, expected['logits'], rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_names_of_every_variant_are_those_of_its_classifier(arch):
+    weights, ours = official_weights(arch), classifier(arch).state_dict()
+    assert {k: v.shape for k, v in to_ours(weights).items()} == {
+        k: v.shape for k, v in ours.items()
+    }
+
+
+# What a file wraps.
+
+WEIGHTS = {'a.weight': torch.zeros(2), 'b.bias': torch.ones(1)}
+OTHER = {'a.weight': torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    'checkpoint',
+    [
+        WEIGHTS,
+        dict(model=WEIGHTS, epoch=3),
+        dict(state_dict=WEIGHTS, meta={}),
+        dict(model_ema=WEIGHTS, optimizer={}),
+        dict(model={f'module.{k}': v for k, v in WEIGHTS.items()}),
+        {f'module.{k}': v for k, v in WEIGHTS.items()},
+        dict(state_dict=OTHER, model=WEIGHTS),
+        dict(state_dict=OTHER, model=OTHER, model_ema=WEIGHTS),
+        dict(model=WEIGHTS, model_ema=None),
+    ],
+)
+def test_unwrap_finds_the_weights_best_first(checkpoint):
+    found = unwrap(checkpoint)
+    assert found.keys() == WEIGHTS.keys()
+    assert all(found[name] is value for name, value in WEIGHTS.items())
+
+
+def test_unwrap_takes_the_entry_that_is_named():
+    assert unwrap(dict(model=WEIGHTS, model_ema=OTHER), key='model').keys() == WEIGHTS.keys()
+
+
+@pytest.mark.parametrize(
+    ('checkpoint', 'key', 'told'),
+    [
+        (dict(model=WEIGHTS, epoch=3), 'model_ema', ["no entry 'model_ema'", 'model, epoch']),
+        (dict(epoch=3, args={}), None, ['no state dict', 'model_ema, model, state_dict', 'epoch']),
+        (dict(model={}), None, ['no state dict']),
+        (dict(model=dict(a=1)), None, ['no state dict', 'got a']),
+        ({}, None, ['no state dict']),
+        (dict.fromkeys('abcdefg'), None, ['a, b, c, d, e and 2 more']),
+    ],
+)
+def test_unwrap_tells_what_is_there_instead(checkpoint, key, told):
+    with pytest.raises(UserError) as error:
+        unwrap(checkpoint, key)
+    for text in told:
+        assert text in str(error.value)
+
+
+@pytest.mark.parametrize('wrapper', [None, 'model', 'model_ema'])
+def test_an_official_file_becomes_a_checkpoint_of_the_classifier(wrapper):
+    weights = official_state_dict('edgenext_xx_small')
+    name, converted = convert({wrapper: weights} if wrapper else weights)
+    assert name == 'xxsmall'
+    assert converted['meta'] == dict(arch='xxsmall')
+    missing, unexpected = classifier('xxsmall').load_state_dict(converted['state_dict'])
+    assert not missing
+    assert not unexpected
+
+
+@pytest.mark.parametrize(
+    ('changes', 'told'),
+    [
+        (dict(extra=torch.zeros(1)), ['xxsmall', "unexpected ['backbone.extra']"]),
+        ({'head.bias': None}, ['xxsmall', "missing ['head.fc.bias']"]),
+        ({'stages.1.1.xca.temperature': torch.ones(8, 1, 1)}, ['not the weights', *ARCHS]),
+    ],
+)
+def test_a_file_that_is_not_official_is_refused(changes, told):
+    weights = {**official_state_dict('edgenext_xx_small'), **changes}
+    with pytest.raises(UserError) as error:
+        convert({k: v for k, v in weights.items() if v is not None})
+    for text in told:
+        assert text in str(error.value)

@@ -1,0 +1,203 @@
+"""Reading checkpoint files: what is refused, and that nothing in them is run."""
+
+import logging
+import os
+
+import pytest
+import torch
+from conftest import DIGITS_CONFIG
+from mmengine.logging import HistoryBuffer, MMLogger
+
+from edgenext_mm import EdgeNeXt, inference_model
+from edgenext_mm.apis.model import load_model
+from edgenext_mm.checkpoints.formats import rename
+from edgenext_mm.checkpoints.loading import check_weights, load_backbone, read_checkpoint
+from edgenext_mm.errors import UserError
+
+
+class Program:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def malicious(tmp_path, digits_checkpoint):
+    """A checkpoint that brings a program along, and the folder which that would make."""
+    trace = tmp_path / 'was_here'
+    content = dict(torch.load(digits_checkpoint), extra=Program(trace))
+    torch.save(content, tmp_path / 'malicious.pth')
+    return tmp_path / 'malicious.pth', trace
+
+
+def test_the_program_would_run_if_it_were_let(malicious):
+    path, trace = malicious
+    torch.load(path, weights_only=False)
+    assert trace.exists()
+
+
+@pytest.mark.parametrize(
+    'load',
+    [
+        read_checkpoint,
+        lambda path: load_model(DIGITS_CONFIG, path),
+        lambda path: inference_model(str(DIGITS_CONFIG), 'x.png', checkpoint=path),
+        lambda path: EdgeNeXt(
+            init_cfg=dict(type='Pretrained', checkpoint=str(path))
+        ).init_weights(),
+    ],
+    ids=['read_checkpoint', 'load_model', 'inference_model', 'load_backbone'],
+)
+def test_a_program_in_a_file_is_refused(load, malicious):
+    path, trace = malicious
+    with pytest.raises(UserError, match=r'malicious\.pth was not loaded: it calls for posix.mkdir'):
+        load(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize('tool', ['resume', 'load_from', 'test', 'infer', 'convert'])
+def test_a_program_in_a_file_is_refused_by_the_tools(
+    tool, malicious, few_digits, run_tool, tmp_path
+):
+    path, trace = malicious
+    roots = [f'{s}_dataloader.dataset.data_root={few_digits}' for s in ('train', 'val', 'test')]
+    work = ('--work-dir', tmp_path / 'work')
+    arguments = {
+        'resume': ('train.py', DIGITS_CONFIG, *work, '--resume', path, '--cfg-options', *roots),
+        'load_from': (
+            'train.py', DIGITS_CONFIG, *work, '--cfg-options', *roots, f'load_from={path}',
+        ),
+        'test': ('test.py', DIGITS_CONFIG, path, *work, '--cfg-options', *roots),
+        'infer': ('infer.py', DIGITS_CONFIG, few_digits / 'val', '--checkpoint', path),
+        'convert': ('model_converters/convert_checkpoint.py', path, tmp_path / 'out.pth'),
+    }[tool]  # fmt: skip
+    done = run_tool(*arguments, status=1)
+    assert 'malicious.pth was not loaded: it calls for posix.mkdir' in done.stderr
+    assert 'EDGENEXT_MM_UNSAFE_LOAD=1' in done.stderr
+    assert not trace.exists()
+
+
+class Attribute:
+    """Unpickling it looks up what could lead to a program."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, '__init__')
+
+
+def test_attributes_are_refused_but_for_those_of_logged_histories(tmp_path):
+    torch.save(dict(extra=Attribute()), tmp_path / 'attribute.pth')
+    with pytest.raises(UserError, match=r'it calls for getattr\(.*HistoryBuffer'):
+        read_checkpoint(tmp_path / 'attribute.pth')
+
+
+def test_the_opt_out_is_explicit(malicious, monkeypatch):
+    path, trace = malicious
+    monkeypatch.setenv('EDGENEXT_MM_UNSAFE_LOAD', '1')
+    assert 'state_dict' in read_checkpoint(path)
+    assert trace.exists()
+
+
+# Files that are no checkpoints.
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path, digits_checkpoint):
+    path = tmp_path / 'cut.pth'
+    path.write_bytes(digits_checkpoint.read_bytes()[:5000])
+    with pytest.raises(UserError, match=r'cut\.pth cannot be read as a PyTorch checkpoint'):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ('content', 'told'),
+    [
+        (b'', 'is empty'),
+        (b'<!DOCTYPE html><html>404</html>', 'is a web page, not a checkpoint'),
+        (b'\n\n<html>', 'is a web page, not a checkpoint'),
+        (b'not a pickle', 'cannot be read as a PyTorch checkpoint'),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, told):
+    path = tmp_path / 'file.pth'
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        read_checkpoint(path)
+
+
+def test_truncated_safetensors_are_refused(tmp_path):
+    path = tmp_path / 'cut.safetensors'
+    path.write_bytes(b'\x10\x00\x00\x00\x00\x00\x00\x00{"a":')
+    with pytest.raises(UserError, match='cannot be read as safetensors'):
+        read_checkpoint(path)
+
+
+def test_a_missing_checkpoint_is_refused():
+    with pytest.raises(UserError, match=r'There is no checkpoint none\.pth'):
+        read_checkpoint('none.pth')
+
+
+def test_a_file_that_holds_no_checkpoint_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / 'list.pth')
+    with pytest.raises(UserError, match='holds a list, not a checkpoint'):
+        read_checkpoint(tmp_path / 'list.pth')
+
+
+def test_weights_of_something_else_are_refused():
+    model = torch.nn.Linear(2, 2)
+    with pytest.raises(UserError, match=r'Missing: bias, weight\. Unexpected: x'):
+        check_weights(model, {'x': torch.zeros(1)}, 'a.pth')
+
+
+# Weights of all formats, for the backbone.
+
+
+@pytest.mark.parametrize('target', ['ours', 'official', 'timm', 'mmpretrain'])
+@pytest.mark.parametrize('wrapper', [None, 'model', 'model_ema', 'state_dict'])
+def test_a_backbone_starts_from_any_format(target, wrapper, tmp_path, digits_checkpoint):
+    stored = torch.load(digits_checkpoint)['state_dict']
+    weights = rename(stored, 'ours', target)
+    path = tmp_path / 'theirs.pth'
+    torch.save({wrapper: weights} if wrapper else weights, path)
+    model = EdgeNeXt(out_indices=(1, 3), init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+    model.init_weights()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, stored[f'backbone.{name}'])
+
+
+def test_a_backbone_alone_and_half_precision_are_taken(tmp_path):
+    weights = EdgeNeXt().half().state_dict()
+    torch.save(weights, tmp_path / 'half.pth')
+    model = EdgeNeXt()
+    load_backbone(model, tmp_path / 'half.pth')
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    torch.testing.assert_close(dict(model.half().state_dict()), dict(weights))
+
+
+def test_the_log_tells_what_was_left_out(digits_checkpoint):
+    model = EdgeNeXt(out_indices=(2, 3), output_norms=True)
+    records, handler = [], logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    load_backbone(model, digits_checkpoint)
+    logger.removeHandler(handler)
+    lines = records[-1].splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith('digits.pth: loaded 156 of 160 tensors.')
+    assert lines[1] == 'Left out: norm.weight, norm.bias (no such part here).'
+    assert lines[2] == 'Starting anew: norm2.weight, norm2.bias, norm3.weight and 1 more.'
+
+
+def test_a_training_checkpoint_of_openmmlab_is_read(tmp_path, few_digits, run_tool):
+    """With logged histories and optimiser states, as mmengine writes it."""
+    roots = [f'{s}_dataloader.dataset.data_root={few_digits}' for s in ('train', 'val', 'test')]
+    run_tool(
+        'train.py', DIGITS_CONFIG, '--work-dir', tmp_path, '--cfg-options', *roots,
+        'train_cfg.max_epochs=1',
+    )  # fmt: skip
+    assert os.environ.get('EDGENEXT_MM_UNSAFE_LOAD') is None
+    content = read_checkpoint(tmp_path / 'epoch_1.pth')
+    assert {'state_dict', 'optimizer', 'message_hub', 'param_schedulers'} <= content.keys()
