@@ -65,10 +65,8 @@ format: setup  ## mend style
 
 docs: setup  ## write the generated tables and figures anew
 	$(RUN) tools/analysis/variants_table.py --update README.md configs/classification/README.md
-	$(RUN) tools/analysis/complexity_table.py --update \
-		configs/detection configs/segmentation configs/rotated_detection
-	$(RUN) tools/analysis/paper_tables.py --out docs
 	$(RUN) tools/analysis/metafiles.py
+	$(RUN) tools/analysis/paper_tables.py --out docs
 
 clean:  ## remove .venv and what was built; data and work_dirs stay
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -64,16 +64,16 @@ def read_checkpoint(checkpoint: str | Path, map_location: Any = 'cpu') -> dict[s
 
 
 def _load_from_anywhere(filename: str, map_location: Any = 'cpu', **_: Any) -> dict[str, Any]:
-    return read_checkpoint(filename, map_location)
+    return read_checkpoint(filename, map_location or 'cpu')
 
 
 def _load_stream(file: Any, map_location: Any = 'cpu', **_: Any) -> dict[str, Any]:
     if isinstance(file, (str, Path)):
-        return read_file(file, map_location)
+        return read_file(file, map_location or 'cpu')
     with tempfile.NamedTemporaryFile(suffix='.pth') as copy:
         copy.write(file.read())
         copy.flush()
-        return read_file(copy.name, map_location)
+        return read_file(copy.name, map_location or 'cpu')
 
 
 # mmengine unpickles whatever torch's safe reader refuses, and URLs without even asking it:

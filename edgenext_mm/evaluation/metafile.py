@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from mmengine.config import Config
@@ -12,7 +11,6 @@ from mmengine.config import Config
 from ..apis.cli import load_config
 from ..apis.model import build_model
 from .complexity import count_complexity
-from .complexity_table import input_shape
 from .published import AUTHORS_FILES, METRICS, MMPRETRAIN_FILES, RELEASES, TABLES, TOP1, Release
 
 TASK_NAMES = {
@@ -122,37 +120,16 @@ def _common(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def shape_of(config: Config) -> tuple[int, int]:
-    """(H, W) that a config's evaluation brings images to."""
-    if config.default_scope != 'mmpretrain':
-        return input_shape(config)
-    sizes = [
-        step.get('crop_size') or step.get('scale')
+    """(H, W) of the largest input that a config's evaluation gives the model."""
+    preprocessor = config.get('data_preprocessor') or config.model.data_preprocessor
+    if preprocessor.get('size') is not None:
+        return preprocessor['size']
+    steps = [
+        step
         for step in config.test_dataloader.dataset.pipeline
-        if step.type in ('CenterCrop', 'Resize')
+        if step.type.split('.')[-1] in ('CenterCrop', 'Resize')
     ]
-    return sizes[-1], sizes[-1]
-
-
-def zoo_table(root: Path) -> str:
-    """A Markdown table of the models in the metafiles.
-
-    Args:
-        root: Of the repository.
-    """
-    rows = [
-        '| model | parameters | MAdds | input | published | weights |',
-        '|---|---|---|---|---|---|',
-    ]
-    for task in TASK_NAMES:
-        content = yaml.safe_load((root / 'configs' / task / 'metafile.yml').read_text())
-        for model in content['Models']:
-            cost, results = model['Metadata'], model.get('Results', [])
-            published = ', '.join(f'{v} {k}' for r in results for k, v in r['Metrics'].items())
-            sources = [model.get('Weights'), *model.get('Mirrors', ())]
-            links = [f'[{urlsplit(url).netloc}]({url})' for url in sources if url]
-            rows.append(
-                f'| [{model["Name"]}](../{model["Config"]}) | {cost["Parameters"] / 1e6:.2f}M '
-                f'| {cost["FLOPs"] / 1e9:.2f}G | {cost["Input"]} | {published} '
-                f'| {", ".join(links) or "none yet"} |'
-            )
-    return '\n'.join(rows)
+    size = steps[-1].get('crop_size') or steps[-1]['scale']
+    width, height = (size, size) if isinstance(size, int) else size
+    divisor = preprocessor.get('pad_size_divisor', 1)
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor

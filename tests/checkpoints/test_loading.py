@@ -1,14 +1,22 @@
 """Reading checkpoint files: what is refused, and that nothing in them is run."""
 
+import http.server
+import io
 import logging
 import os
+import shutil
+import threading
+from functools import partial
 
+import mmengine.runner.checkpoint
 import pytest
 import torch
 from conftest import DIGITS_CONFIG
 from mmengine.logging import HistoryBuffer, MMLogger
+from mmengine.runner.checkpoint import _safe_torch_load, load_checkpoint
 
-from edgenext_mm import EdgeNeXt, inference_model
+from edgenext_mm import EdgeNeXt, get_model, inference_model
+from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.checkpoints.formats import rename
 from edgenext_mm.checkpoints.loading import check_weights, load_backbone, read_checkpoint
@@ -49,14 +57,65 @@ def test_the_program_would_run_if_it_were_let(malicious):
         lambda path: EdgeNeXt(
             init_cfg=dict(type='Pretrained', checkpoint=str(path))
         ).init_weights(),
+        lambda path: load_checkpoint(torch.nn.Linear(1, 1), str(path)),
+        lambda path: _safe_torch_load(io.BytesIO(path.read_bytes())),
     ],
-    ids=['read_checkpoint', 'load_model', 'inference_model', 'load_backbone'],
+    ids=['read_checkpoint', 'load_model', 'inference_model', 'init_cfg', 'mmengine', 's3'],
 )
 def test_a_program_in_a_file_is_refused(load, malicious):
     path, trace = malicious
-    with pytest.raises(UserError, match=r'malicious\.pth was not loaded: it calls for posix.mkdir'):
+    with pytest.raises(UserError, match=r'\.pth was not loaded: it calls for posix.mkdir'):
         load(path)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    'load',
+    [
+        get_model,
+        read_checkpoint,
+        lambda name: EdgeNeXt(init_cfg=dict(type='Pretrained', checkpoint=name)).init_weights(),
+    ],
+    ids=['get_model', 'read_checkpoint', 'init_cfg'],
+)
+def test_a_program_from_a_mirror_is_refused(load, mirror, malicious, tmp_path):
+    path, trace = malicious
+    path.rename(tmp_path / 'mirror' / 'edgenext_xx_small.pth')
+    with pytest.raises(UserError, match=r'was not loaded: it calls for posix\.mkdir'):
+        load('edgenext-xxsmall_3rdparty_in1k')
+    assert not trace.exists()
+
+
+@pytest.fixture
+def url(tmp_path):
+    """The address of a server of the test's files."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler.log_message = lambda *args: None
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize('scheme', ['', 'torchvision'])
+def test_a_program_from_a_url_is_refused(scheme, url, malicious, monkeypatch):
+    """What torchvision:// names is a URL, too."""
+    path, trace = malicious
+    address = f'{url}/{path.name}'
+    models = {'resnet18': address}
+    monkeypatch.setattr(mmengine.runner.checkpoint, 'get_torchvision_models', lambda: models)
+    with pytest.raises(UserError, match=r'was not loaded: it calls for posix\.mkdir'):
+        load_checkpoint(torch.nn.Linear(1, 1), 'torchvision://resnet18' if scheme else address)
+    assert not trace.exists()
+
+
+def test_weights_come_from_a_url(url, tmp_path, digits_checkpoint):
+    shutil.copy(digits_checkpoint, tmp_path / 'w.pth')
+    EdgeNeXt(init_cfg=dict(type='Pretrained', checkpoint=f'{url}/w.pth')).init_weights()
+    model = load_model(DIGITS_CONFIG, f'{url}/w.pth', device='cpu')
+    stored = torch.load(digits_checkpoint)['state_dict']
+    torch.testing.assert_close(dict(model.state_dict()), dict(stored))
 
 
 @pytest.mark.parametrize('tool', ['resume', 'load_from', 'test', 'infer', 'convert'])
@@ -165,6 +224,36 @@ def test_a_backbone_starts_from_any_format(target, wrapper, tmp_path, digits_che
     model.init_weights()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, stored[f'backbone.{name}'])
+
+
+def test_weights_saved_on_a_gpu_are_taken(tmp_path, monkeypatch, digits_checkpoint):
+    content = torch.load(digits_checkpoint)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, 'location_tag', lambda storage: 'cuda:0')
+        torch.save(content, tmp_path / 'gpu.pth')
+    model = load_model(DIGITS_CONFIG, tmp_path / 'gpu.pth', device='cpu')
+    load_checkpoint(model, str(tmp_path / 'gpu.pth'))
+    torch.testing.assert_close(dict(model.state_dict()), dict(content['state_dict']))
+
+
+def test_a_whole_model_in_half_precision_is_taken(tmp_path, digits_checkpoint):
+    content = torch.load(digits_checkpoint)
+    half = {k: v.half() if v.is_floating_point() else v for k, v in content['state_dict'].items()}
+    torch.save(dict(content, state_dict=half), tmp_path / 'half.pth')
+    model = load_model(DIGITS_CONFIG, tmp_path / 'half.pth', device='cpu')
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_head_of_other_classes_is_refused_where_all_weights_are_wanted(digits_checkpoint):
+    config = load_config(DIGITS_CONFIG, {'model.head.num_classes': 7})
+    with pytest.raises(UserError, match=r'Of other shape: head.fc.weight \(10x168 there, 7x168'):
+        load_model(config, digits_checkpoint)
+
+
+def test_another_arch_is_refused_where_all_weights_are_wanted(digits_checkpoint):
+    config = load_config(DIGITS_CONFIG, {'model.backbone.arch': 'small'})
+    with pytest.raises(UserError, match=r"holds EdgeNeXt 'xxsmall' .* but the model is 'small'"):
+        load_model(config, digits_checkpoint)
 
 
 def test_a_backbone_alone_and_half_precision_are_taken(tmp_path):

@@ -5,9 +5,10 @@ from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model
 from edgenext_mm.errors import UserError
 from edgenext_mm.evaluation.complexity import count_complexity
-from edgenext_mm.evaluation.complexity_table import complexity_table
 from edgenext_mm.evaluation.documents import find_table, update_table
 from edgenext_mm.evaluation.variants import variants_table
+from edgenext_mm.evaluation.zoo_tables import complexity_table, zoo_table
+from edgenext_mm.zoo import TASKS
 
 
 @pytest.fixture(scope='module')
@@ -20,7 +21,12 @@ def test_tables_in_documents_are_fresh(document, table):
     assert find_table(ROOT / document, 'variants') == table
 
 
-@pytest.mark.parametrize('task', ['detection', 'segmentation', 'rotated_detection'])
+def test_the_table_of_the_zoo_is_fresh():
+    table = zoo_table([ROOT / 'configs' / task for task in TASKS])
+    assert find_table(ROOT / 'docs' / 'model_zoo.md', 'zoo') == table
+
+
+@pytest.mark.parametrize('task', TASKS[1:])
 def test_tables_of_dense_configs_are_fresh(task):
     folder = ROOT / 'configs' / task
     assert find_table(folder / 'README.md', 'complexity') == complexity_table(folder)

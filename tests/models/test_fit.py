@@ -43,9 +43,7 @@ def test_several_maps_into_one_head():
 
 def test_weights_to_start_from_that_are_not_there(tmp_path):
     config = load_config(CONFIGS / 'detection/gfl_edgenext-small_fpn_8xb2-1x_coco.py')
-    with pytest.raises(
-        UserError, match=r'model.backbone starts .*No source of edgenext_small'
-    ):
+    with pytest.raises(UserError, match=r'model.backbone starts .*No source of edgenext_small'):
         check_pretrained(config.model)
     (tmp_path / 'weights.pth').touch()
     config.model.backbone.init_cfg.checkpoint = str(tmp_path / 'weights.pth')

@@ -1,4 +1,4 @@
-"""Write the metafiles beside the configs, which the model zoo and mim read, and the zoo's table.
+"""Write the metafiles beside the configs, which the model zoo and mim read, and tables of them.
 
 Example:
     python tools/analysis/metafiles.py
@@ -6,9 +6,12 @@ Example:
 
 from pathlib import Path
 
+from tqdm import tqdm
+
 from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.evaluation.documents import update_table
-from edgenext_mm.evaluation.metafile import metafile, zoo_table
+from edgenext_mm.evaluation.metafile import metafile
+from edgenext_mm.evaluation.zoo_tables import complexity_table, zoo_table
 from edgenext_mm.files import replacing
 from edgenext_mm.zoo import TASKS
 
@@ -17,12 +20,13 @@ from edgenext_mm.zoo import TASKS
 def main() -> None:
     make_parser(__doc__).parse_args()
     root = Path(__file__).resolve().parents[2]
-    for task in TASKS:
-        folder = root / 'configs' / task
+    folders = [root / 'configs' / task for task in TASKS]
+    for folder in tqdm(folders, desc='metafiles'):
         with replacing(folder / 'metafile.yml') as temporary:
             temporary.write_text(metafile(folder))
-        print(folder / 'metafile.yml')
-    update_table(root / 'docs' / 'model_zoo.md', 'zoo', zoo_table(root))
+    for folder in folders[1:]:
+        update_table(folder / 'README.md', 'complexity', complexity_table(folder))
+    update_table(root / 'docs' / 'model_zoo.md', 'zoo', zoo_table(folders))
 
 
 if __name__ == '__main__':
