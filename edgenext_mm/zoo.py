@@ -21,7 +21,7 @@ _ROOTS = (
     Path(__file__).parent / '.mim' / 'configs',  # installed
     Path(__file__).parents[1] / 'configs',  # a clone
 )
-CONFIG_ROOT = next((root for root in _ROOTS if root.is_dir()), _ROOTS[0])
+CONFIG_ROOT = next((root for root in _ROOTS if root.is_dir()), _ROOTS[0]).resolve()
 #: Tasks, by the folder of their configs.
 TASKS = ('classification', 'detection', 'segmentation', 'rotated_detection')
 

@@ -15,7 +15,6 @@ from PIL import Image
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model
 from edgenext_mm.evaluation.complexity import count_complexity
-from edgenext_mm.evaluation.models import EdgeNeXtClassifier
 
 CONFIGS = ROOT / 'configs' / 'segmentation'
 RECIPE = 'deeplabv3_edgenext-{}_4xb16-50e_voc12aug-512x512'
@@ -54,9 +53,6 @@ def workplace(tmp_path_factory):
         for name, size in zip(names, sizes, strict=True):
             write_pair(root, name, masks, *size, rng)
         (lists / f'{split}.txt').write_text(''.join(f'{name}\n' for name in names))
-    torch.manual_seed(0)
-    weights = EdgeNeXtClassifier('xxsmall').state_dict()
-    torch.save(dict(state_dict=weights), work / 'edgenext-xxsmall.pth')
     return work
 
 
@@ -211,7 +207,7 @@ def test_ignored_pixels_do_not_weigh_in_the_loss():
 
 
 @pytest.mark.parametrize('processes', [1, 2])
-def test_the_recipe_trains_on_cpu(workplace, tmp_path, processes):
+def test_the_recipe_trains_on_cpu(workplace, tmp_path, processes, mirror):
     """As it is, but for the batch size and the number of epochs."""
     options = ['train_dataloader.batch_size=2', 'train_cfg.max_epochs=1']
     options += ['default_hooks.logger.interval=1']

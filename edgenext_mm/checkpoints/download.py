@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 
-#: Where downloads go; default ``~/.cache/edgenext_mm/checkpoints``.
+#: What is kept between runs, downloads among it; default ``~/.cache/edgenext_mm``.
 CACHE = 'EDGENEXT_MM_CACHE'
 #: A URL or folder that is asked for files before their own sources, for sites without internet.
 MIRROR = 'EDGENEXT_MM_MIRROR'
@@ -33,8 +33,8 @@ class _RefusedError(Exception):
 
 def cache_folder() -> Path:
     """The folder of downloaded checkpoints."""
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(os.environ.get(CACHE) or Path(base, 'edgenext_mm', 'checkpoints'))
+    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(os.environ.get(CACHE) or Path(home, 'edgenext_mm'), 'checkpoints')
 
 
 def fetch(sources: Sequence[str], sha256: str | None = None) -> Path:
