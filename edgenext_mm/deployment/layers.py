@@ -1,0 +1,167 @@
+"""The layers of the deploy form, in the two layouts.
+
+Maps are (B, C, H, W) in both. ``channels_last`` keeps them so in memory and mixes channels by
+linear layers; ``channels_first`` does it by 1x1 convolutions, as some runtimes like it better.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.layers import PositionalEncodingFourier
+from ..models.layers.position_encoding import axis_features
+from .folding import Affine, affine_of
+
+LAYOUTS = ('channels_last', 'channels_first')
+#: What oneDNN calls the activations that it computes along with a matrix product.
+_FUSED = {nn.GELU: ('gelu', 'none'), nn.Hardswish: ('hardswish', '')}
+
+
+class Normalize(nn.Module):
+    """LayerNorm over channels without scale and shift.
+
+    Args:
+        num_channels: C.
+        eps: Added to the variance.
+        layout: One of :data:`LAYOUTS`.
+    """
+
+    def __init__(self, num_channels: int, eps: float, layout: str) -> None:
+        super().__init__()
+        self.num_channels = num_channels
+        self.eps = eps
+        self.layout = layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps a (B, C, H, W) map to one of the same shape."""
+        if self.layout == 'channels_first':
+            x = x - x.mean(1, keepdim=True)
+            return x * (x.square().mean(1, keepdim=True) + self.eps).rsqrt()
+        x = F.layer_norm(x.permute(0, 2, 3, 1), (self.num_channels,), eps=self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+class Prepared(nn.Module):
+    """A layer that prepares its weights at the first call, and anew once they have changed."""
+
+    _prepared: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_prepared': None}  # copies prepare their own
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        self._prepared = None
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._prepared = None
+        super()._load_from_state_dict(*args)
+
+
+class Pointwise(Prepared):
+    """A linear layer over channels, with an activation or a residual after it.
+
+    Args:
+        affine: (O, I) weight and (O,) bias.
+        layout: One of :data:`LAYOUTS`.
+        act: Activation. Default: None.
+    """
+
+    def __init__(self, affine: Affine, layout: str, act: nn.Module | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(affine.weight.float(), requires_grad=False)
+        self.bias = nn.Parameter(affine.bias.float(), requires_grad=False)
+        self.act = act
+        self.layout = layout
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Maps a (B, I, H, W) map to (B, O, H, W), plus the residual of that shape."""
+        if self.layout == 'channels_first':
+            return self._finish(F.conv2d(x, self.weight[..., None, None], self.bias), residual)
+        if self._packs(x):
+            return self._fused(x, residual)
+        y = F.linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
+        return self._finish(y, residual)
+
+    def _finish(self, y: Tensor, residual: Tensor | None) -> Tensor:
+        y = y if self.act is None else self.act(y)
+        return y if residual is None else residual + y
+
+    def _packs(self, x: Tensor) -> bool:
+        """Whether oneDNN is there to do it all in one pass, on weights laid out for it."""
+        return (
+            x.device.type == 'cpu'
+            and x.dtype == torch.float32
+            and (self.act is None or type(self.act) in _FUSED)
+            and torch.backends.mkldnn.is_available()
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()
+        )
+
+    def _fused(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        B, _, H, W = x.shape
+        ops = torch.ops.mkldnn
+        if self._prepared is None:
+            self._prepared = ops._reorder_linear_weight(self.weight.detach(), B * H * W)
+        tokens = x.permute(0, 2, 3, 1).reshape(B * H * W, -1)
+        if residual is not None:
+            other = residual.permute(0, 2, 3, 1).reshape(B * H * W, -1)
+            y = ops._linear_pointwise.binary(tokens, other, self._prepared, self.bias, 'add')
+        else:
+            attr, algorithm = ('none', '') if self.act is None else _FUSED[type(self.act)]
+            y = ops._linear_pointwise(tokens, self._prepared, self.bias, attr, [], algorithm)
+        return y.view(B, H, W, -1).permute(0, 3, 1, 2)
+
+
+class Position(Prepared):
+    """The positional encoding, for a fixed size or any.
+
+    Rows and columns are projected by themselves and added: the same, with H + W products of vectors
+    instead of H * W.
+
+    Args:
+        encoding: The trained one.
+        size: (H, W) of the map, where it is fixed. Default: None.
+    """
+
+    def __init__(
+        self, encoding: PositionalEncodingFourier, size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__()
+        self.hidden_dim = encoding.hidden_dim
+        self.temperature = encoding.temperature
+        weight, bias = affine_of(encoding.token_projection)
+        rows, columns = weight.flatten(1).float().split(self.hidden_dim, dim=1)
+        self.rows = nn.Parameter(rows, requires_grad=False)
+        self.columns = nn.Parameter(columns, requires_grad=False)
+        self.bias = nn.Parameter(bias.float(), requires_grad=False)
+        self.register_buffer('fixed', size and self._encode(*size))
+        if size is not None:
+            del self.rows, self.columns, self.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The (C, H, W) encoding for a (B, C, H, W) map."""
+        if self.fixed is not None:
+            return self.fixed
+        size = (x.shape[-2], x.shape[-1])
+        if torch.jit.is_tracing() or torch.compiler.is_compiling():
+            return self._encode(*size)
+        if self._prepared is None or self._prepared.shape[1:] != size:
+            self._prepared = self._encode(*size)
+        return self._prepared
+
+    def _encode(self, height: int, width: int) -> Tensor:
+        y = F.linear(self._features(height), self.rows, self.bias)
+        x = F.linear(self._features(width), self.columns)
+        return y.t()[:, :, None] + x.t()[:, None, :]
+
+    def _features(self, length: int) -> Tensor:
+        features = axis_features.__wrapped__(
+            length, self.hidden_dim, self.temperature, self.rows.device
+        )
+        return features.to(self.rows.dtype)
