@@ -17,6 +17,7 @@ TASKS = {
     'segmentation': ['onedl-mmsegmentation>=1.4,<2'],
     'rotated': ['onedl-mmrotate>=1.2,<2', 'onedl-mmdetection>=3.5,<4'],
 }
+DEPLOYMENT = ['onnx>=1.16', 'onnxruntime>=1.20', 'onnxscript>=0.5', 'openvino>=2025.0']
 TOOLS = ['fvcore>=0.1.5', 'matplotlib', 'scikit-learn>=1.3', 'timm>=1.0']
 
 
@@ -63,8 +64,8 @@ setup(
     package_data={'edgenext_mm': ['py.typed']},
     cmdclass={'build_py': BuildWithConfigs},
     install_requires=[
-        'torch>=2.4',
-        'torchvision>=0.19',
+        'torch>=2.6',
+        'torchvision>=0.21',
         'onedl-mmengine>=0.10.10,<1',
         'onedl-mmcv>=2.3.4,<3',
         'numpy',
@@ -77,7 +78,8 @@ setup(
     ],
     extras_require={
         **TASKS,
+        'deployment': DEPLOYMENT,
         'tools': TOOLS,
-        'all': sorted({req for reqs in TASKS.values() for req in reqs}) + TOOLS,
+        'all': sorted({req for reqs in TASKS.values() for req in reqs}) + TOOLS + DEPLOYMENT,
     },
 )

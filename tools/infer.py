@@ -4,6 +4,7 @@ Examples:
     python tools/infer.py edgenext-xxsmall_digits data/digits/val/7 --out work_dirs/pictures
     python tools/infer.py CONFIG photo.jpg https://example.org/bird.jpg --checkpoint best.pth
     python tools/infer.py CONFIG photos/ --checkpoint best.pth --json > results.json
+    python tools/infer.py model.onnx photos/     # what tools/deployment/export.py wrote
 """
 
 import argparse
@@ -22,7 +23,9 @@ from edgenext_mm.visualization import plot_predictions
 
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument('model', help='config file, or name of a shipped config')
+    parser.add_argument(
+        'model', help='config file, name of a shipped config or zoo model, or exported file'
+    )
     parser.add_argument('images', nargs='+', help='image files, folders or URLs')
     parser.add_argument(
         '--checkpoint',

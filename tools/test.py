@@ -3,10 +3,12 @@
 Examples:
     python tools/test.py CONFIG work_dirs/NAME/epoch_30.pth
     python tools/test.py CONFIG CHECKPOINT --out results.json
+    python tools/test.py CONFIG model.onnx      # what tools/deployment/export.py wrote
     bash tools/dist_test.sh CONFIG CHECKPOINT 8
 """
 
 import argparse
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.fileio import dump
@@ -19,6 +21,7 @@ from edgenext_mm.apis.cli import (
     reports_errors,
 )
 from edgenext_mm.apis.data import check_data
+from edgenext_mm.apis.model import EXPORTED, load_model
 from edgenext_mm.apis.runner import build_runner, merge_runner_args, unwrapped
 from edgenext_mm.checkpoints.loading import (
     check_weights,
@@ -31,15 +34,22 @@ from edgenext_mm.checkpoints.loading import (
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_config_options(parser)
-    parser.add_argument('checkpoint', help='path or URL of the weights')
+    parser.add_argument('checkpoint', help='weights: path, URL, zoo name; or an exported file')
     add_runner_options(parser)
     parser.add_argument('--out', metavar='FILE.json', help='write the metrics to this file')
     return parser.parse_args()
 
 
+def is_exported(checkpoint: str) -> bool:
+    return Path(checkpoint).suffix in EXPORTED
+
+
 def merge_args(config: Config, args: argparse.Namespace) -> None:
     merge_runner_args(config, args)
-    config.load_from = str(find_checkpoint(args.checkpoint))
+    if is_exported(args.checkpoint):
+        config.custom_hooks = []  # such as moving averages, which copy the model
+    else:
+        config.load_from = str(find_checkpoint(args.checkpoint))
     if args.amp:
         config.test_cfg.fp16 = True
 
@@ -51,9 +61,12 @@ def main() -> None:
     merge_args(config, args)
     check_data(config, 'test')
     runner = build_runner(config)
-    # The runner itself would only warn of weights that do not fit.
-    model = unwrapped(runner.model)
-    check_weights(model, weights_of(read_checkpoint(config.load_from), model), config.load_from)
+    if is_exported(args.checkpoint):
+        runner.model = load_model(args.checkpoint)
+    else:
+        # The runner itself would only warn of weights that do not fit.
+        model = unwrapped(runner.model)
+        check_weights(model, weights_of(read_checkpoint(config.load_from), model), config.load_from)
     metrics = runner.test()
     if args.out:
         dump(metrics, args.out)

@@ -57,25 +57,25 @@ def inference_model(
     if not isinstance(model, nn.Module):
         model = load_model(model, checkpoint, device)
     images = list_images(img)
-    pipeline = _build_pipeline(model.cfg)
+    pipeline = build_pipeline(model.cfg)
     chunks = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
     results: list[Result] = []
     for chunk in track_iter_progress(chunks) if progress else chunks:
-        data = pseudo_collate([pipeline(_to_sample(source)) for source in chunk])
+        data = pseudo_collate([pipeline(to_sample(source)) for source in chunk])
         with torch.inference_mode():
             samples = model.test_step(data)
         results.extend(to_result(sample, model.dataset_meta, score_thr) for sample in samples)
     return results[0] if is_single(img) else results
 
 
-def _build_pipeline(config: Config) -> Compose:
+def build_pipeline(config: Config) -> Compose:
     """The test pipeline, less the loading of files."""
     init_default_scope(config.get('default_scope', 'mmengine'))
     transforms = config.test_dataloader.dataset.pipeline
     return Compose([t for t in transforms if t['type'].split('.')[-1] not in LOADERS])
 
 
-def _to_sample(source: ImageSource) -> dict[str, Any]:
+def to_sample(source: ImageSource) -> dict[str, Any]:
     """What a loading transform leaves to the next one."""
     image = read_image(source)
     path = str(source) if isinstance(source, (str, Path)) else ''

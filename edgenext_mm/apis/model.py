@@ -24,6 +24,9 @@ from ..models.fit import check_fit
 from ..zoo import CONFIG_ROOT, entries, find_model, find_weights
 from .cli import load_config
 
+#: Endings of exported files.
+EXPORTED = ('.onnx', '.xml', '.torchscript', '.pt2')
+
 
 def find_config(name: str | Path) -> Path:
     """The config file of a path, of a shipped config's name without ``.py``, or of a zoo model.
@@ -72,7 +75,8 @@ def load_model(
     """Builds a model in evaluation mode, with its weights.
 
     Args:
-        config: A config, its path, or the name of a shipped one or of a model of the zoo.
+        config: A config, its path, the name of a shipped one or of a model of the zoo, or a file
+            that ``tools/deployment/export.py`` wrote, which needs no checkpoint.
         checkpoint: Path, URL or zoo name of the weights. Default: the published ones of a model of
             the zoo, else ``load_from`` of the config, else the latest checkpoint in the config's
             work folder, ``work_dirs/NAME``.
@@ -86,6 +90,10 @@ def load_model(
         UserError: If config or weights are not there or do not fit together.
     """
     if not isinstance(config, Config):
+        if Path(config).suffix in EXPORTED:
+            from ..deployment import Runner  # which needs this module
+
+            return Runner(config)
         entry = entries().get(str(config))
         if checkpoint is None and entry and entry.sources:
             checkpoint = entry.name
@@ -163,3 +171,19 @@ def _latest_checkpoint(config: Config) -> str:
             f'`load_from` in the config, or train it; {folder} holds no checkpoint.'
         )
     return latest
+
+
+def input_shape(config: Config) -> tuple[int, int]:
+    """(H, W) of the largest input that a config's evaluation gives the model."""
+    preprocessor = config.get('data_preprocessor') or config.model.data_preprocessor
+    if preprocessor.get('size') is not None:
+        return preprocessor['size']
+    steps = [
+        step
+        for step in config.test_dataloader.dataset.pipeline
+        if step.type.split('.')[-1] in ('CenterCrop', 'Resize')
+    ]
+    size = steps[-1].get('crop_size') or steps[-1]['scale']
+    width, height = (size, size) if isinstance(size, int) else size
+    divisor = preprocessor.get('pad_size_divisor', 1)
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor

@@ -91,7 +91,8 @@ class DeploySDTAEncoder(nn.Module):
 
 
 def _length(x: Tensor) -> Tensor:
-    return x.square().sum(-1, keepdim=True).clamp_min(1e-24).sqrt()
+    """Along the last axis; in single precision, where squares do not overflow."""
+    return x.float().square().sum(-1, keepdim=True).clamp_min(1e-24).sqrt().to(x.dtype)
 
 
 class DeployEdgeNeXt(nn.Module):

@@ -39,8 +39,9 @@ class Normalize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
         if self.layout == 'channels_first':
-            x = x - x.mean(1, keepdim=True)
-            return x * (x.square().mean(1, keepdim=True) + self.eps).rsqrt()
+            y = x.float()
+            y = y - y.mean(1, keepdim=True)
+            return (y * (y.square().mean(1, keepdim=True) + self.eps).rsqrt()).to(x.dtype)
         x = F.layer_norm(x.permute(0, 2, 3, 1), (self.num_channels,), eps=self.eps)
         return x.permute(0, 3, 1, 2)
 

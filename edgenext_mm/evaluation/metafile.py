@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mmengine.config import Config
 
 from ..apis.cli import load_config
-from ..apis.model import build_model
+from ..apis.model import build_model, input_shape
 from .complexity import count_complexity
 from .published import AUTHORS_FILES, METRICS, MMPRETRAIN_FILES, RELEASES, TABLES, TOP1, Release
 
@@ -103,7 +102,7 @@ def _result(task: str, metric: str, value: float) -> dict[str, Any]:
 
 def _common(path: Path, folder: Path) -> dict[str, Any]:
     config = load_config(path)
-    cost = count_complexity(build_model(config), shape_of(config), openmmlab=True)
+    cost = count_complexity(build_model(config), input_shape(config), openmmlab=True)
     data = next((v for k, v in TRAINING_DATA.items() if k in path.stem), "of one's own")
     return {
         'Name': path.stem,
@@ -117,19 +116,3 @@ def _common(path: Path, folder: Path) -> dict[str, Any]:
         },
         'Config': f'configs/{path.relative_to(folder.parent)}',
     }
-
-
-def shape_of(config: Config) -> tuple[int, int]:
-    """(H, W) of the largest input that a config's evaluation gives the model."""
-    preprocessor = config.get('data_preprocessor') or config.model.data_preprocessor
-    if preprocessor.get('size') is not None:
-        return preprocessor['size']
-    steps = [
-        step
-        for step in config.test_dataloader.dataset.pipeline
-        if step.type.split('.')[-1] in ('CenterCrop', 'Resize')
-    ]
-    size = steps[-1].get('crop_size') or steps[-1]['scale']
-    width, height = (size, size) if isinstance(size, int) else size
-    divisor = preprocessor.get('pad_size_divisor', 1)
-    return -(-height // divisor) * divisor, -(-width // divisor) * divisor

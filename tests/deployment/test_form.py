@@ -128,10 +128,10 @@ def test_weights_are_saved_and_loaded():
 
 def test_other_precisions_go_the_plain_way():
     model = trained()
-    deployed, x = switch_to_deploy(model).double(), torch.randn(1, 3, 64, 64).double()
+    deployed, x = switch_to_deploy(model).bfloat16(), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        for a, e in zip(deployed(x), model.double()(x), strict=True):
-            torch.testing.assert_close(a, e, rtol=0, atol=1e-5 * e.abs().max().item())
+        for a, e in zip(deployed(x.bfloat16()), model(x), strict=True):
+            torch.testing.assert_close(a.float(), e, rtol=0, atol=0.1 * e.abs().max().item())
 
 
 # A fixed size.

@@ -1,0 +1,77 @@
+"""OpenVINO files: the ONNX graph in OpenVINO's own form, weights in a .bin beside the .xml."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import openvino
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from . import onnx_files
+from .formats import require
+from .metadata import KEY, Metadata
+
+
+def write(
+    name: str,
+    network: nn.Module,
+    example: Tensor,
+    path: Path,
+    metadata: Metadata,
+    calibration: Sequence[Tensor] = (),
+) -> None:
+    """Writes an OpenVINO file; arguments as of :func:`.onnx_files.write`."""
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_path = Path(folder, 'model.onnx')
+        single = Metadata(**{**metadata.__dict__, 'precision': 'fp32'})
+        onnx_files.write('onnx', network, example, onnx_path, single)
+        model = openvino.convert_model(onnx_path)
+        if metadata.precision == 'int8':
+            model = _quantize(model, calibration)
+        model.set_rt_info(metadata.to_json(), [KEY])
+        openvino.save_model(model, path, compress_to_fp16=metadata.precision == 'fp16')
+
+
+def _quantize(model: openvino.Model, calibration: Sequence[Tensor]) -> openvino.Model:
+    require('nncf', 'INT8 in OpenVINO files')
+    import nncf
+
+    return nncf.quantize(
+        model,
+        nncf.Dataset([image.numpy() for image in calibration]),
+        subset_size=len(calibration),
+        model_type=nncf.ModelType.TRANSFORMER,
+    )
+
+
+class OpenvinoSession:
+    """An OpenVINO file on the CPU."""
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+        except RuntimeError as error:
+            raise UserError(f'{path} cannot be read as OpenVINO: {error}') from error
+        if not model.has_rt_info([KEY]):
+            raise UserError(f'{path} was not written by tools/deployment/export.py.')
+        self.metadata = Metadata.from_json(model.get_rt_info([KEY]).astype(str), path)
+        precision = 'bf16' if self.metadata.precision == 'bf16' else 'f32'
+        options: dict[str, object] = {'INFERENCE_PRECISION_HINT': precision}
+        if threads:
+            options['INFERENCE_NUM_THREADS'] = threads
+        self._model = core.compile_model(model, 'CPU', options)
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """The outputs for (B, 3, H, W) normalised images."""
+        outputs = self._model(x.detach().cpu().numpy(), share_inputs=True)
+        return [torch.from_numpy(outputs[i].copy()) for i in range(len(outputs))]
+
+
+def open_session(path: Path, threads: int | None = None) -> OpenvinoSession:
+    """Opens an OpenVINO file."""
+    return OpenvinoSession(path, threads)

@@ -1,0 +1,79 @@
+"""Files for PyTorch itself: TorchScript, also for LibTorch, and torch.export programs."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .formats import DIMENSIONS
+from .heads import Cast
+from .metadata import KEY, Metadata
+
+DTYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
+
+
+def write(
+    name: str,
+    network: nn.Module,
+    example: Tensor,
+    path: Path,
+    metadata: Metadata,
+    calibration: Sequence[Tensor] = (),
+) -> None:
+    """Writes a file of PyTorch; arguments as of :func:`.onnx_files.write`."""
+    if metadata.precision != 'fp32':
+        network = Cast(network, DTYPES[metadata.precision])
+    extra = {KEY: metadata.to_json()}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)
+        if name == 'torchscript':
+            traced = torch.jit.trace(network, example, check_trace=False)
+            torch.jit.save(torch.jit.freeze(traced.eval()), str(path), _extra_files=extra)
+            return
+        shapes = {DIMENSIONS[d]: torch.export.Dim.DYNAMIC for d in metadata.dynamic}
+        program = torch.export.export(
+            network, (example,), dynamic_shapes=(shapes,) if shapes else None
+        )
+        torch.export.save(program, path, extra_files=extra)
+
+
+class TorchSession:
+    """A TorchScript file or torch.export program."""
+
+    def __init__(self, path: Path, load: Callable, threads: int | None = None) -> None:
+        extra = {KEY: ''}
+        try:
+            self._call = load(path, extra)
+        except (RuntimeError, OSError, ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f'{path} cannot be read as a file of PyTorch: {error}') from error
+        if not extra[KEY]:
+            raise UserError(f'{path} was not written by tools/deployment/export.py.')
+        text = extra[KEY]
+        self.metadata = Metadata.from_json(text if isinstance(text, str) else text.decode(), path)
+        if threads:
+            torch.set_num_threads(threads)
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """The outputs for (B, 3, H, W) normalised images."""
+        with torch.no_grad():
+            return list(self._call(x))
+
+
+def open_session(path: Path, threads: int | None = None) -> TorchSession:
+    """Opens a file of PyTorch."""
+    load = _load_script if path.suffix == '.torchscript' else _load_program
+    return TorchSession(path, load, threads)
+
+
+def _load_script(path: Path, extra: dict) -> Callable:
+    return torch.jit.load(str(path), map_location='cpu', _extra_files=extra).eval()
+
+
+def _load_program(path: Path, extra: dict) -> Callable:
+    return torch.export.load(path, extra_files=extra).module()

@@ -1,0 +1,96 @@
+r"""Export a trained model of any task to a file for an edge runtime.
+
+The file holds the deploy form of the network and all that a runner needs: classes, sizes, mean and
+standard deviation, the config. It is compared with the model on real images, and kept if alike.
+
+Examples:
+    python tools/deployment/export.py CONFIG best.pth --format onnx --out model.onnx
+    python tools/deployment/export.py CONFIG --format openvino --out model.xml \
+        --dynamic batch,height,width
+    python tools/deployment/export.py CONFIG best.pth --format openvino --out small_int8.xml \
+        --precision int8 --calib data/train
+    python tools/deployment/export.py DETECTOR best.pth --format onnx --out boxes.onnx --decode
+"""
+
+import argparse
+from pathlib import Path
+
+from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, reports_errors
+from edgenext_mm.apis.model import find_config, input_shape, load_model
+from edgenext_mm.deployment import FORMATS, export
+from edgenext_mm.deployment.formats import PRECISIONS
+from edgenext_mm.deployment.images import images_in, normalised_images
+
+
+def parse_args() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add_config_options(parser)
+    parser.add_argument(
+        'checkpoint', nargs='?', help='path, URL or zoo name of the weights (default: as infer.py)'
+    )
+    parser.add_argument('--format', required=True, help=', '.join(FORMATS))
+    parser.add_argument('--out', required=True, metavar='FILE', help='file to write')
+    parser.add_argument(
+        '--shape', type=int, nargs=2, metavar=('H', 'W'), help="input (default: the config's)"
+    )
+    parser.add_argument(
+        '--dynamic', default='', metavar='DIMS', help='what may change: batch,height,width'
+    )
+    parser.add_argument('--precision', default='fp32', help=f'{", ".join(PRECISIONS)} (fp32)')
+    parser.add_argument('--calib', metavar='DIR', help='images that INT8 is calibrated on')
+    parser.add_argument(
+        '--calib-images', type=int, default=128, help='how many of them (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--decode', action='store_true', help='a detector gives boxes after NMS, not raw heads'
+    )
+    parser.add_argument(
+        '--verify',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='compare the file with the model on images (default: yes)',
+    )
+    parser.add_argument(
+        '--images', metavar='DIR', help='images to compare on (default: two photographs)'
+    )
+    parser.add_argument('--bound', type=float, help='largest relative deviation to accept')
+    return parser.parse_args()
+
+
+@reports_errors
+def main() -> None:
+    args = parse_args()
+    config = load_config(find_config(args.config), args.cfg_options)
+    model = load_model(config, args.checkpoint, 'cpu')
+    shape = tuple(args.shape or input_shape(config))
+    dynamic = tuple(filter(None, args.dynamic.split(',')))
+    calibration, images = [], []
+    if args.calib:
+        sources = images_in(args.calib, args.calib_images)
+        calibration = list(normalised_images(model, sources, shape, dynamic))
+    if args.verify:
+        sources = images_in(args.images or args.calib, 8)
+        images = list(normalised_images(model, sources, shape, dynamic))
+    deviations = export(
+        model,
+        args.out,
+        args.format,
+        shape,
+        dynamic,
+        args.precision,
+        args.decode,
+        calibration,
+        images,
+        args.bound,
+    )
+    path = Path(args.out).with_suffix(FORMATS[args.format].suffix)
+    print(f'{path}: {path.stat().st_size / 2**20:.1f} MiB, {args.precision}, {shape[0]}x{shape[1]}')
+    for deviation in deviations:
+        print(
+            f'  {deviation.output}: deviates by {deviation.absolute:.2e}, '
+            f'{deviation.relative:.2e} of its largest value, on {len(images)} images'
+        )
+
+
+if __name__ == '__main__':
+    main()
