@@ -50,8 +50,8 @@ define run_demo
 	@echo "training:     work_dirs/$(notdir $(1))/curves.png"
 endef
 
-test: setup  ## run the tests (ARGS="-k name" for some of them)
-	$(RUN) -m pytest $(ARGS)
+test: setup  ## run the tests, one process per core (ARGS="-k name" for some of them)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 lint: setup  ## style, spelling and types
 	.venv/bin/ruff check .

@@ -46,7 +46,7 @@ FORMATS = {
         '.onnx',
         'onnx_files',
         ('onnx', 'onnxscript', 'onnxruntime'),
-        'channels_last',
+        'channels_first',
         ('fp32', 'fp16', 'int8'),
     ),
     'openvino': FileFormat(
