@@ -80,7 +80,7 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         temporary = Path(folder, path.name)
-        with _quiet():
+        with quiet():
             write(file_format, deployed, example, temporary, metadata, calibration)
         deviations = compare(network, temporary, images, metadata)
         check_deviations(deviations, precision, bound)
@@ -132,7 +132,7 @@ def _check_request(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Exporters talk a lot; what goes wrong is raised."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'nncf', 'root')]
     levels = [logger.level for logger in loggers]

@@ -41,7 +41,8 @@ def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
     """A model with random weights.
 
     Args:
-        name: An arch of EdgeNeXt, ``timm:NAME``, or a config: its path, or a shipped one's name.
+        name: An arch of EdgeNeXt, ``timm:NAME``, ``mmpretrain:NAME``, or a config: its path, or a
+            shipped one's name.
         options: What overrides the config.
 
     Raises:
@@ -52,6 +53,8 @@ def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
     source, _, rest = name.partition(':')
     if source == 'timm' and rest:
         return _build_timm(rest)
+    if source == 'mmpretrain' and rest:
+        return _build_mmpretrain(rest)
     from ..apis.cli import load_config
     from ..apis.model import build_model, find_config
 
@@ -59,8 +62,8 @@ def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
         path = find_config(name)
     except UserError as error:
         raise UserError(
-            f'Unknown model {name!r}. Give an arch ({", ".join(ARCHS)}), timm:NAME, or the path '
-            'of a config.'
+            f'Unknown model {name!r}. Give an arch ({", ".join(ARCHS)}), timm:NAME, '
+            'mmpretrain:NAME, or the path of a config.'
         ) from error
     return build_model(load_config(path, dict(options or {})))
 
@@ -76,3 +79,15 @@ def _build_timm(name: str) -> nn.Module:
         near = ', '.join(timm.list_models(f'*{name.split("_")[0]}*')[:8]) or 'none'
         raise UserError(f'timm has no model {name!r}. Of that family it has: {near}.')
     return timm.create_model(name)
+
+
+def _build_mmpretrain(name: str) -> nn.Module:
+    from ..requirements import require_task_library
+
+    require_task_library('mmpretrain')
+    from mmpretrain import get_model, list_models
+
+    if name not in list_models():
+        near = ', '.join(list_models(f'*{name.split("_")[0]}*')[:8]) or 'none'
+        raise UserError(f'mmpretrain has no model {name!r}. Near it: {near}.')
+    return get_model(name, pretrained=False)

@@ -1,11 +1,21 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from edgenext_mm.evaluation.latency import inference_call, interleave, training_call
+from edgenext_mm.errors import UserError
+from edgenext_mm.evaluation.latency import (
+    Timing,
+    inference_call,
+    interleave,
+    ratio_interval,
+    training_call,
+)
+from edgenext_mm.evaluation.machine import describe_machine, matmul_peak, peak_memory
 from edgenext_mm.evaluation.models import build_named
+from edgenext_mm.evaluation.runtimes import prepare
 
 
 def test_calls_take_turns_and_swap_places():
@@ -15,6 +25,49 @@ def test_calls_take_turns_and_swap_places():
     )
     assert ''.join(order) == 'abbaabba'
     assert len(timings['a'].seconds) == len(timings['b'].seconds) == 3
+
+
+def test_the_interval_of_a_ratio_holds_it_and_narrows():
+    rng = np.random.default_rng(0)
+
+    def timing(scale, count):
+        return Timing(tuple(scale * rng.normal(1, 0.1, count)))
+
+    low, high = ratio_interval(timing(2, 400), timing(1, 400))
+    assert low < 2 < high
+    wide_low, wide_high = ratio_interval(timing(2, 20), timing(1, 20))
+    assert high - low < wide_high - wide_low
+
+
+def test_peak_memory_is_that_of_the_tensors():
+    def call():
+        a = torch.zeros(1000, 1000)
+        del a
+        return torch.zeros(10, 1000, 1000)
+
+    assert peak_memory(call) == pytest.approx(40e6, rel=0.01)
+
+
+def test_the_machines_peak_and_name():
+    assert 1e8 < matmul_peak(size=256) < 1e13
+    assert 'torch' in describe_machine()
+
+
+@pytest.mark.parametrize('runtime', ['eager', 'deploy', 'onnxruntime', 'openvino'])
+def test_every_runtime_runs_the_model(runtime):
+    model = build_named('xxsmall').eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+    result = prepare(runtime, model, x, 'fp32', 1)()
+    if runtime in ('onnxruntime', 'openvino'):
+        result = torch.from_numpy(np.asarray(result[0]))
+    torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_an_unknown_runtime_is_refused():
+    with pytest.raises(UserError, match=r"runtime 'jax'.*eager, deploy, compile"):
+        prepare('jax', nn.Identity(), torch.zeros(1), 'fp32', 1)
 
 
 def test_a_training_call_moves_the_weights():
@@ -45,8 +98,12 @@ def test_unknown_models_are_answered_with_known_ones(name, message):
 def test_the_benchmark_reports_ratios_to_the_last_model(run_tool, mode):
     models = ['xxsmall', 'timm:edgenext_xx_small']
     options = ['--rounds', 3, '--warmup', 1, '--shape', 64, 64, '--batch', 2, '--json', *mode]
-    rows = json.loads(run_tool('analysis/benchmark.py', '--models', *models, *options).stdout)
-    first, last = rows['rows']
+    result = json.loads(run_tool('analysis/benchmark.py', '--models', *models, *options).stdout)
+    assert 'GMAC/s' in result['title']
+    first, last = result['rows']
+    assert first['peak_memory_mib'] > 0.1
+    low, high = first['time_ratio_95']
+    assert low <= first['time_ratio'] <= high
     assert [first['model'], last['model']] == models
     assert last['time_ratio'] == 1
     assert first['time_ratio'] == pytest.approx(first['median_ms'] / last['median_ms'], rel=0.01)
