@@ -53,7 +53,7 @@ def modules(libraries):
 @pytest.mark.parametrize(
     'libraries',
     [{'mmpretrain'}, {'mmdet'}, {'mmseg'}, {'mmrotate'}, {'mmdet', 'mmrotate'}],
-    ids=str,
+    ids=lambda libraries: '-'.join(sorted(libraries)),
 )
 def test_every_module_imports_with_the_task_library_that_it_needs(libraries):
     code = ''.join(f'import {name}\n' for name in modules(libraries))
