@@ -120,14 +120,16 @@ class DeployEdgeNeXt(nn.Module):
         self.max_stride = backbone.max_stride
         self.final_norm = backbone.final_norm
         sizes = _map_sizes(backbone, image_size)
-        self.downsample_layers = nn.ModuleList(map(_downsample, backbone.downsample_layers))
+        self.downsample_layers = nn.ModuleList(
+            _downsample(layer, layout) for layer in backbone.downsample_layers
+        )
         self.stages = nn.ModuleList(
             nn.Sequential(*(_encoder(e, layout, size) for e in stage))
             for stage, size in zip(backbone.stages, sizes, strict=True)
         )
         names = ['norm'] * (backbone.final_norm is not None)
         for name in [*names, *(f'norm{i}' for i in backbone._normed)]:
-            self.add_module(name, copy.deepcopy(backbone.get_submodule(name)))
+            self.add_module(name, _kept_norm(backbone.get_submodule(name), layout))
         self._normed = backbone._normed
         if layout == 'channels_last':
             self.to(memory_format=torch.channels_last)
@@ -209,7 +211,7 @@ def _encoder(encoder: Encoder, layout: str, size: tuple[int, int] | None) -> nn.
 
 def _normalize(norm: nn.Module, layout: str) -> nn.Module:
     if is_layer_norm(norm):
-        return Normalize(norm.normalized_shape[0], norm.eps, layout)
+        return Normalize(norm, layout)
     return nn.Identity()
 
 
@@ -228,19 +230,24 @@ def _scaled(layer: nn.Linear, gamma: Tensor | None) -> Affine:
     return affine if gamma is None else fold_after(affine, gamma.detach().double())
 
 
-def _downsample(layer: nn.Sequential) -> nn.Sequential:
+def _downsample(layer: nn.Sequential, layout: str) -> nn.Sequential:
     """Stem: convolution, norm. Later ones: norm, perhaps padding, convolution."""
     first, last = layer[0], layer[-1]
     if isinstance(first, nn.Conv2d):
         if is_layer_norm(last):
-            return copy.deepcopy(layer)
+            return nn.Sequential(copy.deepcopy(first), _kept_norm(last, layout))
         return nn.Sequential(conv_with(first, fold_after(affine_of(first), *affine_of(last))))
     if len(layer) > 2:  # the padding is not shifted
-        return copy.deepcopy(layer)
+        return nn.Sequential(_kept_norm(first, layout), *copy.deepcopy(layer[1:]))
     conv = conv_with(last, fold_before(affine_of(first), affine_of(last)))
-    if is_layer_norm(first):
-        return nn.Sequential(Normalize(first.normalized_shape[0], first.eps, 'channels_last'), conv)
-    return nn.Sequential(conv)
+    return nn.Sequential(_normalize(first, layout), conv)
+
+
+def _kept_norm(norm: nn.Module, layout: str) -> nn.Module:
+    """A norm with scale and shift."""
+    if is_layer_norm(norm):
+        return Normalize(norm, layout, scaled=True)
+    return copy.deepcopy(norm)
 
 
 def _map_sizes(

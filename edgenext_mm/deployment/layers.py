@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.layers import PositionalEncodingFourier
+from ..models.layers import LayerNorm2d, PositionalEncodingFourier
 from ..models.layers.position_encoding import axis_features
 from .folding import Affine, affine_of
 
@@ -22,28 +22,34 @@ _FUSED = {nn.GELU: ('gelu', 'none'), nn.Hardswish: ('hardswish', '')}
 
 
 class Normalize(nn.Module):
-    """LayerNorm over channels without scale and shift.
+    """LayerNorm over channels, by default without its scale and shift.
 
     Args:
-        num_channels: C.
-        eps: Added to the variance.
+        norm: The trained one.
         layout: One of :data:`LAYOUTS`.
+        scaled: Whether scale and shift stay. Default: False.
     """
 
-    def __init__(self, num_channels: int, eps: float, layout: str) -> None:
+    def __init__(self, norm: LayerNorm2d, layout: str, scaled: bool = False) -> None:
         super().__init__()
-        self.num_channels = num_channels
-        self.eps = eps
+        self.shape = norm.normalized_shape
+        self.eps = norm.eps
         self.layout = layout
+        for name in ('weight', 'bias'):
+            value = getattr(norm, name).detach().clone() if scaled else None
+            self.register_buffer(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
         if self.layout == 'channels_first':
-            y = x.float()
-            y = y - y.mean(1, keepdim=True)
-            return (y * (y.square().mean(1, keepdim=True) + self.eps).rsqrt()).to(x.dtype)
-        x = F.layer_norm(x.permute(0, 2, 3, 1), (self.num_channels,), eps=self.eps)
-        return x.permute(0, 3, 1, 2)
+            # As tokens: ONNX Runtime and OpenVINO take the transposes of maps literally.
+            return (
+                self._norm(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
+            )
+        return self._norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def _norm(self, tokens: Tensor) -> Tensor:
+        return F.layer_norm(tokens, self.shape, self.weight, self.bias, self.eps)
 
 
 class Prepared(nn.Module):
