@@ -165,7 +165,7 @@ class Position(Prepared):
     def _encode(self, height: int, width: int) -> Tensor:
         y = F.linear(self._features(height), self.rows, self.bias)
         x = F.linear(self._features(width), self.columns)
-        return y.t()[:, :, None] + x.t()[:, None, :]
+        return (y[:, None, :] + x[None, :, :]).permute(2, 0, 1)  # channels last in memory
 
     def _features(self, length: int) -> Tensor:
         features = axis_features.__wrapped__(
