@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .form import switch_to_deploy
-from .formats import DIMENSIONS, FORMATS, PRECISIONS, FileFormat, find_format, write
+from .formats import DIMENSIONS, FORMATS, PRECISIONS, Content, FileFormat, find_format, write
 from .heads import BoxNetwork, Network
 from .metadata import TASKS, Metadata, model_config, preprocessing_of
 from .verify import Deviation, check_deviations, compare
@@ -81,7 +81,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         temporary = Path(folder, path.name)
         with quiet():
-            write(file_format, deployed, example, temporary, metadata, calibration)
+            write(Content(deployed, example, metadata, calibration), temporary)
         deviations = compare(network, temporary, images, metadata)
         check_deviations(deviations, precision, bound)
         for file in sorted(Path(folder).iterdir(), key=lambda f: f.suffix == kind.suffix):

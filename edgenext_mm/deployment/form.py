@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..models import EdgeNeXt
 from ..models.layers import ConvEncoder, SDTAEncoder
-from ..models.layers.encoders import Encoder
+from ..models.layers.encoders import Encoder, multi_scale
 from .folding import Affine, affine_of, conv_with, fold_after, fold_before, is_layer_norm
 from .layers import LAYOUTS, Normalize, Pointwise, Position
 
@@ -64,20 +64,13 @@ class DeploySDTAEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
-        t = self._multi_scale(x)
+        t = multi_scale(x, self.convs)
         if self.scale is not None:
             t = torch.addcmul(self.shift, t, self.scale)
         if self.position is not None:
             t = t + self.position(t)
         t = self.proj(self._attend(self.qkv(self.norm_xca(t))), t)
         return self.project(self.expand(self.norm(t)), x)
-
-    def _multi_scale(self, x: Tensor) -> Tensor:
-        *groups, last = x.chunk(len(self.convs) + 1, dim=1)
-        outputs: list[Tensor] = []
-        for conv, group in zip(self.convs, groups, strict=True):
-            outputs.append(conv(group + outputs[-1] if outputs else group))
-        return torch.cat((*outputs, last), dim=1)
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """(B, 3 C, H, W) queries, keys and values to the (B, C, H, W) map that attention gives."""

@@ -23,6 +23,22 @@ class Session(Protocol):
         """The outputs for (B, 3, H, W) normalised images, in the order of the metadata."""
 
 
+class Content(NamedTuple):
+    """What goes into a file.
+
+    Args:
+        network: Gives a tuple of tensors; may be changed.
+        example: (B, 3, H, W) images that it is traced with.
+        metadata: Goes along.
+        calibration: Normalised images for INT8.
+    """
+
+    network: nn.Module
+    example: Tensor
+    metadata: Metadata
+    calibration: Sequence[Tensor] = ()
+
+
 class FileFormat(NamedTuple):
     """A format.
 
@@ -120,14 +136,9 @@ def open_session(path: str | Path, threads: int | None = None) -> Session:
     return module.open_session(path, threads)
 
 
-def write(
-    name: str,
-    network: nn.Module,
-    example: Tensor,
-    path: Path,
-    metadata: Metadata,
-    calibration: Sequence[Tensor] = (),
-) -> None:
-    """Writes a file of a format; arguments as of its module's ``write``."""
+def write(content: Content, path: Path) -> None:
+    """Writes a file of the format that its name tells."""
+    name = format_of(path)
+    assert name is not None
     module = importlib.import_module(f'.{find_format(name).module}', __package__)
-    module.write(name, network, example, path, metadata, calibration)
+    module.write(content, path)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .formats import DIMENSIONS
+from .formats import DIMENSIONS, Content
 from .heads import Cast
 from .metadata import KEY, Metadata
 
@@ -22,24 +22,9 @@ from .metadata import KEY, Metadata
 MAX_BOXES = 1000
 
 
-def write(
-    name: str,
-    network: nn.Module,
-    example: Tensor,
-    path: Path,
-    metadata: Metadata,
-    calibration: Sequence[Tensor] = (),
-) -> None:
-    """Writes an ONNX file.
-
-    Args:
-        name: ``onnx``.
-        network: Gives a tuple of tensors.
-        example: (B, 3, H, W) images that it is traced with.
-        path: To write to.
-        metadata: Goes along.
-        calibration: Images for INT8.
-    """
+def write(content: Content, path: Path) -> None:
+    """Writes an ONNX file."""
+    network, example, metadata, calibration = content
     if metadata.precision == 'fp16':
         network = Cast(network, torch.float16)
     model = to_onnx(network, example, metadata)

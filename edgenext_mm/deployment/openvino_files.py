@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import openvino
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError
 from . import onnx_files
-from .formats import require
+from .formats import Content, require
 from .metadata import KEY, Metadata
 
 
-def write(
-    name: str,
-    network: nn.Module,
-    example: Tensor,
-    path: Path,
-    metadata: Metadata,
-    calibration: Sequence[Tensor] = (),
-) -> None:
-    """Writes an OpenVINO file; arguments as of :func:`.onnx_files.write`."""
+def write(content: Content, path: Path) -> None:
+    """Writes an OpenVINO file."""
+    metadata = content.metadata
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder, 'model.onnx')
-        single = Metadata(**{**metadata.__dict__, 'precision': 'fp32'})
-        onnx_files.write('onnx', network, example, onnx_path, single)
+        single = replace(metadata, precision='fp32')
+        onnx_files.write(content._replace(metadata=single), onnx_path)
         model = openvino.convert_model(onnx_path)
         if metadata.precision == 'int8':
-            model = _quantize(model, calibration)
+            model = _quantize(model, content.calibration)
         model.set_rt_info(metadata.to_json(), [KEY])
         openvino.save_model(model, path, compress_to_fp16=metadata.precision == 'fp16')
 

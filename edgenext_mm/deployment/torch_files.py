@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError
-from .formats import DIMENSIONS
+from .formats import DIMENSIONS, Content
 from .heads import Cast
 from .metadata import KEY, Metadata
 
 DTYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
-def write(
-    name: str,
-    network: nn.Module,
-    example: Tensor,
-    path: Path,
-    metadata: Metadata,
-    calibration: Sequence[Tensor] = (),
-) -> None:
-    """Writes a file of PyTorch; arguments as of :func:`.onnx_files.write`."""
+def write(content: Content, path: Path) -> None:
+    """Writes a file of PyTorch."""
+    network, example, metadata, _ = content
     if metadata.precision != 'fp32':
         network = Cast(network, DTYPES[metadata.precision])
     extra = {KEY: metadata.to_json()}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore', torch.jit.TracerWarning)
-        if name == 'torchscript':
+        if path.suffix == '.torchscript':
             traced = torch.jit.trace(network, example, check_trace=False)
             torch.jit.save(torch.jit.freeze(traced.eval()), str(path), _extra_files=extra)
             return

@@ -146,17 +146,9 @@ class SDTAEncoder(Encoder):
         self.xca = CrossCovarianceAttention(dim, num_heads)
         self.gamma_xca = self._layer_scale(dim, layer_scale_init_value)
 
-    def _multi_scale(self, x: Tensor) -> Tensor:
-        # chunk(), not split(): exporters know the sizes of its pieces.
-        *groups, last = x.chunk(len(self.convs) + 1, dim=1)
-        outputs: list[Tensor] = []
-        for conv, group in zip(self.convs, groups, strict=True):
-            outputs.append(conv(group + outputs[-1] if outputs else group))
-        return torch.cat((*outputs, last), dim=1)
-
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
-        t = self._multi_scale(x)
+        t = multi_scale(x, self.convs)
         size = H, W = t.shape[-2:]
         # With BatchNorm, the residual of the attention starts at the norm's output.
         if self.norm_xca_is_residual:
@@ -168,3 +160,18 @@ class SDTAEncoder(Encoder):
         y = y.transpose(1, 2).unflatten(2, size)  # (B, N, C) -> (B, C, H, W)
         t = self._add(t, y, self.gamma_xca)
         return self._add(x, self._mlp(t), self.gamma)
+
+
+def multi_scale(x: Tensor, convs: nn.ModuleList) -> Tensor:
+    """Each group of channels but the last through its convolution, on top of the one before.
+
+    Args:
+        x: (B, C, H, W) map.
+        convs: One for each group but the last.
+    """
+    # chunk(), not split(): exporters know the sizes of its pieces.
+    *groups, last = x.chunk(len(convs) + 1, dim=1)
+    outputs: list[Tensor] = []
+    for conv, group in zip(convs, groups, strict=True):
+        outputs.append(conv(group + outputs[-1] if outputs else group))
+    return torch.cat((*outputs, last), dim=1)
