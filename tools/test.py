@@ -8,7 +8,6 @@ Examples:
 """
 
 import argparse
-from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.fileio import dump
@@ -21,7 +20,7 @@ from edgenext_mm.apis.cli import (
     reports_errors,
 )
 from edgenext_mm.apis.data import check_data
-from edgenext_mm.apis.model import EXPORTED, load_model
+from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.runner import build_runner, merge_runner_args, unwrapped
 from edgenext_mm.checkpoints.loading import (
     check_weights,
@@ -29,6 +28,7 @@ from edgenext_mm.checkpoints.loading import (
     read_checkpoint,
     weights_of,
 )
+from edgenext_mm.deployment.formats import format_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,13 +40,9 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def is_exported(checkpoint: str) -> bool:
-    return Path(checkpoint).suffix in EXPORTED
-
-
 def merge_args(config: Config, args: argparse.Namespace) -> None:
     merge_runner_args(config, args)
-    if is_exported(args.checkpoint):
+    if format_of(args.checkpoint):
         config.custom_hooks = []  # such as moving averages, which copy the model
     else:
         config.load_from = str(find_checkpoint(args.checkpoint))
@@ -61,7 +57,7 @@ def main() -> None:
     merge_args(config, args)
     check_data(config, 'test')
     runner = build_runner(config)
-    if is_exported(args.checkpoint):
+    if format_of(args.checkpoint):
         runner.model = load_model(args.checkpoint)
     else:
         # The runner itself would only warn of weights that do not fit.

@@ -24,9 +24,6 @@ from ..models.fit import check_fit
 from ..zoo import CONFIG_ROOT, entries, find_model, find_weights
 from .cli import load_config
 
-#: Endings of exported files.
-EXPORTED = ('.onnx', '.xml', '.torchscript', '.pt2')
-
 
 def find_config(name: str | Path) -> Path:
     """The config file of a path, of a shipped config's name without ``.py``, or of a zoo model.
@@ -90,9 +87,10 @@ def load_model(
         UserError: If config or weights are not there or do not fit together.
     """
     if not isinstance(config, Config):
-        if Path(config).suffix in EXPORTED:
-            from ..deployment import Runner  # which needs this module
+        from ..deployment import Runner  # which needs this module
+        from ..deployment.formats import format_of
 
+        if format_of(config):
             return Runner(config)
         entry = entries().get(str(config))
         if checkpoint is None and entry and entry.sources:

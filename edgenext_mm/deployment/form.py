@@ -42,13 +42,11 @@ class DeploySDTAEncoder(nn.Module):
 
     def __init__(self, encoder: SDTAEncoder, layout: str, size: tuple[int, int] | None) -> None:
         super().__init__()
-        self.layout = layout
         self.num_heads = encoder.xca.num_heads
         self.convs = nn.ModuleList(conv_with(c, affine_of(c)) for c in encoder.convs)
         self.position = encoder.pos_embd and Position(encoder.pos_embd, size)
         qkv, norm = affine_of(encoder.xca.qkv), affine_of(encoder.norm_xca)
         self.norm_xca: nn.Module = nn.Identity()
-        self.affine: nn.Conv2d | None = None
         if encoder.norm_xca_is_residual:
             self.register_buffer('scale', norm.weight.float().view(-1, 1, 1))
             self.register_buffer('shift', norm.bias.float().view(-1, 1, 1))

@@ -16,6 +16,8 @@ HEADS = {
     'decode_head': ('logits',),
     'bbox_head': ('cls_score', 'bbox_pred', 'angle_pred'),
 }
+#: What PyTorch calls the precisions that it computes in.
+DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
 def find_head(model: nn.Module) -> str:
@@ -65,13 +67,13 @@ class Cast(nn.Module):
 
     Args:
         network: Changed to that precision.
-        dtype: Such as ``torch.float16``.
+        precision: One of :data:`DTYPES`.
     """
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module, precision: str) -> None:
         super().__init__()
-        self.network = network.to(dtype)
-        self.dtype = dtype
+        self.dtype = DTYPES[precision]
+        self.network = network.to(self.dtype)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """As the network's."""

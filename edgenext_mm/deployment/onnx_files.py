@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +25,7 @@ def write(content: Content, path: Path) -> None:
     """Writes an ONNX file."""
     network, example, metadata, calibration = content
     if metadata.precision == 'fp16':
-        network = Cast(network, torch.float16)
+        network = Cast(network, 'fp16')
     model = to_onnx(network, example, metadata)
     if metadata.decoded:
         _append_nms(model, metadata)
@@ -164,11 +163,3 @@ class OnnxSession:
 def open_session(path: Path, threads: int | None = None) -> OnnxSession:
     """Opens an ONNX file."""
     return OnnxSession(path, threads)
-
-
-def graph_summary(path: Path) -> dict[str, Any]:
-    """Which operators a file needs, and how often, for a look at what a runtime supports."""
-    counts: dict[str, int] = {}
-    for node in onnx.load(path).graph.node:
-        counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    return dict(sorted(counts.items()))

@@ -15,14 +15,12 @@ from .formats import DIMENSIONS, Content
 from .heads import Cast
 from .metadata import KEY, Metadata
 
-DTYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
-
 
 def write(content: Content, path: Path) -> None:
     """Writes a file of PyTorch."""
     network, example, metadata, _ = content
     if metadata.precision != 'fp32':
-        network = Cast(network, DTYPES[metadata.precision])
+        network = Cast(network, metadata.precision)
     extra = {KEY: metadata.to_json()}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore', torch.jit.TracerWarning)

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ..deployment import switch_to_deploy
 from ..deployment.formats import FORMATS, require
+from ..deployment.heads import DTYPES, Cast
 from ..errors import UserError
 from ..models import EdgeNeXt
 from .latency import inference_call
 
 Call = Callable[[], object]
-DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
 def deployed(model: nn.Module, layout: str, size: tuple[int, int]) -> nn.Module:
@@ -114,13 +114,12 @@ def prepare(runtime: str, model: nn.Module, x: Tensor, precision: str, threads: 
 @contextmanager
 def _onnx_file(model: nn.Module, x: Tensor, kind: str, precision: str) -> Iterator[Path]:
     from ..deployment.export import quiet
-    from ..deployment.heads import Cast
 
     if precision == 'bf16':
         raise UserError('ONNX Runtime has no bf16 on CPUs.')
     network = deployed(model, FORMATS[kind].layout, (x.shape[-2], x.shape[-1])).cpu()
     if precision == 'fp16':
-        network = Cast(network, torch.float16)
+        network = Cast(network, precision)
     with tempfile.TemporaryDirectory() as folder, quiet(), torch.no_grad():
         path = Path(folder, 'model.onnx')
         torch.onnx.export(network, (x.cpu(),), path, dynamo=True, verbose=False)

@@ -20,12 +20,13 @@ from typing import Any
 import torch
 
 from edgenext_mm.apis.cli import make_parser, reports_errors
+from edgenext_mm.deployment.heads import DTYPES
 from edgenext_mm.errors import UserError
 from edgenext_mm.evaluation.complexity import count_complexity
 from edgenext_mm.evaluation.latency import Timing, interleave, ratio_interval, training_call
 from edgenext_mm.evaluation.machine import describe_machine, matmul_peak, peak_memory
 from edgenext_mm.evaluation.models import build_named
-from edgenext_mm.evaluation.runtimes import DTYPES, RUNTIMES, prepare
+from edgenext_mm.evaluation.runtimes import RUNTIMES, prepare
 
 
 def parse_args() -> argparse.Namespace:
