@@ -9,7 +9,6 @@ Examples:
 
 import argparse
 
-from mmengine.config import Config
 from mmengine.fileio import dump
 
 from edgenext_mm.apis.cli import (
@@ -19,15 +18,10 @@ from edgenext_mm.apis.cli import (
     make_parser,
     reports_errors,
 )
-from edgenext_mm.apis.data import check_data
 from edgenext_mm.apis.model import load_model
-from edgenext_mm.apis.runner import build_runner, merge_runner_args, unwrapped
-from edgenext_mm.checkpoints.loading import (
-    check_weights,
-    find_checkpoint,
-    read_checkpoint,
-    weights_of,
-)
+from edgenext_mm.apis.runner import merge_runner_args
+from edgenext_mm.apis.testing import run_test
+from edgenext_mm.checkpoints.loading import find_checkpoint
 from edgenext_mm.deployment.formats import format_of
 
 
@@ -40,30 +34,18 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def merge_args(config: Config, args: argparse.Namespace) -> None:
-    merge_runner_args(config, args)
-    if format_of(args.checkpoint):
-        config.custom_hooks = []  # such as moving averages, which copy the model
-    else:
-        config.load_from = str(find_checkpoint(args.checkpoint))
-    if args.amp:
-        config.test_cfg.fp16 = True
-
-
 @reports_errors
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
-    merge_args(config, args)
-    check_data(config, 'test')
-    runner = build_runner(config)
+    merge_runner_args(config, args)
+    if args.amp:
+        config.test_cfg.fp16 = True
     if format_of(args.checkpoint):
-        runner.model = load_model(args.checkpoint)
+        metrics = run_test(config, load_model(args.checkpoint))
     else:
-        # The runner itself would only warn of weights that do not fit.
-        model = unwrapped(runner.model)
-        check_weights(model, weights_of(read_checkpoint(config.load_from), model), config.load_from)
-    metrics = runner.test()
+        config.load_from = str(find_checkpoint(args.checkpoint))
+        metrics = run_test(config)
     if args.out:
         dump(metrics, args.out)
 

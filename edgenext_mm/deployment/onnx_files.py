@@ -33,7 +33,7 @@ def write(content: Content, path: Path) -> None:
     onnx.checker.check_model(model)
     onnx.save(model, path)
     if metadata.precision == 'int8':
-        _quantize(path, calibration)
+        quantize(path, calibration)
 
 
 def to_onnx(network: nn.Module, example: Tensor, metadata: Metadata) -> onnx.ModelProto:
@@ -107,17 +107,24 @@ def _append_nms(model: onnx.ModelProto, metadata: Metadata) -> None:
     )
 
 
-def _quantize(path: Path, calibration: Sequence[Tensor]) -> None:
+def quantize(path: Path, calibration: Sequence[Tensor]) -> None:
+    """Makes an ONNX file INT8, in its place.
+
+    Args:
+        path: Of the file.
+        calibration: Normalised images that show the range of every activation.
+    """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
+            self.name = onnx.load(path, load_external_data=False).graph.input[0].name
             self.images: Iterator[Tensor] = iter(calibration)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             image = next(self.images, None)
-            return None if image is None else {'images': image.numpy()}
+            return None if image is None else {self.name: image.numpy()}
 
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, 'prepared.onnx')

@@ -26,12 +26,21 @@ def write(content: Content, path: Path) -> None:
         onnx_files.write(content._replace(metadata=single), onnx_path)
         model = openvino.convert_model(onnx_path)
         if metadata.precision == 'int8':
-            model = _quantize(model, content.calibration)
+            model = quantize(model, content.calibration)
         model.set_rt_info(metadata.to_json(), [KEY])
         openvino.save_model(model, path, compress_to_fp16=metadata.precision == 'fp16')
 
 
-def _quantize(model: openvino.Model, calibration: Sequence[Tensor]) -> openvino.Model:
+def quantize(model: openvino.Model, calibration: Sequence[Tensor]) -> openvino.Model:
+    """An INT8 model, by NNCF.
+
+    Args:
+        model: In single precision.
+        calibration: Normalised images that show the range of every activation.
+
+    Raises:
+        UserError: If NNCF is missing.
+    """
     require('nncf', 'INT8 in OpenVINO files')
     import nncf
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+
+Call = Callable[[], object]
+Name = TypeVar('Name', bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -52,42 +56,58 @@ def ratio_interval(
     return float(np.quantile(ratios, tail)), float(np.quantile(ratios, 1 - tail))
 
 
+def on_cpu(call: Call) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def on_gpu(call: Call) -> float:
+    """Seconds that a GPU takes for what a call gives it to do, between two of its own events."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
 def interleave(
-    calls: Mapping[str, Callable[[], object]], rounds: int, warmup: int
-) -> dict[str, Timing]:
+    calls: Mapping[Name, Call],
+    rounds: int,
+    warmup: int,
+    clock: Callable[[Call], float] = on_cpu,
+) -> dict[Name, Timing]:
     """Times callables in turn, one call of each per round, in reverse order every second round.
 
     Args:
         calls: What to time, by name.
         rounds: Rounds that count, at least 2.
         warmup: Rounds before them that do not.
+        clock: Times one call. Default: :func:`on_cpu`.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for i in tqdm(range(warmup + rounds), desc=' vs '.join(calls), unit='round', leave=False):
+    seconds: dict[Name, list[float]] = {name: [] for name in calls}
+    for i in tqdm(range(warmup + rounds), desc=f'{len(calls)} in turn', unit='round', leave=False):
         for name in list(calls)[:: -1 if i % 2 else 1]:
-            start = time.perf_counter()
-            calls[name]()
-            elapsed = time.perf_counter() - start
+            elapsed = clock(calls[name])
             if i >= warmup:
                 seconds[name].append(elapsed)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
-def inference_call(model: nn.Module, x: Tensor) -> Callable[[], object]:
-    """A forward pass in evaluation mode, without gradients; on a GPU, until it is done."""
+def inference_call(model: nn.Module, x: Tensor) -> Call:
+    """A forward pass in evaluation mode, without gradients."""
     model.eval()
 
     def call() -> object:
         with torch.inference_mode():
-            result = model(x)
-        if x.is_cuda:
-            torch.cuda.synchronize()
-        return result
+            return model(x)
 
     return call
 
 
-def training_call(model: nn.Module, x: Tensor, lr: float = 1e-4) -> Callable[[], object]:
+def training_call(model: nn.Module, x: Tensor, lr: float = 1e-4) -> Call:
     """A training step: forward, cross-entropy, backward and AdamW, on random labels.
 
     Args:
@@ -108,8 +128,6 @@ def training_call(model: nn.Module, x: Tensor, lr: float = 1e-4) -> Callable[[],
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if x.is_cuda:
-            torch.cuda.synchronize()
         return loss
 
     return call

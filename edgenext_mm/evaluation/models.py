@@ -27,7 +27,7 @@ class EdgeNeXtClassifier(nn.Module):
         num_classes: Default: 1000.
     """
 
-    def __init__(self, arch: str, num_classes: int = 1000) -> None:
+    def __init__(self, arch: str | Mapping[str, Any], num_classes: int = 1000) -> None:
         super().__init__()
         self.backbone = EdgeNeXt(arch, final_norm='auto')
         self.head = nn.Linear(self.backbone.arch.dims[-1], num_classes)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,47 +16,106 @@ from ..deployment.formats import FORMATS, require
 from ..deployment.heads import DTYPES, Cast
 from ..errors import UserError
 from ..models import EdgeNeXt
-from .latency import inference_call
-
-Call = Callable[[], object]
+from .latency import Call, inference_call
 
 
-def deployed(model: nn.Module, layout: str, size: tuple[int, int]) -> nn.Module:
+class Settings(NamedTuple):
+    """How a model is to run.
+
+    Args:
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Default: ``fp32``.
+        threads: CPU threads. Default: 2.
+        channels_last: Whether PyTorch is given channels-last images and weights. Default: False.
+        cuda_graphs: Whether PyTorch replays a recorded graph, on a GPU. Default: False.
+    """
+
+    precision: str = 'fp32'
+    threads: int = 2
+    channels_last: bool = False
+    cuda_graphs: bool = False
+
+
+class Runtime(NamedTuple):
+    """A runtime.
+
+    Args:
+        prepare: Gives the call that runs a model on images.
+        precisions: Which it can have.
+        in_torch: Whether PyTorch runs it.
+        packages: What it needs.
+    """
+
+    prepare: Callable[[nn.Module, Tensor, Settings], Call]
+    precisions: tuple[str, ...] = tuple(DTYPES)
+    in_torch: bool = True
+    packages: tuple[str, ...] = ()
+
+
+def prepare(runtime: str, model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """A call that runs a model on images.
+
+    Args:
+        runtime: One of :data:`RUNTIMES`.
+        model: Maps images to a tensor or a tuple of them.
+        x: (B, 3, H, W) images, on the device to run on.
+        settings: How.
+
+    Raises:
+        UserError: If there is no such runtime, or it cannot run like that here.
+    """
+    if runtime not in RUNTIMES:
+        raise UserError(f'Unknown runtime {runtime!r}. Choose from {", ".join(RUNTIMES)}.')
+    chosen = RUNTIMES[runtime]
+    if settings.precision not in chosen.precisions:
+        raise UserError(
+            f'{runtime} can run in {", ".join(chosen.precisions)}, not in {settings.precision}.'
+        )
+    for package in chosen.packages:
+        require(package, f'the runtime {runtime}')
+    return chosen.prepare(model.eval(), x, settings)
+
+
+def deployed(model: nn.Module, layout: str, x: Tensor) -> nn.Module:
     """The deploy form of a model that holds an EdgeNeXt of ours; others as they are."""
     ours = any(isinstance(module, EdgeNeXt) for module in model.modules())
-    return switch_to_deploy(model, layout, size) if ours else model
+    return switch_to_deploy(model, layout, (x.shape[-2], x.shape[-1])) if ours else model
 
 
-def eager(model: nn.Module, x: Tensor, precision: str, threads: int) -> Call:
+def eager(model: nn.Module, x: Tensor, settings: Settings) -> Call:
     """PyTorch as it is."""
-    dtype = DTYPES[precision]
-    return inference_call(model.to(x.device, dtype), x.to(dtype))
+    dtype = DTYPES[settings.precision]
+    model, x = model.to(x.device, dtype), x.to(dtype)
+    if settings.channels_last:
+        model, x = (value.to(memory_format=torch.channels_last) for value in (model, x))
+    call = inference_call(model, x)
+    return _recorded(call) if settings.cuda_graphs else call
 
 
-def deploy(model: nn.Module, x: Tensor, precision: str, threads: int) -> Call:
+def deploy(model: nn.Module, x: Tensor, settings: Settings) -> Call:
     """PyTorch on the deploy form."""
-    size = (x.shape[-2], x.shape[-1])
-    return eager(deployed(model, FORMATS['torch-export'].layout, size), x, precision, threads)
+    return eager(deployed(model, FORMATS['torch-export'].layout, x), x, settings)
 
 
-def compiled(model: nn.Module, x: Tensor, precision: str, threads: int) -> Call:
+def compiled(model: nn.Module, x: Tensor, settings: Settings) -> Call:
     """``torch.compile``, on the deploy form."""
-    size = (x.shape[-2], x.shape[-1])
-    model = deployed(model, FORMATS['torch-export'].layout, size).to(x.device, DTYPES[precision])
-    with torch.no_grad():
-        call = inference_call(torch.compile(model), x.to(DTYPES[precision]))
-        call()
+    model = deployed(model, FORMATS['torch-export'].layout, x)
+    call = eager(torch.compile(model), x, settings)
+    call()
     return call
 
 
-def onnxruntime(model: nn.Module, x: Tensor, precision: str, threads: int) -> Call:
-    """ONNX Runtime on torch's export of the deploy form."""
+def onnxruntime(model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """ONNX Runtime on torch's export of the deploy form; on its own devices."""
     import onnxruntime
 
+    from ..deployment.onnx_files import quantize
+
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = settings.threads
     options.log_severity_level = 3
-    with _onnx_file(model, x, 'onnx', precision) as path:
+    with _onnx_file(model, x, 'onnx', half=settings.precision == 'fp16') as path:
+        if settings.precision == 'int8':
+            quantize(path, [x.cpu()])
         session = onnxruntime.InferenceSession(
             path, options, providers=onnxruntime.get_available_providers()
         )
@@ -63,64 +123,70 @@ def onnxruntime(model: nn.Module, x: Tensor, precision: str, threads: int) -> Ca
     return lambda: session.run(None, inputs)
 
 
-def openvino(model: nn.Module, x: Tensor, precision: str, threads: int) -> Call:
-    """OpenVINO on torch's export of the deploy form."""
+def openvino(model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """OpenVINO on torch's export of the deploy form, on the CPU."""
     import openvino
+
+    from ..deployment.openvino_files import quantize
 
     core = openvino.Core()
     offered = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
-    if precision == 'bf16' and 'BF16' not in offered:
-        raise UserError(f'This CPU has no bf16; OpenVINO offers {", ".join(offered)}.')
-    hint = {'fp32': 'f32', 'fp16': 'f16', 'bf16': 'bf16'}[precision]
-    settings = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': threads}
-    with _onnx_file(model, x, 'openvino', 'fp32') as path:
-        request = core.compile_model(openvino.convert_model(path), 'CPU', settings)
-    request = request.create_infer_request()
+    if settings.precision.upper() not in offered:
+        raise UserError(
+            f'OpenVINO has no {settings.precision} on this CPU. It offers {", ".join(offered)}.'
+        )
+    hint = {'fp16': 'f16', 'bf16': 'bf16'}.get(settings.precision, 'f32')
+    with _onnx_file(model, x, 'openvino') as path:
+        graph = openvino.convert_model(path)
+    if settings.precision == 'int8':
+        graph = quantize(graph, [x.cpu()])
+    request = core.compile_model(
+        graph,
+        'CPU',
+        {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': settings.threads},
+    ).create_infer_request()
     image = x.cpu().numpy()
     return lambda: request.infer(image, share_inputs=True)
 
 
 RUNTIMES = {
-    'eager': eager,
-    'deploy': deploy,
-    'compile': compiled,
-    'onnxruntime': onnxruntime,
-    'openvino': openvino,
+    'eager': Runtime(eager),
+    'deploy': Runtime(deploy),
+    'compile': Runtime(compiled),
+    'onnxruntime': Runtime(
+        onnxruntime, FORMATS['onnx'].precisions, in_torch=False, packages=FORMATS['onnx'].packages
+    ),
+    'openvino': Runtime(
+        openvino,
+        FORMATS['openvino'].precisions,
+        in_torch=False,
+        packages=FORMATS['openvino'].packages,
+    ),
 }
 
 
-def prepare(runtime: str, model: nn.Module, x: Tensor, precision: str, threads: int) -> Call:
-    """A call that runs a model on images.
-
-    Args:
-        runtime: One of :data:`RUNTIMES`.
-        model: Maps images to a tensor or a tuple of them.
-        x: (B, 3, H, W) images, on the device to run on.
-        precision: ``fp32``, ``fp16`` or ``bf16``.
-        threads: CPU threads.
-
-    Raises:
-        UserError: If there is no such runtime, or it cannot run here.
-    """
-    if runtime not in RUNTIMES:
-        raise UserError(f'Unknown runtime {runtime!r}. Choose from {", ".join(RUNTIMES)}.')
-    for package in {'onnxruntime': FORMATS['onnx'], 'openvino': FORMATS['openvino']}.get(
-        runtime, FORMATS['torch-export']
-    ).packages:
-        require(package, f'the runtime {runtime}')
-    return RUNTIMES[runtime](model.eval(), x, precision, threads)
+def _recorded(call: Call) -> Call:
+    """A call on a GPU as one replay of all its kernels."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # what is prepared at the first call must not be recorded
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
 
 
 @contextmanager
-def _onnx_file(model: nn.Module, x: Tensor, kind: str, precision: str) -> Iterator[Path]:
+def _onnx_file(model: nn.Module, x: Tensor, kind: str, half: bool = False) -> Iterator[Path]:
     from ..deployment.export import quiet
 
-    if precision == 'bf16':
-        raise UserError('ONNX Runtime has no bf16 on CPUs.')
-    network = deployed(model, FORMATS[kind].layout, (x.shape[-2], x.shape[-1])).cpu()
-    if precision == 'fp16':
-        network = Cast(network, precision)
+    network = deployed(model, FORMATS[kind].layout, x).cpu()
     with tempfile.TemporaryDirectory() as folder, quiet(), torch.no_grad():
         path = Path(folder, 'model.onnx')
-        torch.onnx.export(network, (x.cpu(),), path, dynamo=True, verbose=False)
+        torch.onnx.export(
+            Cast(network, 'fp16') if half else network, (x.cpu(),), path, dynamo=True, verbose=False
+        )
         yield path

@@ -14,8 +14,8 @@ from edgenext_mm.evaluation.latency import (
     training_call,
 )
 from edgenext_mm.evaluation.machine import describe_machine, matmul_peak, peak_memory
-from edgenext_mm.evaluation.models import build_named
-from edgenext_mm.evaluation.runtimes import prepare
+from edgenext_mm.evaluation.models import EdgeNeXtClassifier, build_named
+from edgenext_mm.evaluation.runtimes import Settings, prepare
 
 
 def test_calls_take_turns_and_swap_places():
@@ -53,13 +53,14 @@ def test_the_machines_peak_and_name():
     assert 'torch' in describe_machine()
 
 
-@pytest.mark.parametrize('runtime', ['eager', 'deploy', 'onnxruntime', 'openvino'])
+@pytest.mark.parametrize('runtime', ['eager', 'deploy', 'compile', 'onnxruntime', 'openvino'])
 def test_every_runtime_runs_the_model(runtime):
-    model = build_named('xxsmall').eval()
+    arch = dict(depths=(1, 1, 1, 1), dims=(16, 16, 24, 32), num_sdta=(0, 0, 0, 1))
+    model = EdgeNeXtClassifier(arch, num_classes=10).eval()
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = model(x)
-    result = prepare(runtime, model, x, 'fp32', 1)()
+    result = prepare(runtime, model, x, Settings(threads=1))()
     if runtime in ('onnxruntime', 'openvino'):
         result = torch.from_numpy(np.asarray(result[0]))
     torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-5)
@@ -67,7 +68,7 @@ def test_every_runtime_runs_the_model(runtime):
 
 def test_an_unknown_runtime_is_refused():
     with pytest.raises(UserError, match=r"runtime 'jax'.*eager, deploy, compile"):
-        prepare('jax', nn.Identity(), torch.zeros(1), 'fp32', 1)
+        prepare('jax', nn.Identity(), torch.zeros(1), Settings())
 
 
 def test_a_training_call_moves_the_weights():

@@ -1,32 +1,31 @@
 r"""Time models side by side: latency of inference in several runtimes, or training steps.
 
-Within a runtime the models take turns, so that a machine's drift hits all of them alike; read the
-ratios. Runtimes follow one another, since their threads would disturb each other. Models of ours
-are in deploy form in all runtimes but `eager`.
+Within a runtime models and precisions take turns, so that a machine's drift hits all alike; read
+the ratios. Models of ours are in deploy form in all runtimes but `eager`. INT8 is calibrated on the
+random images that are timed: good for speed alone.
 
 Examples:
     python tools/analysis/benchmark.py --models small timm:edgenext_small
     python tools/analysis/benchmark.py --models small timm:edgenext_small timm:mobilevit_s \
-        --runtimes eager,deploy,onnxruntime,openvino --baseline timm:edgenext_small --markdown
+        --runtimes eager,deploy,onnxruntime,openvino --precision fp32,int8 \
+        --baseline timm:edgenext_small --markdown --plot speed.png
     python tools/analysis/benchmark.py --train --batch 16 --shape 128 128 --rounds 40 \
         --models small timm:edgenext_small
-    python tools/analysis/benchmark.py --device cuda --precision fp16 --batch 1,256 --models small
+    python tools/analysis/benchmark.py --device cuda --batch 1,256 --precision fp32,fp16 \
+        --runtimes deploy,compile --cuda-graphs --models small timm:mobilevit_s
 """
 
 import argparse
 import json
-from typing import Any
-
-import torch
 
 from edgenext_mm.apis.cli import make_parser, reports_errors
-from edgenext_mm.deployment.heads import DTYPES
+from edgenext_mm.deployment.formats import PRECISIONS
 from edgenext_mm.errors import UserError
-from edgenext_mm.evaluation.complexity import count_complexity
-from edgenext_mm.evaluation.latency import Timing, interleave, ratio_interval, training_call
-from edgenext_mm.evaluation.machine import describe_machine, matmul_peak, peak_memory
-from edgenext_mm.evaluation.models import build_named
-from edgenext_mm.evaluation.runtimes import RUNTIMES, prepare
+from edgenext_mm.evaluation.benchmark import TRAINING, Plan, run
+from edgenext_mm.evaluation.benchmark_tables import long_table, wide_table
+from edgenext_mm.evaluation.documents import find_table, update_table
+from edgenext_mm.evaluation.runtimes import RUNTIMES, Settings
+from edgenext_mm.visualization.benchmark_figure import draw_benchmark
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,11 +36,17 @@ def parse_args() -> argparse.Namespace:
         required=True,
         help='arch of an EdgeNeXt classifier, timm:NAME, mmpretrain:NAME, or a config',
     )
-    parser.add_argument('--baseline', help='model that ratios are to (default: the last)')
+    parser.add_argument(
+        '--baseline',
+        help="model that ratios are to, at the first precision; `timm`: each arch's of the same "
+        'size (default: the last model)',
+    )
     parser.add_argument(
         '--runtimes', default='eager', help=f'of {",".join(RUNTIMES)} (default: eager)'
     )
-    parser.add_argument('--precision', choices=DTYPES, default='fp32', help='(default: fp32)')
+    parser.add_argument(
+        '--precision', default='fp32', help=f'of {",".join(PRECISIONS)} (default: fp32)'
+    )
     parser.add_argument('--train', action='store_true', help='time training steps instead')
     parser.add_argument('--batch', default='1', help='images per call, e.g. 1,16 (default: 1)')
     parser.add_argument(
@@ -49,105 +54,63 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--device', default='cpu', help='cpu or cuda (default: cpu)')
     parser.add_argument('--threads', type=int, default=2, help='CPU threads (default: 2)')
+    parser.add_argument('--channels-last', action='store_true', help="PyTorch's memory format")
+    parser.add_argument('--cuda-graphs', action='store_true', help='replay a graph of all kernels')
     parser.add_argument('--rounds', type=int, default=200, help='calls of each model (200)')
     parser.add_argument('--warmup', type=int, default=10, help='calls before that (10)')
     parser.add_argument('--json', action='store_true', help='print JSON')
     parser.add_argument('--markdown', action='store_true', help='print a table for a document')
+    parser.add_argument('--plot', metavar='FILE', help='draw the medians: .png or .svg')
+    parser.add_argument(
+        '--update',
+        nargs=2,
+        metavar=('FILE', 'TABLE'),
+        help='put a table, a column for each runtime, between the marks TABLE of a document',
+    )
     return parser.parse_args()
 
 
-def measure(args: argparse.Namespace, runtime: str, batch: int, peak: float) -> list[dict]:
-    """The rows of one runtime and batch size."""
-    x = torch.randn(batch, 3, *args.shape, device=args.device)
-    models = {name: build_named(name) for name in args.models}
-    madds = {
-        name: count_complexity(model, tuple(args.shape)).madds * batch
-        for name, model in models.items()
-    }
-    if args.train:
-        calls = {name: training_call(m.to(args.device), x) for name, m in models.items()}
-    else:
-        calls = {
-            name: prepare(runtime, m, x, args.precision, args.threads) for name, m in models.items()
-        }
-    timings = interleave(calls, args.rounds, args.warmup)
-    baseline = timings[args.baseline or args.models[-1]]
-    in_torch = args.train or runtime in ('eager', 'deploy')
-    return [
-        {
-            'runtime': 'training' if args.train else runtime,
-            'batch': batch,
-            **describe(timings[name], baseline, batch),
-            'model': name,
-            'fraction_of_peak': round(madds[name] / timings[name].median / peak, 3)
-            if not args.train
-            else None,
-            'peak_memory_mib': round(peak_memory(calls[name], args.device) / 2**20, 1)
-            if in_torch
-            else None,
-        }
-        for name in args.models
-    ]
-
-
-def describe(timing: Timing, baseline: Timing, batch: int) -> dict[str, Any]:
-    low, high = timing.quartiles
-    ratio = ratio_interval(timing, baseline)
-    return dict(
-        median_ms=round(timing.median * 1e3, 3),
-        quartiles_ms=[round(low * 1e3, 3), round(high * 1e3, 3)],
-        images_per_second=round(batch / timing.median, 2),
-        time_ratio=round(timing.median / baseline.median, 4),
-        time_ratio_95=[round(r, 4) for r in ratio],
-        throughput_ratio=round(baseline.median / timing.median, 4),
+def plan_of(args: argparse.Namespace) -> Plan:
+    return Plan(
+        models=args.models,
+        runtimes=[TRAINING] if args.train else args.runtimes.split(','),
+        precisions=_known(args.precision.split(',')),
+        batches=[int(batch) for batch in args.batch.split(',')],
+        shape=tuple(args.shape),
+        baseline=args.baseline or args.models[-1],
+        device=args.device,
+        rounds=args.rounds,
+        warmup=args.warmup,
+        settings=Settings(
+            threads=args.threads, channels_last=args.channels_last, cuda_graphs=args.cuda_graphs
+        ),
     )
 
 
-def markdown(rows: list[dict]) -> str:
-    lines = [
-        '| runtime | batch | model | median, ms | quartiles | ratio (95%) | images/s | of peak '
-        '| memory, MiB |',
-        '|---|---|---|---|---|---|---|---|---|',
-    ]
-    for row in rows:
-        low, high = row['quartiles_ms']
-        ratio_low, ratio_high = row['time_ratio_95']
-        fraction, memory = row['fraction_of_peak'], row['peak_memory_mib']
-        lines.append(
-            f'| {row["runtime"]} | {row["batch"]} | {row["model"]} | {row["median_ms"]:.2f} '
-            f'| {low:.2f} to {high:.2f} | {row["time_ratio"]:.3f} ({ratio_low:.3f} to '
-            f'{ratio_high:.3f}) | {row["images_per_second"]:.1f} '
-            f'| {"" if fraction is None else f"{fraction:.0%}"} '
-            f'| {"" if memory is None else memory} |'
-        )
-    return '\n'.join(lines)
+def _known(precisions: list[str]) -> list[str]:
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise UserError(
+                f'Unknown precision {precision!r}. Choose from {", ".join(PRECISIONS)}.'
+            )
+    return precisions
 
 
 @reports_errors
 def main() -> None:
     args = parse_args()
-    if args.device != 'cpu' and not torch.cuda.is_available():
-        raise UserError(f'--device {args.device}: PyTorch finds no GPU here. Give --device cpu.')
-    if args.baseline and args.baseline not in args.models:
-        raise UserError(f'The baseline {args.baseline} is none of the models.')
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    peak = matmul_peak(DTYPES[args.precision], args.device)
-    rows = [
-        row
-        for runtime in (['training'] if args.train else args.runtimes.split(','))
-        for batch in map(int, args.batch.split(','))
-        for row in measure(args, runtime, batch, peak)
-    ]
-    title = (
-        f'{"training step" if args.train else "inference"}, {args.shape[0]}x{args.shape[1]}, '
-        f'{args.precision}, {args.threads} threads, medians of {args.rounds} interleaved rounds; '
-        f'{describe_machine(args.device)}; matrix products reach {peak / 1e9:.0f} GMAC/s'
-    )
+    plan = plan_of(args)
+    if args.update:
+        find_table(*args.update)  # before the work
+    result = run(plan)
     if args.json:
-        print(json.dumps(dict(title=title, rows=rows), indent=2))
+        print(json.dumps(result, indent=2))
     else:
-        print(title + '\n' * (1 + args.markdown) + markdown(rows))
+        print(result['title'] + '\n' * (1 + args.markdown) + long_table(result['rows']))
+    if args.plot:
+        draw_benchmark(result['rows'], args.plot)
+    if args.update:
+        update_table(*args.update, f'{result["title"]}.\n\n{wide_table(result["rows"])}')
 
 
 if __name__ == '__main__':

@@ -8,15 +8,22 @@ Examples:
     python tools/deployment/export.py CONFIG --format openvino --out model.xml \
         --dynamic batch,height,width
     python tools/deployment/export.py CONFIG best.pth --format openvino --out small_int8.xml \
-        --precision int8 --calib data/train
+        --precision int8 --calib data/train --evaluate
     python tools/deployment/export.py DETECTOR best.pth --format onnx --out boxes.onnx --decode
 """
 
 import argparse
+import sys
+import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
 
 from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, reports_errors
 from edgenext_mm.apis.model import find_config, input_shape, load_model
+from edgenext_mm.apis.testing import run_test
 from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.formats import PRECISIONS
 from edgenext_mm.deployment.images import images_in, normalised_images
@@ -54,6 +61,11 @@ def parse_args() -> argparse.Namespace:
         '--images', metavar='DIR', help='images to compare on (default: two photographs)'
     )
     parser.add_argument('--bound', type=float, help='largest relative deviation to accept')
+    parser.add_argument(
+        '--evaluate',
+        action='store_true',
+        help="test model and file on the config's test data, and print the metrics of both",
+    )
     return parser.parse_args()
 
 
@@ -84,12 +96,27 @@ def main() -> None:
         args.bound,
     )
     path = Path(args.out).with_suffix(FORMATS[args.format].suffix)
-    print(f'{path}: {path.stat().st_size / 2**20:.1f} MiB, {args.precision}, {shape[0]}x{shape[1]}')
+    size = sum(file.stat().st_size for file in {path, path.with_suffix('.bin')} if file.is_file())
+    print(f'{path}: {size / 2**20:.1f} MiB, {args.precision}, {shape[0]}x{shape[1]}')
     for deviation in deviations:
         print(
             f'  {deviation.output}: deviates by {deviation.absolute:.2e}, '
             f'{deviation.relative:.2e} of its largest value, on {len(images)} images'
         )
+    if args.evaluate:
+        print(compare_metrics(config, model, path))
+
+
+def compare_metrics(config: Config, model: nn.Module, path: Path) -> str:
+    """The metrics before and after, side by side."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        config.work_dir, config.launcher = folder, 'none'
+        before, after = (run_test(config, tested) for tested in (model, load_model(path)))
+    return '\n'.join(
+        f'  {name}: {before[name]:.4f} before, {after[name]:.4f} after'
+        for name in before
+        if not name.endswith('time')
+    )
 
 
 if __name__ == '__main__':

@@ -1,0 +1,165 @@
+"""Models, runtimes and precisions, timed side by side.
+
+Within a runtime all models and precisions take turns, so that a machine's drift hits all of them
+alike. Runtimes follow one another, since their threads would disturb each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..deployment.heads import DTYPES
+from ..errors import UserError
+from .complexity import count_complexity
+from .latency import Call, Timing, interleave, on_cpu, on_gpu, ratio_interval, training_call
+from .machine import describe_machine, matmul_peak, peak_memory
+from .models import TIMM_NAMES, build_named
+from .runtimes import RUNTIMES, Settings, prepare
+
+#: What stands for a runtime where training steps are timed.
+TRAINING = 'training'
+#: The baseline that means, for each arch, timm's model of the same size.
+SAME_SIZE = 'timm'
+
+
+class Plan(NamedTuple):
+    """What to time, and how.
+
+    Args:
+        models: Names, see :func:`~edgenext_mm.evaluation.models.build_named`.
+        runtimes: Of :data:`~edgenext_mm.evaluation.runtimes.RUNTIMES`, or ``training``.
+        precisions: Of each runtime those that it has.
+        batches: Images per call.
+        shape: (H, W) of them.
+        baseline: Model that ratios are to, at the first precision; ``timm`` for timm's model of the
+            same size.
+        device: Of PyTorch.
+        rounds: Calls of each that count.
+        warmup: Calls before them.
+        settings: All but the precision.
+    """
+
+    models: Sequence[str]
+    runtimes: Sequence[str]
+    precisions: Sequence[str]
+    batches: Sequence[int]
+    shape: tuple[int, int]
+    baseline: str
+    device: str
+    rounds: int
+    warmup: int
+    settings: Settings
+
+    def twin(self, model: str) -> str:
+        """The model that a model's ratio is to."""
+        if self.baseline != SAME_SIZE:
+            return self.baseline
+        return f'timm:{TIMM_NAMES[model]}' if model in TIMM_NAMES else model
+
+    def check(self) -> None:
+        """Refuses baselines that are not timed, and precisions that no runtime has.
+
+        Raises:
+            UserError: If there is one.
+        """
+        if self.device != 'cpu' and not torch.cuda.is_available():
+            raise UserError(
+                f'--device {self.device}: PyTorch finds no GPU here. Give --device cpu.'
+            )
+        if self.settings.cuda_graphs and self.device == 'cpu':
+            raise UserError('--cuda-graphs needs --device cuda.')
+        if missing := {self.twin(model) for model in self.models} - set(self.models):
+            raise UserError(
+                f'The baseline {", ".join(sorted(missing))} is none of the models: '
+                f'{", ".join(self.models)}.'
+            )
+        for runtime in self.runtimes:
+            if runtime not in RUNTIMES and runtime != TRAINING:
+                raise UserError(f'Unknown runtime {runtime!r}. Choose from {", ".join(RUNTIMES)}.')
+            if not self.precisions_of(runtime):
+                raise UserError(
+                    f'{runtime} runs in {", ".join(_precisions(runtime))}, not in '
+                    f'{", ".join(self.precisions)}.'
+                )
+
+    def precisions_of(self, runtime: str) -> list[str]:
+        """Those asked for that a runtime has."""
+        return [p for p in self.precisions if p in _precisions(runtime)]
+
+
+def run(plan: Plan) -> dict[str, Any]:
+    """Times everything; returns a title, what the machine is, and rows.
+
+    Raises:
+        UserError: If something in the plan cannot be.
+    """
+    plan.check()
+    torch.set_num_threads(plan.settings.threads)
+    peaks = {
+        p: matmul_peak(DTYPES[p], plan.device) if p in DTYPES else None for p in plan.precisions
+    }
+    rows = [
+        row
+        for runtime in plan.runtimes
+        for batch in plan.batches
+        for row in _measure(plan, runtime, batch, peaks)
+    ]
+    reached = ', '.join(f'{p} {v / 1e9:.0f}' for p, v in peaks.items() if v)
+    title = (
+        f'{plan.shape[0]}x{plan.shape[1]}, {plan.settings.threads} threads, medians of '
+        f'{plan.rounds} interleaved rounds; {describe_machine(plan.device)}; matrix products '
+        f'reach, in GMAC/s: {reached}'
+    )
+    return dict(title=title, baseline=plan.baseline, rows=rows)
+
+
+def _measure(plan: Plan, runtime: str, batch: int, peaks: dict) -> Iterator[dict[str, Any]]:
+    x = torch.randn(batch, 3, *plan.shape, device=plan.device)
+    precisions = plan.precisions_of(runtime)
+    in_torch = runtime == TRAINING or RUNTIMES[runtime].in_torch
+    madds = {m: count_complexity(build_named(m), plan.shape).madds * batch for m in plan.models}
+    calls = {(m, p): _call(plan, runtime, m, p, x) for m in plan.models for p in precisions}
+    clock = on_gpu if in_torch and plan.device != 'cpu' else on_cpu
+    timings = interleave(calls, plan.rounds, plan.warmup, clock)
+    for (model, precision), timing in timings.items():
+        baseline = timings[plan.twin(model), precisions[0]]
+        # A training step does more than the multiply-adds that are counted.
+        peak = None if runtime == TRAINING else peaks[precision]
+        memory = peak_memory(calls[model, precision], plan.device) if in_torch else None
+        yield dict(
+            model=model,
+            runtime=runtime,
+            precision=precision,
+            batch=batch,
+            **_figures(timing, baseline, batch),
+            fraction_of_peak=peak and round(madds[model] / timing.median / peak, 3),
+            peak_memory_mib=memory and round(memory / 2**20, 1),
+        )
+
+
+def _call(plan: Plan, runtime: str, model: str, precision: str, x: Tensor) -> Call:
+    torch.manual_seed(0)
+    built = build_named(model)
+    if runtime == TRAINING:
+        return training_call(built.to(x.device), x)
+    return prepare(runtime, built, x, plan.settings._replace(precision=precision))
+
+
+def _precisions(runtime: str) -> tuple[str, ...]:
+    return ('fp32',) if runtime == TRAINING else RUNTIMES[runtime].precisions
+
+
+def _figures(timing: Timing, baseline: Timing, batch: int) -> dict[str, Any]:
+    low, high = timing.quartiles
+    return dict(
+        median_ms=round(timing.median * 1e3, 3),
+        quartiles_ms=[round(low * 1e3, 3), round(high * 1e3, 3)],
+        images_per_second=round(batch / timing.median, 2),
+        time_ratio=round(timing.median / baseline.median, 4),
+        time_ratio_95=[round(r, 4) for r in ratio_interval(timing, baseline)],
+        throughput_ratio=round(baseline.median / timing.median, 4),
+    )
