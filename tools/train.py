@@ -4,6 +4,7 @@ Examples:
     python tools/train.py configs/classification/edgenext-xxsmall_digits.py
     python tools/train.py CONFIG --work-dir work_dirs/mine --resume
     python tools/train.py CONFIG --amp --auto-scale-lr --cfg-options train_dataloader.batch_size=64
+    python tools/train.py CONFIG --cfg-options bad_data.policy=skip
     bash tools/dist_train.sh CONFIG 8
 """
 
@@ -22,6 +23,7 @@ from edgenext_mm.apis.data import check_data
 from edgenext_mm.apis.model import check_pretrained
 from edgenext_mm.apis.runner import build_runner, merge_runner_args, require_gpu_for_amp
 from edgenext_mm.checkpoints.loading import find_checkpoint
+from edgenext_mm.datasets.bad_data import BadDataPolicy
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,7 +66,8 @@ def main() -> None:
     config = load_config(args.config, args.cfg_options)
     merge_args(config, args)
     check_pretrained(config.model)
-    check_data(config, 'train', 'val')
+    check_data(config, 'train', samples=not BadDataPolicy.of(config).skips)
+    check_data(config, 'val')
     build_runner(config).train()
 
 

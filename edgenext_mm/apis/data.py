@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS, init_default_scope
 
-from ..datasets.checks import check_coco, check_dota, check_image_folders, check_masks
+from ..datasets.checks import (
+    check_coco,
+    check_dota,
+    check_image_folders,
+    check_label_list,
+    check_masks,
+)
 from ..errors import UserError
 from .results import Result, to_truth
 
 
-def check_data(config: Config, *splits: str) -> None:
+def check_data(config: Config, *splits: str, samples: bool = True) -> None:
     """Makes sure that the data of a config is there and fits, before anything is built.
 
     Args:
         config: A full config.
         *splits: Of ``train``, ``val`` and ``test``.
+        samples: Whether faults of single samples count, such as a missing image. Default: True.
 
     Raises:
         UserError: If a folder or file is missing, annotations do not fit the classes, or the
@@ -31,8 +40,8 @@ def check_data(config: Config, *splits: str) -> None:
     init_default_scope(config.get('default_scope', 'mmengine'))
     for split in splits:
         for dataset in leaves((config.get(f'{split}_dataloader') or {}).get('dataset', {})):
-            _check_folder(config, split, dataset)
-            _check_content(config, dataset)
+            check_folders(config, split, dataset)
+            check_content(config, dataset, samples)
 
 
 def describe_data(config: Config, split: str) -> str:
@@ -62,7 +71,12 @@ def leaves(dataset: ConfigDict) -> Iterator[ConfigDict]:
         yield dataset
 
 
-def _check_folder(config: Config, split: str, dataset: ConfigDict) -> None:
+def check_folders(config: Config, split: str, dataset: ConfigDict) -> None:
+    """Makes sure that the folders of a data set are there.
+
+    Raises:
+        UserError: If one is not.
+    """
     root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix') or {}
     prefixes = [prefix] if isinstance(prefix, str) else [*prefix.values()] or ['']
     for folder in (Path(root, prefix) for prefix in prefixes):
@@ -78,43 +92,104 @@ def _check_folder(config: Config, split: str, dataset: ConfigDict) -> None:
             )
 
 
-def _check_content(config: Config, dataset: ConfigDict) -> None:
+def check_content(config: Config, dataset: ConfigDict, samples: bool = True) -> None:
+    """Makes sure that the annotations of a data set fit its images and the model.
+
+    Raises:
+        UserError: As :func:`check_data`.
+    """
+    source = find_source(config, dataset)
+    if source is None:
+        return
+    if source.classes is not None:
+        _check_heads(config.model, len(source.classes))
+    lazy = source.lazy
+    if source.format == 'list':
+        lines = list_from_file(lazy.ann_file)
+        check_label_list(lines, lazy.ann_file, lazy.img_prefix, source.num_classes, samples)
+    elif source.format == 'coco':
+        check_coco(lazy.ann_file, lazy.data_prefix['img'], source.classes, samples)
+    elif source.format == 'dota':
+        images = lazy.data_prefix['img_path']
+        check_dota(lazy.ann_file, images, lazy.img_suffix, source.classes, samples)
+    elif source.format == 'masks' and samples:
+        check_masks(lazy.load_data_list(), source.num_classes, lazy.reduce_zero_label)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set's annotations are.
+
+    Args:
+        lazy: The data set before it is loaded, which knows the places of its files.
+        format: ``folders``, ``list`` (lines of a path and a label), ``coco``, ``dota``, ``masks``
+            or ``none``.
+        classes: By name, if anything names them.
+        num_classes: Of the data set or else the model's heads, if they say.
+    """
+
+    lazy: Any
+    format: str
+    classes: Sequence[str] | None
+    num_classes: int | None
+
+
+def find_source(config: Config, dataset: ConfigDict) -> Source | None:
+    """Where the annotations of a data set are; None for other formats, and for remote storage.
+
+    Raises:
+        UserError: If there is no annotation file, or folders and classes do not fit.
+    """
+    if '://' in (dataset.get('data_root') or ''):
+        return None
     with DATASETS.switch_scope_and_registry(config.get('default_scope')) as datasets:
         kinds = {kind.__name__ for kind in datasets.get(dataset.type).__mro__}
     if not kinds & {'CustomDataset', 'CocoDataset', 'DOTADataset', 'BaseSegDataset'}:
-        return
-    if '://' in (dataset.get('data_root') or ''):
-        return
+        return None
+    if kinds & {'CocoPanopticDataset', 'LVISV05Dataset'}:  # COCO's format, with other keys
+        return None
     ann_file = Path(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if not ann_file.exists():
         raise UserError(f'There is no annotation file {ann_file}.')
-    # Not yet loaded, it knows the places of its files and its classes.
     lazy = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []})
+    form = _format_of(lazy, kinds)
     classes = lazy.metainfo.get('classes')
-    if 'CustomDataset' in kinds and lazy.with_label and not lazy.ann_file:
+    if form == 'folders':
         classes = check_image_folders(lazy.img_prefix, classes)
-    if classes is not None:
-        _check_heads(config.model, 'model', len(classes))
+    heads = [number for _, number in _heads(config.get('model', {}))]
+    num_classes = len(classes) if classes is not None else next(iter(heads), None)
+    return Source(lazy, form, classes, num_classes)
+
+
+def _format_of(lazy: Any, kinds: Set[str]) -> str:
+    if 'CustomDataset' in kinds:
+        form = 'list' if lazy.ann_file else 'folders'
+        return form if lazy.with_label else 'none'
     if 'CocoDataset' in kinds:
-        check_coco(lazy.ann_file, lazy.data_prefix['img'], classes)
-    elif 'DOTADataset' in kinds and lazy.ann_file:
-        check_dota(lazy.ann_file, lazy.data_prefix['img_path'], lazy.img_suffix, classes)
-    elif 'BaseSegDataset' in kinds:
-        check_masks(lazy.load_data_list(), len(classes), lazy.reduce_zero_label)
+        return 'coco'
+    if 'DOTADataset' in kinds:
+        return 'dota' if lazy.ann_file else 'none'
+    return 'masks'
 
 
-def _check_heads(model: Any, name: str, num_classes: int) -> None:
+def _heads(model: Any, name: str = 'model') -> Iterator[tuple[str, int]]:
+    """Paths of the parts of a model that are for a number of classes, and that number."""
     for key, value in model.items() if isinstance(model, dict) else enumerate(model):
-        path = f'{name}.{key}'
         if not isinstance(value, (dict, list)) or key == 'rpn_head':  # object or not: one class
             continue
-        if isinstance(value, dict) and value.get('num_classes', num_classes) != num_classes:
+        if isinstance(value, dict) and 'num_classes' in value:
+            yield f'{name}.{key}', value['num_classes']
+        yield from _heads(value, f'{name}.{key}')
+
+
+def _check_heads(model: Any, num_classes: int) -> None:
+    for path, number in _heads(model):
+        if number != num_classes:
             raise UserError(
-                f'{path} is for {value["num_classes"]} classes, but the data has {num_classes}. '
+                f'{path} is for {number} classes, but the data has {num_classes}. '
                 f'Set {path}.num_classes={num_classes}, or the classes in the `metainfo` of the '
                 'data sets.'
             )
-        _check_heads(value, path, num_classes)
 
 
 def iterate_truths(

@@ -14,7 +14,9 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
 from ..engine import LoadReportHook
+from ..engine.bad_data_hook import BadDataHook
 from ..errors import UserError
 from ..models.fit import check_fit
 
@@ -34,20 +36,41 @@ def build_runner(config: Config) -> Runner:
     """The runner that the config asks for.
 
     Raises:
-        UserError: If the parts of its model do not fit together.
+        UserError: If the parts of its model do not fit together, or ``bad_data`` is no policy.
     """
+    policy = BadDataPolicy.of(config)
     if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         _distribute_on_cpu(config)
     no_amp = not can_train_with_amp() and _without_amp(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     check_fit(unwrapped(runner.model))
     runner.register_hook(LoadReportHook())
+    _guard_data(runner, policy)
     if no_amp:
         runner.logger.warning(
             'The config asks for automatic mixed precision, which needs a GPU; this machine has '
             f'none (device: {get_device()}). Training in full precision.'
         )
     return runner
+
+
+def _guard_data(runner: Runner, policy: BadDataPolicy) -> None:
+    """Lets data sets refuse bad samples. Only training skips them: a metric over other images
+    would be another metric."""
+    skipped = BadSampleList(Path(runner.log_dir, 'bad_samples.jsonl'))
+    for split in ('train', 'val', 'test'):
+        name = f'_{split}_dataloader'  # a config, until the loop is built
+        loader = getattr(runner, name)
+        if isinstance(loader, dict):
+            dataset = dict(
+                type=guarded_dataset,
+                dataset=loader['dataset'],
+                policy=policy if split == 'train' else BadDataPolicy(),
+                skipped=skipped,
+            )
+            setattr(runner, name, {**loader, 'dataset': dataset})
+    if policy.skips:
+        runner.register_hook(BadDataHook(skipped))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

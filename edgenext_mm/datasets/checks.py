@@ -1,7 +1,8 @@
 """Whether annotations and images on disk fit together, and the classes that a config names.
 
 What the libraries would pass over in silence, or meet in the middle of a training, is an error
-here, before anything is built.
+here, before anything is built. These checks take seconds: they list folders and read annotation
+files, but no image. :mod:`~edgenext_mm.datasets.inspection` reads everything.
 """
 
 from __future__ import annotations
@@ -14,10 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..errors import UserError
-from .palette import IGNORED
+from .annotations import (
+    Located,
+    coco_entry_problems,
+    coco_object_problems,
+    dota_problems,
+    label_list_problems,
+    listing,
+)
+from .samples import mask_problems
 
 #: Masks to look into, spread over the data set; opening all of a large one takes minutes.
 MAX_MASKS = 200
@@ -25,49 +34,65 @@ MAX_MASKS = 200
 HOW_TO_NAME_CLASSES = 'Name the classes with `metainfo=dict(classes=(...))` in the data set.'
 
 
-def check_coco(ann_file: str | Path, image_folder: str | Path, classes: Sequence[str]) -> None:
+def check_coco(
+    ann_file: str | Path, image_folder: str | Path, classes: Sequence[str], samples: bool = True
+) -> None:
     """Checks a COCO annotation file.
 
     Args:
         ann_file: The JSON file.
         image_folder: Where its ``file_name``s are.
         classes: Of the config.
+        samples: Whether missing images and impossible boxes count. Default: True.
 
     Raises:
-        UserError: If the file cannot be read, classes or their order do not agree, an annotation
-            is of a category that the file does not list, or an image is missing.
+        UserError: If the file cannot be read, classes or their order do not agree, entries are
+            incomplete, or ids are given twice or refer to nothing; and see ``samples``.
     """
-    content = _read_json(ann_file)
-    for key in ('images', 'annotations', 'categories'):
-        if key not in content:
-            raise UserError(f'{ann_file} has no `{key}`, so it is no COCO annotation file.')
+    content = read_coco(ann_file)
     names = [category['name'] for category in content['categories']]
     unknown = [name for name in classes if name not in names]
     if unknown:
         raise UserError(
-            f'{ann_file} has no category named {_list(unknown)}. It has {_list(names)}. '
+            f'{ann_file} has no category named {listing(unknown)}. It has {listing(names)}. '
             + HOW_TO_NAME_CLASSES
         )
     order = [name for name in names if name in classes]
     if order != list(classes):
         raise UserError(
-            f'The config names the classes {_list(classes)}, {ann_file} has them in the order '
-            f'{_list(order)}. mmdet numbers them as the file does; give them in its order.'
+            f'The config names the classes {listing(classes)}, {ann_file} has them in the order '
+            f'{listing(order)}. mmdet numbers them as the file does; give them in its order.'
         )
-    ids = {category['id'] for category in content['categories']}
-    for annotation in content['annotations']:
-        if annotation['category_id'] not in ids:
-            raise UserError(
-                f'Annotation {annotation.get("id")} in {ann_file} is of category '
-                f'{annotation["category_id"]}, which its `categories` do not list '
-                f'({_list(sorted(ids))}).'
-            )
-    folder = Path(image_folder)
-    _check_files([folder / image['file_name'] for image in content['images']], 'images', ann_file)
+    _refuse(coco_entry_problems(content, str(ann_file)))
+    if samples:
+        folder = Path(image_folder)
+        paths = [folder / image['file_name'] for image in content['images']]
+        _check_files(paths, 'images', ann_file)
+        _refuse(coco_object_problems(content, folder))
+
+
+def read_coco(ann_file: str | Path) -> dict[str, Any]:
+    """What a COCO annotation file holds.
+
+    Raises:
+        UserError: If it cannot be read or is something else.
+    """
+    try:
+        content = json.loads(Path(ann_file).read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f'{ann_file} cannot be read as JSON: {error}') from error
+    for key in ('images', 'annotations', 'categories'):
+        if not isinstance(content, dict) or key not in content:
+            raise UserError(f'{ann_file} has no `{key}`, so it is no COCO annotation file.')
+    return content
 
 
 def check_dota(
-    ann_folder: str | Path, image_folder: str | Path, suffix: str, classes: Sequence[str]
+    ann_folder: str | Path,
+    image_folder: str | Path,
+    suffix: str,
+    classes: Sequence[str],
+    samples: bool = True,
 ) -> None:
     """Checks a folder of DOTA label files.
 
@@ -76,6 +101,7 @@ def check_dota(
         image_folder: Of the images, named alike.
         suffix: Of the images' names, without a dot.
         classes: Of the config.
+        samples: Whether missing images count. Default: True.
 
     Raises:
         UserError: If there is no label file, a line is not eight numbers, a known class and the
@@ -84,21 +110,35 @@ def check_dota(
     files = sorted(Path(ann_folder).glob('*.txt'))
     if not files:
         raise UserError(f'The folder {ann_folder} holds no label file (*.txt).')
-    for path in files:
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
-            fields = line.split()
-            if len(fields) != 10 or not all(map(_is_number, [*fields[:8], fields[9]])):
-                raise UserError(
-                    f'{path}:{number} is {line!r}. A line of DOTA labels is `x1 y1 x2 y2 x3 y3 x4 '
-                    'y4 class difficulty`; headers go when images are split into patches.'
-                )
-            if fields[8] not in classes:
-                raise UserError(
-                    f'{path}:{number} is of class {fields[8]!r}. The config has '
-                    f'{_list(classes)}. {HOW_TO_NAME_CLASSES}'
-                )
-    folder = Path(image_folder)
-    _check_files([folder / f'{path.stem}.{suffix}' for path in files], 'images', ann_folder)
+    _refuse(dota_problems(ann_folder, classes))
+    if samples:
+        folder = Path(image_folder)
+        _check_files([folder / f'{path.stem}.{suffix}' for path in files], 'images', ann_folder)
+
+
+def check_label_list(
+    lines: Sequence[str],
+    ann_file: str | Path,
+    image_folder: str | Path,
+    num_classes: int | None,
+    samples: bool = True,
+) -> None:
+    """Checks a classification annotation file: lines of a path and a label.
+
+    Args:
+        lines: Of the file.
+        ann_file: Its path.
+        image_folder: Where its paths begin.
+        num_classes: Of the config, or None where it does not say.
+        samples: Whether missing images count. Default: True.
+
+    Raises:
+        UserError: If a line is something else, a label is none of a class, or an image has two.
+    """
+    _refuse(label_list_problems(lines, str(ann_file), num_classes))
+    if samples:
+        folder = Path(image_folder)
+        _check_files([folder / line.rsplit(' ', 1)[0] for line in lines], 'images', ann_file)
 
 
 def check_masks(
@@ -121,26 +161,22 @@ def check_masks(
     chosen = np.linspace(0, len(masks) - 1, min(len(masks), MAX_MASKS)).round().astype(int)
     for index in chosen:
         info = data_list[index]
-        with Image.open(info['seg_map_path']) as mask, Image.open(info['img_path']) as image:
-            if mask.size != image.size:
-                raise UserError(
-                    f'{info["seg_map_path"]} is of {mask.size[0]}x{mask.size[1]} pixels, its image '
-                    f'of {image.size[0]}x{image.size[1]}.'
-                )
-            values = np.asarray(mask)
-        if values.ndim != 2:
+        try:
+            with Image.open(info['seg_map_path']) as mask, Image.open(info['img_path']) as image:
+                size, values = ImageOps.exif_transpose(image).size, np.asarray(mask)
+        except (OSError, SyntaxError) as error:
             raise UserError(
-                f'{info["seg_map_path"]} is a colour image; a mask holds the number of a class in '
-                'each pixel, as a grey or palette image.'
-            )
-        highest = len(info.get('label_map') or range(num_classes)) - 1 + reduce_zero_label
-        wrong = [v for v in np.unique(values).tolist() if v > highest and v != IGNORED]
-        if wrong:
-            raise UserError(
-                f'{info["seg_map_path"]} holds the value {wrong[0]}. With {num_classes} classes, '
-                f'values are 0 to {highest}, and {IGNORED} for pixels that do not count. '
-                + HOW_TO_NAME_CLASSES
-            )
+                f'{info["seg_map_path"]} or its image cannot be read: {error}. '
+                'tools/check_dataset.py finds all such files.'
+            ) from error
+        highest = highest_value(info, num_classes, reduce_zero_label)
+        problems = mask_problems(values, size, highest, num_classes)
+        _refuse((info['seg_map_path'], problem) for problem in problems)
+
+
+def highest_value(info: Mapping[str, Any], num_classes: int, reduce_zero_label: bool) -> int:
+    """The highest value of a mask that stands for a class, before labels are mapped."""
+    return len(info.get('label_map') or range(num_classes)) - 1 + reduce_zero_label
 
 
 def check_image_folders(root: str | Path, classes: Sequence[str] | None) -> list[str]:
@@ -161,18 +197,18 @@ def check_image_folders(root: str | Path, classes: Sequence[str] | None) -> list
         raise UserError(f'{root} holds no folders. It takes one folder of images for each class.')
     if classes is not None and len(classes) != len(folders):
         raise UserError(
-            f'{root} holds {len(folders)} folders ({_list(folders)}), but the data set has '
-            f'{len(classes)} classes ({_list(classes)}). It takes one folder for each class.'
+            f'{root} holds {len(folders)} folders ({listing(folders)}), but the data set has '
+            f'{len(classes)} classes ({listing(classes)}). It takes one folder for each class.'
         )
     return list(classes or folders)
 
 
-def _read_json(path: str | Path) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f'{path} cannot be read as JSON: {error}') from error
-    return content if isinstance(content, dict) else {}
+def _refuse(problems: Iterable[Located]) -> None:
+    for place, problem in problems:
+        if problem.is_error:
+            of_classes = problem.kind in ('label_range', 'mask_value')
+            hint = f' {HOW_TO_NAME_CLASSES}' if of_classes else ''
+            raise UserError(f'{place} {problem.detail}{hint}')
 
 
 def _check_files(paths: Iterable[Path], kind: str, source: object = None) -> None:
@@ -191,16 +227,3 @@ def _check_files(paths: Iterable[Path], kind: str, source: object = None) -> Non
                 f'{len(missing)} of {len(wanted)} {kind}{origin} are not there; the first: '
                 f'{missing[0]}.'
             )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _list(values: Sequence[Any], count: int = 12) -> str:
-    shown = ', '.join(map(repr, values[:count]))
-    return shown + (f' and {len(values) - count} more' if len(values) > count else '')

@@ -34,6 +34,10 @@ class SizedIndex(int):
         self.crop_size = crop_size
         return self
 
+    def moved(self, index: int) -> SizedIndex:
+        """The index of another image for the same batch."""
+        return SizedIndex(index, self.crop_size)
+
     def __reduce__(self) -> tuple:
         return SizedIndex, (int(self), self.crop_size)
 

@@ -1,0 +1,111 @@
+"""All data of a config, read to the last file; the fast checks are in ``data.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.fileio import list_from_file
+from mmengine.registry import DATASETS, init_default_scope
+
+from ..datasets.annotations import (
+    Located,
+    coco_entry_problems,
+    coco_object_problems,
+    dota_problems,
+    label_list_problems,
+)
+from ..datasets.checks import read_coco
+from ..datasets.findings import Problem
+from ..datasets.inspection import SplitReport, inspect_samples, overlap_problems, split_problems
+from ..errors import UserError
+from .data import Source, check_content, check_folders, find_source, leaves
+
+
+def inspect_data(
+    config: Config, splits: Sequence[str], num_workers: int = 0, progress: bool = False
+) -> dict[str, SplitReport]:
+    """Reads all data of a config and says what is wrong with it.
+
+    Args:
+        config: A full config.
+        splits: Of ``train``, ``val`` and ``test``.
+        num_workers: Processes that read. Default: 0, this one.
+        progress: Whether to show progress bars on standard error. Default: False.
+
+    Returns:
+        A report on each split.
+    """
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    reports: dict[str, SplitReport] = {}
+    for split in splits:
+        if (
+            split == 'test'
+            and 'val' in reports
+            and _dataset(config, 'val') == _dataset(config, split)
+        ):
+            reports[split] = reports['val'].of_split(split)
+        else:
+            reports[split] = _inspect_split(config, split, num_workers, progress)
+    for split, report in reports.items():
+        if split != 'train' and 'train' in reports:
+            report.add(overlap_problems(report.files, reports['train'].files))
+    return reports
+
+
+def _dataset(config: Config, split: str) -> ConfigDict:
+    return (config.get(f'{split}_dataloader') or {}).get('dataset', {})
+
+
+def _inspect_split(config: Config, split: str, num_workers: int, progress: bool) -> SplitReport:
+    report = SplitReport(split)
+    for dataset in leaves(_dataset(config, split)):
+        try:
+            check_folders(config, split, dataset)
+            source = find_source(config, dataset)
+            report.add(problems := list(_annotation_problems(source)))
+            if not any(problem.is_error for _, problem in problems):
+                check_content(config, dataset, samples=False)
+            inspect_samples(
+                report, _build(dataset), source and source.num_classes, num_workers, progress
+            )
+        except UserError as error:
+            report.add([(str(dataset.get('data_root') or split), Problem('structure', str(error)))])
+    report.add(split_problems(report))
+    return report
+
+
+def _annotation_problems(source: Source | None) -> Iterator[Located]:
+    """Faults of annotation files that the data set, once loaded, does not show."""
+    if source is None:
+        return
+    lazy = source.lazy
+    if source.format == 'list':
+        yield from label_list_problems(list_from_file(lazy.ann_file), lazy.ann_file, None)
+    elif source.format == 'coco':
+        content = read_coco(lazy.ann_file)
+        yield from (entries := list(coco_entry_problems(content, lazy.ann_file)))
+        if all(problem.kind != 'malformed' for _, problem in entries):
+            yield from coco_object_problems(content, lazy.data_prefix['img'])
+    elif source.format == 'dota':
+        yield from dota_problems(lazy.ann_file, source.classes or ())
+
+
+def _build(dataset: ConfigDict) -> Any:
+    """A data set with all its samples, also those that training leaves out.
+
+    Raises:
+        UserError: If it cannot be loaded.
+    """
+    whole = {key: value for key, value in dataset.items() if key != 'filter_cfg'}
+    try:
+        built = DATASETS.build({**whole, 'lazy_init': True})
+        built.ANN_ID_UNIQUE = False  # else mmdet stops at the first id that is there twice
+        built.full_init()
+    except Exception as error:  # each data set raises its own
+        raise UserError(
+            f'cannot be loaded ({type(error).__name__}: {error}), so its images were not looked '
+            'at. Mend the annotations first.'
+        ) from error
+    return built
