@@ -11,6 +11,7 @@ Examples:
     python tools/check_dataset.py CONFIG --quick     # what training checks when it starts
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -92,7 +93,8 @@ def main() -> None:
     config = load_config(find_config(args.config), args.cfg_options)
     if args.quick:
         sys.exit(not check_quickly(config, args.splits))
-    reports = inspect_data(config, args.splits, args.workers, progress=True)
+    with contextlib.redirect_stdout(sys.stderr):  # pycocotools prints what it is doing
+        reports = inspect_data(config, args.splits, args.workers, progress=True)
     if args.json:
         print(json.dumps({split: to_dict(report) for split, report in reports.items()}, indent=1))
     else:

@@ -59,7 +59,7 @@ def coco_entry_problems(content: Mapping[str, Any], source: str) -> Iterator[Loc
             yield (
                 source,
                 Problem(
-                    'label_range',
+                    'orphan',
                     f'has annotation {entry.get("id")} of category {entry.get("category_id")}, '
                     f'which its `categories` do not list ({listing(sorted(categories))}).',
                 ),

@@ -196,42 +196,37 @@ class SampleGuard:
             self._pipeline = self.dataset.pipeline
             insert_checks(self._pipeline, self.dataset.metainfo.get('classes'))
         for _ in range(len(self.dataset)):
-            file = self._path(index)
-            error: Exception
             try:
-                if file in self._left_out:
-                    raise _Refused(file, self._left_out[file])
-                return self._prepare_data(index)
-            except MemoryError:
-                raise
+                return self._prepare(index)
             except _Refused as refused:
-                file, detail, error = refused.file, refused.problem.detail, refused
-            except Exception as failure:  # decoders and transforms raise anything
-                detail, error = _describe(failure), failure
-            if self.skipped is None:
-                raise BadSampleError(
-                    f'{file} {detail} tools/check_dataset.py finds all such files; '
-                    "`bad_data = dict(policy='skip')` in the config trains without them."
-                ) from error
-            self.skipped.add(file, detail, self.limit)
+                if self.skipped is None:
+                    raise BadSampleError(
+                        f'{refused} tools/check_dataset.py finds all such files; '
+                        "`bad_data = dict(policy='skip')` in the config trains without them."
+                    ) from refused
+                self.skipped.add(refused.file, refused.detail, self.limit)
             index = _following(index, len(self.dataset))
         raise BadSampleError(f'Not one of the {len(self.dataset)} samples can be used.')
 
-    def _path(self, index: int) -> str:
-        return str(self.dataset.get_data_info(index).get('img_path', f'sample {int(index)}'))
+    def _prepare(self, index: int) -> Any:
+        file = str(self.dataset.get_data_info(index).get('img_path', f'sample {int(index)}'))
+        if file in self._left_out:
+            raise _Refused(file, self._left_out[file])
+        try:
+            return self._prepare_data(index)
+        except (_Refused, MemoryError):
+            raise
+        except Exception as failure:  # decoders and transforms raise anything
+            message = ' '.join(str(failure).split()).rstrip('.')
+            raise _Refused(file, f'failed with {type(failure).__name__}: {message}.') from failure
 
 
 class _Refused(Exception):  # noqa: N818  (never leaves this module)
-    """What a check in a pipeline raises."""
+    """What makes a sample a bad one: a file, and the rest of a sentence about it."""
 
-    def __init__(self, file: str, problem: Problem) -> None:
-        super().__init__(file, problem)
-        self.file, self.problem = file, problem
-
-
-def _describe(failure: Exception) -> str:
-    message = ' '.join(str(failure).split()).rstrip('.')
-    return f'failed with {type(failure).__name__}: {message}.'
+    def __init__(self, file: str, detail: str) -> None:
+        super().__init__(f'{file} {detail}')
+        self.file, self.detail = file, detail
 
 
 def _following(index: int, length: int) -> int:
@@ -239,12 +234,12 @@ def _following(index: int, length: int) -> int:
     return index.moved(following) if isinstance(index, SizedIndex) else following
 
 
-def _left_out(dataset: Any) -> dict[str, Problem]:
+def _left_out(dataset: Any) -> dict[str, str]:
     """Images with objects that mmdet leaves out unsaid, so that a pipeline cannot see them."""
     if 'CocoDataset' not in {kind.__name__ for kind in type(dataset).__mro__}:
         return {}
     problems = coco_object_problems(read_coco(dataset.ann_file), dataset.data_prefix['img'])
-    return {file: problem for file, problem in problems if problem.is_error}
+    return {file: problem.detail for file, problem in problems if problem.is_error}
 
 
 def insert_checks(pipeline: Compose, classes: Any) -> None:
@@ -257,35 +252,37 @@ def insert_checks(pipeline: Compose, classes: Any) -> None:
     steps = pipeline.transforms
     readers = [i for i, step in enumerate(steps) if isinstance(step, LoadImageFromFile)]
     loaders = [i for i, step in enumerate(steps) if isinstance(step, LoadAnnotations)]
-    if not readers:
+    if not readers or any(isinstance(step, CheckFiles) for step in steps):
         return
     num_classes = None if classes is None else len(classes)
+    with_masks = any(steps[i].with_seg for i in loaders)
     steps.insert((loaders or readers)[-1] + 1, CheckSample(num_classes))
-    steps.insert(readers[0], CheckFiles(steps[readers[0]].backend_args))
+    steps.insert(readers[0], CheckFiles(with_masks, steps[readers[0]].backend_args))
 
 
 class CheckFiles:
     """A step that refuses files of images and masks that are empty or cut short.
 
     Args:
-        backend_args: Of mmengine's file backend. None: files on disk.
+        with_masks: Whether the pipeline reads masks.
+        backend_args: Of mmengine's file backend. Default: None, files on disk.
     """
 
-    def __init__(self, backend_args: dict | None = None) -> None:
+    def __init__(self, with_masks: bool, backend_args: dict | None = None) -> None:
+        self.with_masks = with_masks
         self.backend_args = backend_args
 
     def __call__(self, results: dict) -> dict:
         """Reads the files; the step that loads them finds them in memory."""
-        image, mask = results['img_path'], results.get('seg_map_path')
-        self._check(image, file_problem)
-        if mask:
-            self._check(mask, mask_file_problem)
+        self._check(results['img_path'], file_problem)
+        if self.with_masks and results.get('seg_map_path'):
+            self._check(results['seg_map_path'], mask_file_problem)
         return results
 
     def _check(self, path: str, check: Callable[[bytes], Problem | None]) -> None:
         problem = check(get(path, backend_args=self.backend_args))
         if problem is not None:
-            raise _Refused(path, problem)
+            raise _Refused(path, problem.detail)
 
 
 class CheckSample:
@@ -303,5 +300,5 @@ class CheckSample:
         for problem in sample_problems(results, self.num_classes):
             if problem.is_error:
                 of_mask = problem.kind.startswith('mask_')
-                raise _Refused(results['seg_map_path' if of_mask else 'img_path'], problem)
+                raise _Refused(results['seg_map_path' if of_mask else 'img_path'], problem.detail)
         return results

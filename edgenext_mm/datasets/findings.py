@@ -33,7 +33,7 @@ KINDS = {
         structure='the data set cannot be used as the config names it',
         malformed='a line or entry of an annotation file that is no annotation',
         duplicate_id='an id that a COCO file gives twice, of an image or an annotation',
-        orphan='an annotation of an image that the COCO file does not list',
+        orphan='an annotation of an image or category that the COCO file does not list',
         label_conflict='an image that is listed twice, with two labels',
         split_overlap='an image of the same content in training and in validation or test',
     ),

@@ -63,7 +63,7 @@ def mask_file_problem(content: bytes) -> Problem | None:
 
 
 def _start_of_scan(content: bytes) -> int:
-    """Where the header of a JPEG ends."""
+    """Where the header of a JPEG ends; the end of the file if it holds no scan."""
     position = 2
     while content[position : position + 1] == b'\xff':
         if content[position : position + 2] == _JPEG_SCAN:
@@ -72,7 +72,8 @@ def _start_of_scan(content: bytes) -> int:
             position += 1
         else:
             position += 2 + int.from_bytes(content[position + 2 : position + 4], 'big')
-    return max(content.find(_JPEG_SCAN, position), 0)
+    scan = content.find(_JPEG_SCAN, position)
+    return scan if scan >= 0 else len(content)
 
 
 def format_problems(content: bytes, decoder: str) -> Iterator[Problem]:

@@ -164,7 +164,7 @@ class _Samples(Dataset):
 
     def __getitem__(self, index: int) -> SampleReport:
         sample = self.dataset.get_data_info(index)
-        report = SampleReport(sample['img_path'])
+        report = SampleReport(sample['img_path'], labels=self._known(labels_of(sample)))
         content = self._read(report.file, 'missing_image', report)
         if content is None:
             return report
@@ -198,9 +198,6 @@ class _Samples(Dataset):
 
     def _look_at_annotations(self, sample: dict, report: SampleReport) -> None:
         report.add(report.file, *sample_problems(sample, self.num_classes))
-        labels = labels_of(sample)
-        num_classes = float('inf') if self.num_classes is None else self.num_classes
-        report.labels = [label for label in labels if 0 <= label < num_classes]
         has_mask = hasattr(self.dataset, 'reduce_zero_label') and sample.get('seg_map_path')
         if has_mask and not self._look_at_mask(sample, report):
             return
@@ -224,13 +221,17 @@ class _Samples(Dataset):
             height, width = sample['ori_shape']
             highest = highest_value(sample, self.num_classes, self.dataset.reduce_zero_label)
             report.add(path, *mask_problems(mask, (width, height), highest, self.num_classes))
-            report.labels = self._classes_in(np.unique(mask), sample, self.num_classes)
+            report.labels = self._classes_in(np.unique(mask), sample)
         return True
 
-    def _classes_in(self, values: np.ndarray, sample: dict, num_classes: int) -> list[int]:
+    def _classes_in(self, values: np.ndarray, sample: dict) -> list[int]:
         shifted = [int(value) - self.dataset.reduce_zero_label for value in values]
-        mapped = [(sample.get('label_map') or {}).get(value, value) for value in shifted]
-        return [value for value in mapped if 0 <= value < num_classes]
+        return self._known((sample.get('label_map') or {}).get(value, value) for value in shifted)
+
+    def _known(self, labels: Iterable[int]) -> list[int]:
+        """Those that classes have."""
+        highest = float('inf') if self.num_classes is None else self.num_classes - 1
+        return [label for label in labels if 0 <= label <= highest]
 
 
 def _run(steps: Iterable[Callable[[dict], Any]], sample: dict) -> Exception | None:

@@ -56,7 +56,7 @@ def test_an_annotation_of_an_unknown_category(coco):
     def change(content):
         content['annotations'][3]['category_id'] = 99
 
-    with pytest.raises(UserError, match=r'Annotation 4 in .* is of category 99, which'):
+    with pytest.raises(UserError, match=r'has annotation 4 of category 99, which'):
         coco(change)
 
 

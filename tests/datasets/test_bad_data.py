@@ -1,0 +1,253 @@
+"""What training does about bad samples: it stops with their name, or skips and lists them."""
+
+import json
+import multiprocessing
+import shutil
+
+import pytest
+from broken_images import broken, damaged, encode, picture, rare
+from conftest import DIGITS_CONFIG
+from mmengine.registry import DATASETS, init_default_scope
+from test_inspection import (
+    DETECTION,
+    ROTATED,
+    SEGMENTATION,
+    change_coco,
+    config_on,
+    spoil_boxes,
+    spoil_masks,
+    write_list,
+)
+from torch.utils.data import DataLoader
+
+from edgenext_mm.apis.data import check_data
+from edgenext_mm.datasets.bad_data import (
+    BadDataPolicy,
+    BadSampleError,
+    BadSampleList,
+    guarded_dataset,
+)
+from edgenext_mm.datasets.multi_scale_sampler import SizedIndex
+from edgenext_mm.errors import UserError
+
+SKIP_ALL = dict(policy='skip', max_fraction=1.0)
+
+
+@pytest.fixture
+def scenes(scenes_root, tmp_path):
+    """A copy to spoil."""
+    shutil.copytree(scenes_root, tmp_path / 'scenes')
+    return tmp_path / 'scenes'
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Builds the training data of a config, with a policy."""
+
+    def build(config, **policy):
+        init_default_scope(config.default_scope)
+        return DATASETS.build(
+            dict(
+                type=guarded_dataset,
+                dataset=config.train_dataloader.dataset,
+                policy=BadDataPolicy(**policy),
+                skipped=BadSampleList(tmp_path / 'work' / 'bad_samples.jsonl'),
+            )
+        )
+
+    return build
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Names of the files in the list, in its order."""
+
+    def listed():
+        entries = BadSampleList(tmp_path / 'work' / 'bad_samples.jsonl').read()
+        return [entry['file'].rsplit('/', 1)[-1] for entry in entries]
+
+    return listed
+
+
+@pytest.fixture(scope='module')
+def folder_of_all(few_digits, tmp_path_factory):
+    root = tmp_path_factory.mktemp('broken')
+    shutil.copytree(few_digits, root, dirs_exist_ok=True)
+    for name, case in {**broken(), **damaged(), **rare()}.items():
+        (root / 'train' / '0' / f'{name}.jpg').write_bytes(case.content)
+    return root
+
+
+def names(dataset):
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    return [info['img_path'].rsplit('/', 1)[-1] for info in infos]
+
+
+def test_training_stops_at_each_broken_file_with_its_name(build, folder_of_all):
+    dataset = build(config_on(DIGITS_CONFIG, folder_of_all))
+    bad = {f'{name}.jpg' for name in broken()}
+    for index, name in enumerate(names(dataset)):
+        if name in bad:
+            with pytest.raises(BadSampleError, match=rf'/{name} (is|failed)'):
+                dataset[index]
+        else:
+            assert dataset[index]['data_samples'].img_path.endswith(name)
+
+
+def test_skipping_takes_the_next_good_sample_and_lists_each_file_once(build, folder_of_all, listed):
+    dataset = build(config_on(DIGITS_CONFIG, folder_of_all), **SKIP_ALL)
+    bad = {f'{name}.jpg' for name in broken()}
+    order = names(dataset)
+    for _ in range(2):
+        for index in range(len(dataset)):
+            good = next(n for n in order[index:] + order[:index] if n not in bad)
+            assert dataset[index]['data_samples'].img_path.endswith(good)
+    assert sorted(listed()) == sorted(bad)
+
+
+def test_worker_processes_skip_the_same_samples(build, folder_of_all, listed):
+    dataset = build(config_on(DIGITS_CONFIG, folder_of_all), **SKIP_ALL)
+    alone = [
+        sample['data_samples'].img_path for sample in map(dataset.__getitem__, range(len(dataset)))
+    ]
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, collate_fn=lambda sample: sample)
+    assert [sample['data_samples'].img_path for sample in loader] == alone
+    assert sorted(listed()) == sorted(f'{name}.jpg' for name in broken())
+
+
+def test_an_error_of_a_worker_process_is_one_paragraph(build, few_digits, tmp_path):
+    shutil.copytree(few_digits, tmp_path / 'data')
+    victim = sorted((tmp_path / 'data' / 'train' / '0').iterdir())[0]
+    victim.write_bytes(b'')
+    dataset = build(config_on(DIGITS_CONFIG, tmp_path / 'data'))
+    with pytest.raises(BadSampleError) as error:
+        next(iter(DataLoader(dataset, batch_size=None, num_workers=1)))
+    assert str(error.value).startswith(f'{victim} is empty (zero bytes).')
+    assert 'Traceback' not in str(error.value)
+
+
+def test_a_few_may_be_skipped_and_no_more(build, few_digits, tmp_path):
+    shutil.copytree(few_digits, tmp_path / 'data')
+    for path in sorted((tmp_path / 'data' / 'train' / '4').iterdir())[:3]:
+        path.write_bytes(b'<html>')
+    dataset = build(config_on(DIGITS_CONFIG, tmp_path / 'data'), policy='skip', max_fraction=0.05)
+    with pytest.raises(BadSampleError, match=r'3 training images cannot be used, more than the 2 '):
+        list(map(dataset.__getitem__, range(len(dataset))))
+
+
+def test_the_size_of_a_batch_goes_with_the_place_of_a_sample(build, few_digits, tmp_path):
+    shutil.copytree(few_digits, tmp_path / 'data')
+    sorted((tmp_path / 'data' / 'train' / '0').iterdir())[0].write_bytes(b'')
+    config = config_on('classification/edgenext-xxsmall_digits-multi-scale.py', tmp_path / 'data')
+    dataset = build(config, **SKIP_ALL)
+    assert dataset[SizedIndex(0, (48, 48))]['inputs'].shape == (3, 48, 48)
+
+
+def test_data_sets_within_data_sets_are_guarded(build, few_digits, tmp_path, listed):
+    shutil.copytree(few_digits, tmp_path / 'data')
+    sorted((tmp_path / 'data' / 'train' / '0').iterdir())[0].write_bytes(b'')
+    config = config_on(DIGITS_CONFIG, tmp_path / 'data')
+    leaf = config.train_dataloader.dataset
+    config.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[leaf, leaf])
+    )
+    dataset = build(config, **SKIP_ALL)
+    assert len([dataset[i] for i in range(len(dataset))]) == 160
+    assert len(listed()) == 1
+
+
+def test_a_pipeline_that_is_changed_midway_is_checked_too(build, few_digits, tmp_path):
+    shutil.copytree(few_digits, tmp_path / 'data')
+    config = config_on(DIGITS_CONFIG, tmp_path / 'data')
+    dataset, other = build(config), build(config)
+    assert dataset[0]['inputs'].shape[0] == 3
+    dataset.pipeline = other.pipeline
+    content = encode(picture(), 'PNG')
+    sorted((tmp_path / 'data' / 'train' / '0').iterdir())[0].write_bytes(content[:-4])
+    with pytest.raises(BadSampleError, match='is cut short'):
+        dataset[0]
+
+
+def test_detection_skips_images_with_impossible_boxes(build, scenes, listed):
+    found = change_coco(scenes, spoil_boxes)
+    errors = {name for name, kind in found if kind not in ('box_empty', 'box_partly_outside')}
+    config = config_on(DETECTION, f'{scenes}/')
+    with pytest.raises(UserError, match=r'0000.png has the box .* \(annotation 1\)'):
+        check_data(config, 'train')
+    check_data(config, 'train', samples=False)
+    dataset = build(config, **SKIP_ALL)
+    assert len([dataset[i] for i in range(len(dataset))]) == 8
+    assert set(listed()) == errors
+
+
+def test_detection_stops_at_sizes_that_disagree(build, scenes):
+    change_coco(scenes, lambda content: content['images'][2].update(width=256))
+    dataset = build(config_on(DETECTION, f'{scenes}/'))
+    with pytest.raises(BadSampleError, match=r'0002.png is of 128x128 .* for 256x128'):
+        dataset[2]
+
+
+def test_rotated_detection_skips(build, scenes, listed):
+    (scenes / 'train' / 'labelTxt' / '0000.txt').write_text('-9 -9 -5 -9 -5 -5 -9 -5 3 0')
+    (scenes / 'train' / 'images' / '0003.png').unlink()
+    dataset = build(config_on(ROTATED, f'{scenes}/'), **SKIP_ALL)
+    assert len([dataset[i] for i in range(len(dataset))]) == 8
+    assert sorted(listed()) == ['0000.png', '0003.png']
+
+
+def test_segmentation_stops_and_skips_at_each_mask(build, scenes, listed):
+    expected = spoil_masks(scenes)
+    config = config_on(SEGMENTATION, scenes)
+    dataset = build(config)
+    for index in range(8):
+        with pytest.raises(BadSampleError, match=f'/000{index}.png '):
+            dataset[index]
+    masks = scenes / 'train' / 'masks'
+    shutil.copy(masks / '0002.png', masks / '0007.png')
+    (masks / '0007.png').write_bytes(encode(picture(128, 128)[..., 0] // 30, 'PNG'))
+    (scenes / 'train' / 'images' / '0007.png').write_bytes(encode(picture(128, 128), 'PNG'))
+    dataset = build(config, **SKIP_ALL)
+    assert len([dataset[i] for i in range(len(dataset))]) == 8
+    assert len(listed()) == len(expected) - 1
+
+
+def test_labels_beyond_the_head_are_found_when_training_starts(few_digits, tmp_path):
+    shutil.copytree(few_digits, tmp_path, dirs_exist_ok=True)
+    images = sorted((tmp_path / 'train').rglob('*.png'))
+    lines = [f'{p.parent.name}/{p.name} {p.parent.name}' for p in images]
+    check_data(write_list(tmp_path, lines), 'train')
+    lines[5] = lines[5][:-1] + '10'
+    config = write_list(tmp_path, lines)
+    message = r'train.txt:6 has the label 10; with 10 classes, labels are 0 to 9'
+    with pytest.raises(UserError, match=message):
+        check_data(config, 'train', samples=False)
+    del config.train_dataloader.dataset['metainfo']  # then the head says how many there are
+    with pytest.raises(UserError, match=message):
+        check_data(config, 'train')
+
+
+def add_all(path, barrier):
+    barrier.wait()
+    for index in range(20):
+        BadSampleList(path).add(f'{index}.jpg', 'is bad.', limit=20)
+
+
+def test_processes_share_a_list(tmp_path):
+    context = multiprocessing.get_context('fork')
+    barrier = context.Barrier(4)
+    path = tmp_path / 'bad_samples.jsonl'
+    processes = [context.Process(target=add_all, args=(path, barrier)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    files = [json.loads(line)['file'] for line in path.read_text().splitlines()]
+    assert sorted(files) == sorted(f'{i}.jpg' for i in range(20))
+
+
+@pytest.mark.parametrize(
+    'wrong', [dict(policy='ignore'), dict(policy='skip', max_fraction=1.5), dict(polcy='skip')]
+)
+def test_policies_that_are_none(wrong):
+    with pytest.raises(UserError, match=r"It takes `policy`, one of 'stop', 'skip'"):
+        BadDataPolicy.of(dict(bad_data=wrong))
