@@ -103,17 +103,16 @@ def check_content(config: Config, dataset: ConfigDict, samples: bool = True) -> 
         return
     if source.classes is not None:
         _check_heads(config.model, len(source.classes))
-    lazy = source.lazy
+    lazy, classes, num_classes = source.lazy, source.classes or (), source.num_classes
     if source.format == 'list':
         lines = list_from_file(lazy.ann_file)
-        check_label_list(lines, lazy.ann_file, lazy.img_prefix, source.num_classes, samples)
+        check_label_list(lines, lazy.ann_file, lazy.img_prefix, num_classes, samples)
     elif source.format == 'coco':
-        check_coco(lazy.ann_file, lazy.data_prefix['img'], source.classes, samples)
+        check_coco(lazy.ann_file, lazy.data_prefix['img'], classes, samples)
     elif source.format == 'dota':
-        images = lazy.data_prefix['img_path']
-        check_dota(lazy.ann_file, images, lazy.img_suffix, source.classes, samples)
-    elif source.format == 'masks' and samples:
-        check_masks(lazy.load_data_list(), source.num_classes, lazy.reduce_zero_label)
+        check_dota(lazy.ann_file, lazy.data_prefix['img_path'], lazy.img_suffix, classes, samples)
+    elif source.format == 'masks' and num_classes is not None and samples:
+        check_masks(lazy.load_data_list(), num_classes, lazy.reduce_zero_label)
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,8 @@ def _inspect_split(config: Config, split: str, num_workers: int, progress: bool)
             report.add(problems := list(_annotation_problems(source)))
             if not any(problem.is_error for _, problem in problems):
                 check_content(config, dataset, samples=False)
-            inspect_samples(
-                report, _build(dataset), source and source.num_classes, num_workers, progress
-            )
+            num_classes = source.num_classes if source else None
+            inspect_samples(report, _build(dataset), num_classes, num_workers, progress)
         except UserError as error:
             report.add([(str(dataset.get('data_root') or split), Problem('structure', str(error)))])
     report.add(split_problems(report))
@@ -85,8 +84,9 @@ def _annotation_problems(source: Source | None) -> Iterator[Located]:
         yield from label_list_problems(list_from_file(lazy.ann_file), lazy.ann_file, None)
     elif source.format == 'coco':
         content = read_coco(lazy.ann_file)
-        yield from (entries := list(coco_entry_problems(content, lazy.ann_file)))
-        if all(problem.kind != 'malformed' for _, problem in entries):
+        entries = list(coco_entry_problems(content))
+        yield from ((lazy.ann_file, problem) for problem in entries)
+        if all(problem.kind != 'malformed' for problem in entries):
             yield from coco_object_problems(content, lazy.data_prefix['img'])
     elif source.format == 'dota':
         yield from dota_problems(lazy.ann_file, source.classes or ())

@@ -17,62 +17,39 @@ from .samples import box_problems, label_problems
 #: What mmdet reads of each entry of a COCO file.
 _IMAGE_KEYS = ('id', 'file_name', 'height', 'width')
 _ANNOTATION_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area')
+_NO_BOX = (0, 0, 0, 0)
 
 Located = tuple[str, Problem]
 
 
-def coco_entry_problems(content: Mapping[str, Any], source: str) -> Iterator[Located]:
-    """Entries of a COCO file that make all of it unusable.
+def coco_entry_problems(content: Mapping[str, Any]) -> Iterator[Problem]:
+    """Entries of a COCO file that are incomplete, there twice, or refer to what is not there.
 
     Args:
         content: Of the file, with ``images``, ``annotations`` and ``categories``.
-        source: Path of the file.
-
-    Yields:
-        Path of the file, and a fault.
     """
     for key, needed in (('images', _IMAGE_KEYS), ('annotations', _ANNOTATION_KEYS)):
         for index, entry in enumerate(content[key]):
             missing = [name for name in needed if name not in entry]
             if missing:
-                yield source, Problem('malformed', f'has no `{missing[0]}` in {key}[{index}].')
-            elif key == 'annotations' and not _is_box(entry['bbox']):
-                yield (
-                    source,
-                    Problem(
-                        'malformed',
-                        f'has no box of four numbers in annotation {entry["id"]}: '
-                        f'{entry["bbox"]!r}.',
-                    ),
-                )
-        ids = Counter(entry.get('id') for entry in content[key])
-        for number, count in ids.items():
+                yield Problem('malformed', f'has no `{missing[0]}` in {key}[{index}].')
+            elif not _is_box(entry.get('bbox', _NO_BOX)):
+                detail = f'has {entry["bbox"]!r} as the box of annotation {entry["id"]}.'
+                yield Problem('malformed', f'{detail} A box is four numbers: x, y, width, height.')
+        for number, count in Counter(entry.get('id') for entry in content[key]).items():
             if count > 1:
-                yield (
-                    source,
-                    Problem('duplicate_id', f'has the id {number} {count} times in {key}.'),
-                )
+                yield Problem('duplicate_id', f'has the id {number} {count} times in {key}.')
     categories = {category['id'] for category in content['categories']}
     images = {image.get('id') for image in content['images']}
     for entry in content['annotations']:
-        if entry.get('category_id') not in categories:
-            yield (
-                source,
-                Problem(
-                    'orphan',
-                    f'has annotation {entry.get("id")} of category {entry.get("category_id")}, '
-                    f'which its `categories` do not list ({listing(sorted(categories))}).',
-                ),
-            )
-        if entry.get('image_id') not in images:
-            yield (
-                source,
-                Problem(
-                    'orphan',
-                    f'has annotation {entry.get("id")} of image {entry.get("image_id")}, which its '
-                    '`images` do not list.',
-                ),
-            )
+        name, category, image = (entry.get(key) for key in ('id', 'category_id', 'image_id'))
+        if category not in categories:
+            known = listing(sorted(categories))
+            detail = f'has annotation {name} of category {category}'
+            yield Problem('orphan', f'{detail}, which its `categories` do not list ({known}).')
+        if image not in images:
+            detail = f'has annotation {name} of image {image}'
+            yield Problem('orphan', f'{detail}, which its `images` do not list.')
 
 
 def coco_object_problems(content: Mapping[str, Any], folder: str | Path) -> Iterator[Located]:
@@ -91,10 +68,8 @@ def coco_object_problems(content: Mapping[str, Any], folder: str | Path) -> Iter
     names = Counter(image['file_name'] for image in content['images'])
     for name, count in names.items():
         if count > 1:
-            yield (
-                os.path.join(folder, name),
-                Problem('duplicate_entry', f'is listed {count} times.'),
-            )
+            path = os.path.join(folder, name)
+            yield path, Problem('duplicate_entry', f'is listed {count} times.')
     if not objects:
         return
     boxes = np.array([entry['bbox'] for entry in objects], float)
@@ -116,20 +91,17 @@ def _of_object(
 
 
 def _outline_problems(outline: Any, image: Mapping[str, Any]) -> Iterator[Problem]:
+    """Faults of run lengths, as a dict, or of polygons, as lists of numbers."""
     if isinstance(outline, Mapping):
-        size = [image['height'], image['width']]
-        if list(outline.get('size', [])) != size:
-            yield Problem(
-                'mask_size',
-                f'has an outline in run lengths of size {outline.get("size")}, not {size}.',
-            )
-    elif isinstance(outline, Sequence):
-        if not all(math.isfinite(value) for polygon in outline for value in polygon):
-            yield Problem(
-                'outline_not_finite', 'has an outline with a coordinate that is not finite.'
-            )
-        elif any(len(polygon) < 6 or len(polygon) % 2 for polygon in outline):
-            yield Problem('outline_short', 'has an outline of fewer than three corners.')
+        size, listed = [image['height'], image['width']], outline.get('size')
+        if listed != size:
+            yield Problem('mask_size', f'has an outline for the size {listed}, not {size}.')
+    elif not all(isinstance(polygon, Sequence) for polygon in outline or ()):
+        yield Problem('malformed', 'has an outline that is neither polygons nor run lengths.')
+    elif not math.isfinite(sum(map(sum, outline or ()))):
+        yield Problem('outline_not_finite', 'has an outline with a coordinate that is not finite.')
+    elif any(len(polygon) < 6 or len(polygon) % 2 for polygon in outline or ()):
+        yield Problem('outline_short', 'has an outline of fewer than three corners.')
 
 
 def dota_line_problem(line: str, classes: Sequence[str]) -> Problem | None:

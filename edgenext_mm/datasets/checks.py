@@ -63,7 +63,7 @@ def check_coco(
             f'The config names the classes {listing(classes)}, {ann_file} has them in the order '
             f'{listing(order)}. mmdet numbers them as the file does; give them in its order.'
         )
-    _refuse(coco_entry_problems(content, str(ann_file)))
+    _refuse((str(ann_file), problem) for problem in coco_entry_problems(content))
     if samples:
         folder = Path(image_folder)
         paths = [folder / image['file_name'] for image in content['images']]

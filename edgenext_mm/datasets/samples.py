@@ -92,7 +92,7 @@ def box_problems(points: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, P
         # Patches of large images cut rotated objects, whose corners stay where they were.
         ('box_partly_outside', upright & ((lowest < -1) | (highest > sizes + 1)).any(axis=1)),
     )
-    undecided = np.ones(len(points), bool)
+    undecided: np.ndarray = np.ones(len(points), bool)
     widths = np.broadcast_to(sizes, (len(points), 2))
     for kind, wrong in faults:
         for index in np.flatnonzero(wrong & undecided):

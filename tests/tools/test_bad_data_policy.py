@@ -38,7 +38,7 @@ def test_training_stops_with_the_name_of_the_file(train, tmp_path):
 
 
 def test_training_skips_and_lists(train, tmp_path):
-    broken, done = train('bad_data.policy=skip', 'bad_data.max_fraction=0.1')
+    broken, _ = train('bad_data.policy=skip', 'bad_data.max_fraction=0.1')
     (path,) = tmp_path.glob('work/*/bad_samples.jsonl')
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted(entry['file'] for entry in entries) == sorted(map(str, broken))
