@@ -64,7 +64,7 @@ def with_thumbnail(content):
 def broken():
     """Files that training must not use, by name."""
     cases = {}
-    for i, fraction in enumerate((0.1, 0.3, 0.5, 0.7, 0.9, 0.99)):
+    for i, fraction in enumerate((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)):
         rgb = picture(seed=i)
         jpeg, png = encode(rgb, 'JPEG'), encode(rgb, 'PNG')
         progressive = encode(rgb, 'JPEG', progressive=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -61,18 +62,26 @@ def _dataset(config: Config, split: str) -> ConfigDict:
 def _inspect_split(config: Config, split: str, num_workers: int, progress: bool) -> SplitReport:
     report = SplitReport(split)
     for dataset in leaves(_dataset(config, split)):
-        try:
+        with _noting_errors(report, dataset):
             check_folders(config, split, dataset)
             source = find_source(config, dataset)
             report.add(problems := list(_annotation_problems(source)))
             if not any(problem.is_error for _, problem in problems):
-                check_content(config, dataset, samples=False)
+                with _noting_errors(report, dataset):
+                    check_content(config, dataset, samples=False)
             num_classes = source.num_classes if source else None
             inspect_samples(report, _build(dataset), num_classes, num_workers, progress)
-        except UserError as error:
-            report.add([(str(dataset.get('data_root') or split), Problem('structure', str(error)))])
     report.add(split_problems(report))
     return report
+
+
+@contextmanager
+def _noting_errors(report: SplitReport, dataset: ConfigDict) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        place = str(dataset.get('data_root') or report.split)
+        report.add([(place, Problem('structure', str(error)))])
 
 
 def _annotation_problems(source: Source | None) -> Iterator[Located]:
@@ -81,7 +90,9 @@ def _annotation_problems(source: Source | None) -> Iterator[Located]:
         return
     lazy = source.lazy
     if source.format == 'list':
-        yield from label_list_problems(list_from_file(lazy.ann_file), lazy.ann_file, None)
+        yield from label_list_problems(
+            list_from_file(lazy.ann_file), lazy.ann_file, source.num_classes
+        )
     elif source.format == 'coco':
         content = read_coco(lazy.ann_file)
         entries = list(coco_entry_problems(content))

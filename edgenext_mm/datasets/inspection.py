@@ -6,7 +6,7 @@ import hashlib
 import io
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,11 +111,16 @@ def inspect_samples(
         )
         if sample.digest is not None:
             report.files[sample.digest].append(sample.file)
-        report.add(
-            (file, fault) for file, fault in sample.problems if (file, fault.kind) not in known
-        )
+        report.add(fault for fault in sample.problems if not _is_known(fault, known))
     for name in map(str, names):
         report.num_per_class.setdefault(name, 0)
+
+
+def _is_known(located: Located, known: Set[tuple[str, str]]) -> bool:
+    """Whether the annotation file has told of a fault already; of labels it names the line."""
+    file, problem = located
+    labels_are = problem.kind == 'label_range' and any(kind == 'label_range' for _, kind in known)
+    return labels_are or (file, problem.kind) in known
 
 
 def _as_it_is(sample: SampleReport) -> SampleReport:

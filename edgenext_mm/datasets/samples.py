@@ -125,7 +125,7 @@ def mask_problems(
             'mask_size',
             f'is of {mask.shape[1]}x{mask.shape[0]} pixels, its image of {size[0]}x{size[1]}.',
         )
-    wrong = mask[(mask > highest) & (mask != IGNORED)]
+    wrong = mask[((mask < 0) | (mask > highest)) & (mask != IGNORED)]
     if wrong.size:
         yield Problem(
             'mask_value',

@@ -246,7 +246,7 @@ def test_processes_share_a_list(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'wrong', [dict(policy='ignore'), dict(policy='skip', max_fraction=1.5), dict(polcy='skip')]
+    'wrong', [dict(policy='ignore'), dict(policy='skip', max_fraction=1.5), dict(action='skip')]
 )
 def test_policies_that_are_none(wrong):
     with pytest.raises(UserError, match=r"It takes `policy`, one of 'stop', 'skip'"):

@@ -1,4 +1,4 @@
-"""100 broken files and more, each of which is found; those of rare kinds are loaded rightly."""
+"""More than 100 broken files, each of which is found; those of rare kinds are loaded rightly."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def test_every_broken_file_is_found_and_no_other(folder_of_all, num_workers):
     assert {pair for pair in found(report) if pair[1] != 'duplicate_image'} == expected
     assert report.num_images == 40 + len(cases)
     assert report.count('error') == len({**broken(), **damaged()})
-    assert len(expected) >= 80
+    assert len(expected) >= 100
 
 
 @pytest.mark.parametrize('name', [name for name, case in rare().items() if case.pixels is not None])
@@ -113,8 +113,8 @@ def test_lists_of_labels(few_digits, tmp_path):
     lines += [f'{images[3]} {9 - int(images[3][0])}']
     report = inspect(write_list(tmp_path, lines), 'train')['train']
     assert found(report) == {
-        (lines[7].split()[0].split('/')[1], 'label_range'),
-        (lines[9].split()[0].split('/')[1], 'label_range'),
+        ('train.txt:8', 'label_range'),
+        ('train.txt:10', 'label_range'),
         ('none.png', 'missing_image'),
         ('train.txt:41', 'duplicate_entry'),
         ('train.txt:43', 'label_conflict'),
