@@ -115,6 +115,8 @@ def rare():
         ),
         'palette': Case(encode(palette, 'PNG'), None, np.asarray(palette.convert('RGB'))),
         'opaque-alpha': Case(encode(image.convert('RGBA'), 'PNG'), None, rgb),
+        # libpng warns of it, to no purpose.
+        'odd-profile': Case(encode(image, 'PNG', icc_profile=b'no profile' * 20), None, rgb),
         'bmp': Case(encode(rgb, 'BMP'), None, rgb),
         'tiff': Case(encode(rgb, 'TIFF'), None, rgb),
         'ppm': Case(encode(rgb, 'PPM'), None, rgb),

@@ -128,7 +128,8 @@ def _raw_mode(image: Image.Image) -> str:
 def decoder_messages() -> Iterator[list[str]]:
     """Collects what decoders write to the process's standard error.
 
-    libjpeg and libtiff report damage there and nowhere else. For processes of one thread.
+    libjpeg and libtiff report damage there and nowhere else. What they call a warning, such as
+    libpng of odd colour profiles, is harmless and left out. For processes of one thread.
 
     Yields:
         A list that holds the lines once the block has ended.
@@ -143,4 +144,5 @@ def decoder_messages() -> Iterator[list[str]]:
             os.dup2(original, 2)
             os.close(original)
             file.seek(0)
-            lines += file.read().decode(errors='replace').splitlines()
+            messages = file.read().decode(errors='replace').splitlines()
+            lines += [line for line in messages if line and 'warn' not in line.lower()]

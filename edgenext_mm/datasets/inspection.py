@@ -95,7 +95,8 @@ def inspect_samples(
         num_workers: Processes. Default: 0, in this one.
         progress: Whether to show a progress bar on standard error. Default: False.
     """
-    names = dataset.metainfo.get('classes') or range(num_classes or 0)
+    names = list(map(str, dataset.metainfo.get('classes') or range(num_classes or 0)))
+    num_classes = num_classes or len(names) or None
     readers = [step for step in dataset.pipeline.transforms if isinstance(step, LoadImageFromFile)]
     if not readers:  # images that are in memory already
         report.num_images += len(dataset)
@@ -106,13 +107,11 @@ def inspect_samples(
     known = {(finding.file, finding.kind) for finding in report.findings}
     for sample in tqdm(reports, report.split, len(dataset), unit='image', disable=not progress):
         report.num_images += 1
-        report.num_per_class.update(
-            str(names[label] if names else label) for label in sample.labels
-        )
+        report.num_per_class.update(names[i] if names else str(i) for i in sample.labels)
         if sample.digest is not None:
             report.files[sample.digest].append(sample.file)
         report.add(fault for fault in sample.problems if not _is_known(fault, known))
-    for name in map(str, names):
+    for name in names:
         report.num_per_class.setdefault(name, 0)
 
 
