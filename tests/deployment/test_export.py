@@ -12,6 +12,7 @@ from edgenext_mm.apis.model import input_shape, load_model
 from edgenext_mm.deployment import FORMATS, Runner, export
 from edgenext_mm.deployment import formats as formats_module
 from edgenext_mm.deployment.images import default_images, normalised_images
+from edgenext_mm.deployment.tensorrt import required_release
 from edgenext_mm.errors import UserError
 
 SCRATCH = {'model.backbone.init_cfg': None}
@@ -188,6 +189,11 @@ def assert_close(actual, expected):
         assert_close(a, e)
 
 
+def test_tensorrt_has_all_operators(dynamic):
+    release, _ = required_release(dynamic[1] / 'model.onnx')
+    assert release == (10, 0)
+
+
 @pytest.mark.parametrize('suffix', ['.onnx', '.xml'])
 def test_results_are_those_of_the_model(dynamic, suffix):
     model, folder = dynamic
@@ -225,6 +231,7 @@ def test_boxes_after_nms_are_those_of_the_model(name, models, tmp_path):
     operators = {(n.domain, n.op_type) for n in onnx.load(tmp_path / 'boxes.onnx').graph.node}
     assert ('', 'NonMaxSuppression') in operators
     assert {domain for domain, _ in operators} == {''}
+    assert required_release(tmp_path / 'boxes.onnx')[0] == (10, 0)
     for image in default_images():
         image = image[:400, :400]  # as the file's input is, so that nothing is padded
         assert_same_results(

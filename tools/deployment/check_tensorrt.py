@@ -1,0 +1,27 @@
+"""Say which TensorRT can parse an ONNX file, by the lists of operators that it has published.
+
+Nothing is run: build the engine with trtexec to be sure.
+
+Examples:
+    python tools/deployment/check_tensorrt.py model.onnx
+    python tools/deployment/check_tensorrt.py *.onnx
+"""
+
+from edgenext_mm.apis.cli import make_parser, reports_errors
+from edgenext_mm.deployment.formats import require
+from edgenext_mm.deployment.tensorrt import required_release
+
+
+@reports_errors
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument('files', nargs='+', metavar='FILE')
+    args = parser.parse_args()
+    require('onnx', 'reading ONNX files')
+    for path in args.files:
+        (major, minor), reasons = required_release(path)
+        print(f'{path}: TensorRT {major}.{minor} or later, for {", ".join(reasons)}')
+
+
+if __name__ == '__main__':
+    main()
