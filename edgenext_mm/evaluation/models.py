@@ -25,11 +25,14 @@ class EdgeNeXtClassifier(nn.Module):
     Args:
         arch: What :class:`~edgenext_mm.EdgeNeXt` takes.
         num_classes: Default: 1000.
+        with_cp: Whether training recomputes activations. Default: False.
     """
 
-    def __init__(self, arch: str | Mapping[str, Any], num_classes: int = 1000) -> None:
+    def __init__(
+        self, arch: str | Mapping[str, Any], num_classes: int = 1000, with_cp: bool = False
+    ) -> None:
         super().__init__()
-        self.backbone = EdgeNeXt(arch, final_norm='auto')
+        self.backbone = EdgeNeXt(arch, final_norm='auto', with_cp=with_cp)
         self.head = nn.Linear(self.backbone.arch.dims[-1], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,8 +44,8 @@ def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
     """A model with random weights.
 
     Args:
-        name: An arch of EdgeNeXt, ``timm:NAME``, ``mmpretrain:NAME``, or a config: its path, or a
-            shipped one's name.
+        name: An arch of EdgeNeXt, ``ARCH:with_cp`` to recompute activations in training,
+            ``timm:NAME``, ``mmpretrain:NAME``, or a config: its path, or a shipped one's name.
         options: What overrides the config.
 
     Raises:
@@ -51,6 +54,8 @@ def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
     if name in ARCHS:
         return EdgeNeXtClassifier(name)
     source, _, rest = name.partition(':')
+    if source in ARCHS and rest == 'with_cp':
+        return EdgeNeXtClassifier(source, with_cp=True)
     if source == 'timm' and rest:
         return _build_timm(rest)
     if source == 'mmpretrain' and rest:

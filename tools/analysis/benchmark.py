@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
         '--models',
         nargs='+',
         required=True,
-        help='arch of an EdgeNeXt classifier, timm:NAME, mmpretrain:NAME, or a config',
+        help='arch of an EdgeNeXt classifier, ARCH:with_cp, timm:NAME, mmpretrain:NAME or a config',
     )
     parser.add_argument(
         '--baseline',
@@ -65,7 +65,8 @@ def parse_args() -> argparse.Namespace:
         '--update',
         nargs=2,
         metavar=('FILE', 'TABLE'),
-        help='put a table, a column for each runtime, between the marks TABLE of a document',
+        help='put the table between the marks TABLE of a document; of inference, a column for '
+        'each runtime',
     )
     return parser.parse_args()
 
@@ -110,7 +111,8 @@ def main() -> None:
     if args.plot:
         draw_benchmark(result['rows'], args.plot)
     if args.update:
-        update_table(*args.update, f'{result["title"]}.\n\n{wide_table(result["rows"])}')
+        table = long_table if args.train else wide_table
+        update_table(*args.update, f'{result["title"]}.\n\n{table(result["rows"])}')
 
 
 if __name__ == '__main__':
