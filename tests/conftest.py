@@ -1,19 +1,30 @@
+import functools
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 
 from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model, get_model
+from edgenext_mm.apis.model import build_model, get_model, input_shape, load_model
 from edgenext_mm.checkpoints.formats import rename
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
+from edgenext_mm.deployment import FORMATS, export
+from edgenext_mm.deployment.images import default_images, normalised_images
 
 ROOT = Path(__file__).parents[1]
 DIGITS_CONFIG = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_digits.py'
+
+COMMON = dict(deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+hypothesis.settings.register_profile(
+    'short', max_examples=30, derandomize=True, database=None, **COMMON
+)
+hypothesis.settings.register_profile('long', max_examples=250, print_blob=True, **COMMON)
+hypothesis.settings.load_profile('short')
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +72,29 @@ def digits_checkpoint(tmp_path_factory):
     meta = dict(dataset_meta=dict(classes=tuple('0123456789')))
     torch.save(dict(meta=meta, state_dict=model.state_dict()), path)
     return path
+
+
+@pytest.fixture(scope='session')
+def classifier(digits_checkpoint):
+    """The digit classifier with random weights, ready to run."""
+    return load_model(DIGITS_CONFIG, digits_checkpoint, 'cpu')
+
+
+def images_for(model, **kwargs):
+    """Two photographs as a model sees them."""
+    return list(normalised_images(model, default_images(), input_shape(model.cfg), **kwargs))
+
+
+@pytest.fixture(scope='session')
+def exported(classifier, tmp_path_factory):
+    """Exports the classifier to a format, once: gives the file, and how far it is off."""
+
+    @functools.cache
+    def export_to(name):
+        path = tmp_path_factory.mktemp('exported') / f'model{FORMATS[name].suffix}'
+        return path, export(classifier, path, name, (64, 64), images=images_for(classifier))
+
+    return export_to
 
 
 @pytest.fixture(scope='session')

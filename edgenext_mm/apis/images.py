@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Union
 
 import numpy as np
 from mmengine.fileio import get
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ..errors import UserError
 
@@ -20,39 +22,47 @@ EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', 
 
 def is_single(source: ImageSource | Iterable[ImageSource]) -> bool:
     """Whether a source is one image, rather than a folder or a sequence of sources."""
-    if isinstance(source, (str, Path)):
-        return not Path(source).is_dir()
-    return isinstance(source, (np.ndarray, Image.Image))
+    return isinstance(source, (str, Path, np.ndarray, Image.Image)) and not _is_folder(source)
+
+
+def _is_folder(source: object) -> bool:
+    return isinstance(source, (str, Path)) and os.path.isdir(source)
 
 
 def list_images(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
     """All images of one source or many; folders are searched with their sub-folders, in order.
 
     Raises:
-        UserError: If a file or folder is not there, or no image is found.
+        UserError: If a file or folder is not there, a source is something else, or no image is
+            found.
     """
-    if isinstance(sources, (str, Path, np.ndarray, Image.Image)):
+    if isinstance(sources, (str, bytes, np.ndarray)) or not isinstance(sources, Iterable):
         sources = [sources]
     images: list[ImageSource] = []
     for source in sources:
-        if not isinstance(source, (str, Path)) or _is_url(source):
+        if _is_folder(source):
+            images.extend(_images_in(Path(source)))
+        elif isinstance(source, (np.ndarray, Image.Image)) or _is_url(source):
             images.append(source)
-            continue
-        path = Path(source)
-        if path.is_dir():
-            found = sorted(p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS)
-            if not found:
-                raise UserError(
-                    f'The folder {path} holds no image. Known extensions: {", ".join(EXTENSIONS)}.'
-                )
-            images.extend(found)
-        elif path.is_file():
-            images.append(path)
+        elif isinstance(source, (str, Path)) and os.path.isfile(source):
+            images.append(Path(source))
         else:
-            raise UserError(f'There is no image {path}. Give a file, a folder, a URL or an array.')
+            raise UserError(
+                f'There is no image {str(source)[:200]!r}. Give a file, a folder, a URL, a Pillow '
+                'image or an array.'
+            )
     if not images:
         raise UserError('No image was given. Give files, folders, URLs or arrays.')
     return images
+
+
+def _images_in(folder: Path) -> list[Path]:
+    found = sorted(p for p in folder.rglob('*') if p.suffix.lower() in EXTENSIONS)
+    if not found:
+        raise UserError(
+            f'The folder {folder} holds no image. Known extensions: {", ".join(EXTENSIONS)}.'
+        )
+    return found
 
 
 def read_image(source: ImageSource) -> np.ndarray:
@@ -74,15 +84,21 @@ def read_image(source: ImageSource) -> np.ndarray:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _from_pillow(source)
+        return _from_pillow(ImageOps.exif_transpose(source))
     try:
         content = get(str(source)) if _is_url(source) else Path(source).read_bytes()
     except Exception as error:  # each backend raises its own
         raise UserError(f'The image {source} cannot be read: {error}') from error
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            ImageOps.exif_transpose(image, in_place=True)
             return _from_pillow(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f'{source} is too large: {error} Cut it up, or allow it with '
+            '`PIL.Image.MAX_IMAGE_PIXELS = None`.'
+        ) from error
+    except Exception as error:  # what decoders raise at damaged files is of any kind
         raise UserError(
             f'{source} is no image that Pillow can read, or is cut short: {error}. '
             'Give a complete PNG, JPEG, WebP, TIFF or other image file.'
@@ -93,11 +109,17 @@ def _is_url(source: object) -> bool:
     return isinstance(source, str) and '://' in source
 
 
+@functools.cache
+def _formats() -> list[str]:
+    """Those that Pillow decodes itself: for EPS, it would run what the file says in Ghostscript."""
+    Image.init()
+    return [name for name in Image.ID if name != 'EPS']
+
+
 def _from_pillow(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
     if image.mode.startswith('I'):  # 16 bits, which convert() would clip
         return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
-    return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+    return _from_array(np.asarray(image.convert('RGB'))[..., ::-1])
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:

@@ -13,12 +13,16 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 from torch import nn
 
+from ..errors import UserError
 from .images import ImageSource, is_single, list_images, read_image
 from .model import load_model
 from .results import Result, to_result
 
 #: Transforms of a test pipeline that read what inference has in memory, or does not have.
 LOADERS = ('LoadImageFromFile', 'LoadAnnotations')
+#: How many times longer than wide an image may be, or wider than long. Beyond, resizing makes its
+#: sides vanish, or its area enormous.
+MAX_ELONGATION = 100
 
 
 def inference_model(
@@ -48,12 +52,15 @@ def inference_model(
         those of :mod:`~edgenext_mm.apis.results`.
 
     Raises:
-        UserError: If model, weights or an image cannot be read or do not fit.
+        UserError: If model, weights or an image cannot be read or do not fit, or ``batch_size`` is
+            not positive.
 
     Example:
         >>> inference_model('edgenext-xxsmall_digits', 'digit.png')['pred_class']  # doctest: +SKIP
         '7'
     """
+    if batch_size < 1:
+        raise UserError(f'batch_size is at least 1, got {batch_size}.')
     if not isinstance(model, nn.Module):
         model = load_model(model, checkpoint, device)
     images = list_images(img)
@@ -76,8 +83,17 @@ def build_pipeline(config: Config) -> Compose:
 
 
 def to_sample(source: ImageSource) -> dict[str, Any]:
-    """What a loading transform leaves to the next one."""
+    """What a loading transform leaves to the next one.
+
+    Raises:
+        UserError: If it cannot be read as an image, or that is too long or too wide to be resized.
+    """
     image = read_image(source)
     path = str(source) if isinstance(source, (str, Path)) else ''
     size = image.shape[:2]
+    if max(size) > MAX_ELONGATION * min(size):
+        raise UserError(
+            f'{path or "An image"} is {size[1]} pixels wide and {size[0]} high; the longer side '
+            f'may be up to {MAX_ELONGATION} times the shorter. Cut it up.'
+        )
     return dict(img=image, img_path=path, img_shape=size, ori_shape=size)

@@ -84,11 +84,17 @@ def test_arrays_keep_their_channel_order(array, expected):
 
 
 @pytest.mark.parametrize(
-    'array', [np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
+    'array',
+    [np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
 )
 def test_unfit_arrays_are_refused(array):
     with pytest.raises(UserError, match=r'of uint8 or uint16, got \('):
         read_image(array)
+
+
+def test_empty_pillow_images_are_refused():
+    with pytest.raises(UserError, match=r'got \(0, 4, 3\)'):
+        read_image(Image.new('RGB', (4, 0)))
 
 
 def test_pillow_images_are_read():
@@ -111,6 +117,18 @@ def test_a_file_that_is_no_image_is_an_error(tmp_path):
         read_image(path)
 
 
+def test_a_header_that_promises_too_much_is_an_error(tmp_path):
+    (tmp_path / 'a.pgm').write_bytes(b'P5 20000 20000 255\n')
+    with pytest.raises(UserError, match=r'a\.pgm is too large: .*400000000.*MAX_IMAGE_PIXELS'):
+        read_image(tmp_path / 'a.pgm')
+
+
+def test_a_file_that_is_a_program_is_not_run(tmp_path):
+    Image.fromarray(GRADIENT).save(tmp_path / 'a.eps')
+    with pytest.raises(UserError, match=r'a\.eps is no image that Pillow can read'):
+        read_image(tmp_path / 'a.eps')
+
+
 def test_folders_are_searched_in_order_with_their_subfolders(tmp_path):
     for name in ('b.png', 'a.JPG', 'sub/c.png', 'notes.txt'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -130,7 +148,15 @@ def test_lists_may_mix_sources(tmp_path):
 
 @pytest.mark.parametrize(
     ('source', 'message'),
-    [('none.png', 'There is no image'), ('.', 'holds no image'), ([], 'No image was given')],
+    [
+        ('none.png', 'There is no image'),
+        ('a' * 5000, 'There is no image'),
+        (b'abc', 'There is no image'),
+        (None, 'There is no image'),
+        ([7], "There is no image '7'"),
+        ('.', 'holds no image'),
+        ([], 'No image was given'),
+    ],
 )
 def test_nothing_to_read_is_an_error(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)

@@ -3,17 +3,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import DIGITS_CONFIG
 from PIL import Image
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.results import to_json
+from edgenext_mm.errors import UserError
 
 
-@pytest.fixture(scope='module')
-def model(digits_checkpoint):
-    return load_model(DIGITS_CONFIG, digits_checkpoint, device='cpu')
+@pytest.fixture
+def model(classifier):
+    return classifier
 
 
 def test_scores_equal_the_network_on_hand_made_input(model, few_digits):
@@ -69,3 +68,14 @@ def test_results_can_be_json(model, few_digits):
     plain = json.loads(json.dumps(to_json(path, inference_model(model, path))))
     assert plain['image'] == str(path)
     assert len(plain['pred_scores']) == 10
+
+
+def test_an_image_too_long_to_be_resized_is_refused(model):
+    with pytest.raises(UserError, match='is 401 pixels wide and 4 high; .* up to 100 times'):
+        inference_model(model, np.zeros((4, 401, 3), np.uint8))
+    assert inference_model(model, np.zeros((400, 4, 3), np.uint8))['pred_label'] in range(10)
+
+
+def test_a_batch_holds_an_image(model):
+    with pytest.raises(UserError, match='batch_size is at least 1, got 0'):
+        inference_model(model, np.zeros((4, 4, 3), np.uint8), batch_size=0)

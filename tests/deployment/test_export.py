@@ -4,14 +4,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import DIGITS_CONFIG, ROOT
+from conftest import DIGITS_CONFIG, ROOT, images_for
 
 from edgenext_mm import inference_model
 from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import input_shape, load_model
+from edgenext_mm.apis.model import load_model
 from edgenext_mm.deployment import FORMATS, Runner, export
 from edgenext_mm.deployment import formats as formats_module
-from edgenext_mm.deployment.images import default_images, normalised_images
+from edgenext_mm.deployment.images import default_images
 from edgenext_mm.deployment.tensorrt import required_release
 from edgenext_mm.errors import UserError
 
@@ -23,11 +23,6 @@ TASKS = {
     'rotated': 'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits',
 }
 ALL_DIMENSIONS = ('batch', 'height', 'width')
-
-
-@pytest.fixture(scope='module')
-def classifier(digits_checkpoint):
-    return load_model(DIGITS_CONFIG, digits_checkpoint, 'cpu')
 
 
 @pytest.fixture(scope='module')
@@ -52,10 +47,6 @@ def models(tmp_path_factory):
     return lambda name: loaded.setdefault(name, load(name))
 
 
-def images_for(model, **kwargs):
-    return list(normalised_images(model, default_images(), input_shape(model.cfg), **kwargs))
-
-
 def photographs():
     """Two images, and one of another shape."""
     first, second = default_images()
@@ -66,15 +57,12 @@ def photographs():
 
 
 @pytest.fixture(scope='module', params=FORMATS)
-def exported(request, classifier, tmp_path_factory):
-    path = tmp_path_factory.mktemp('exported') / f'model{FORMATS[request.param].suffix}'
-    images = images_for(classifier)
-    deviations = export(classifier, path, request.param, (64, 64), images=images)
-    return path, deviations
+def classifier_file(request, exported):
+    return exported(request.param)
 
 
-def test_every_format_agrees_with_the_model(exported, classifier):
-    path, deviations = exported
+def test_every_format_agrees_with_the_model(classifier_file, classifier):
+    path, deviations = classifier_file
     assert formats_module.format_of(path) is not None
     assert [d.output for d in deviations] == ['logits']
     assert deviations[0].relative < 1e-5
@@ -85,8 +73,8 @@ def test_every_format_agrees_with_the_model(exported, classifier):
         np.testing.assert_allclose(actual['pred_scores'], expected['pred_scores'], atol=1e-5)
 
 
-def test_a_file_says_what_it_is(exported):
-    metadata = Runner(exported[0]).metadata
+def test_a_file_says_what_it_is(classifier_file):
+    metadata = Runner(classifier_file[0]).metadata
     assert metadata.task == 'classification'
     assert metadata.classes == tuple('0123456789')
     assert metadata.shape == (64, 64)
@@ -95,21 +83,21 @@ def test_a_file_says_what_it_is(exported):
     assert any('Resize' in step['type'] for step in metadata.preprocessing['steps'])
 
 
-def test_batches_are_run_where_the_file_takes_one_image(exported, classifier):
-    actual = inference_model(exported[0], photographs(), batch_size=3)
+def test_batches_are_run_where_the_file_takes_one_image(classifier_file, classifier):
+    actual = inference_model(classifier_file[0], photographs(), batch_size=3)
     expected = inference_model(classifier, photographs(), batch_size=3)
     for a, e in zip(actual, expected, strict=True):
         np.testing.assert_allclose(a['pred_scores'], e['pred_scores'], atol=1e-5)
 
 
-def test_the_folder_holds_nothing_else(exported):
-    names = {path.name for path in exported[0].parent.iterdir()}
-    assert names <= {exported[0].name, 'model.bin'}
+def test_the_folder_holds_nothing_else(classifier_file):
+    names = {path.name for path in classifier_file[0].parent.iterdir()}
+    assert names <= {classifier_file[0].name, 'model.bin'}
 
 
-def test_a_corrupt_file_is_refused(exported, tmp_path):
-    path = tmp_path / exported[0].name
-    path.write_bytes(exported[0].read_bytes()[:1000])
+def test_a_corrupt_file_is_refused(classifier_file, tmp_path):
+    path = tmp_path / classifier_file[0].name
+    path.write_bytes(classifier_file[0].read_bytes()[:1000])
     with pytest.raises(UserError, match='cannot be read as'):
         Runner(path)
 

@@ -1,0 +1,136 @@
+"""Whatever is handed in, the outcome is a result or an error that a user can read.
+
+Never another exception, a crash, a hang or the machine's memory. A few hundred examples; thousands
+with ``pytest tests/fuzz --hypothesis-profile=long``.
+"""
+
+import resource
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from inputs import FILES, OTHERS, SMALL_SIDES, arrays, pillow_images
+
+from edgenext_mm import inference_model
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.images import read_image
+from edgenext_mm.apis.model import build_model, load_model
+from edgenext_mm.errors import UserError
+
+#: How far the process may grow, in MiB, over all examples.
+MEMORY = 1500
+DENSE = {
+    'gfl': 'detection/gfl_edgenext-xxsmall_fpn_digits.py',
+    'segmentor': 'segmentation/deeplabv3_edgenext-xxsmall_digits.py',
+    'rotated': 'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits.py',
+}
+
+
+def peak():
+    """The most memory that this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def outcome_of(model):
+    """Runs a model: the result, or None where the error is the user's."""
+
+    def run(source, **options):
+        try:
+            return inference_model(model, source, **options)
+        except UserError:
+            return None
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def forms(classifier, exported):
+    """The digit classifier, and files of it, once they have run."""
+    files = {name: load_model(exported(name)[0]) for name in ('onnx', 'openvino')}
+    models = dict(model=classifier, **files)
+    for model in models.values():
+        inference_model(model, np.zeros((32, 32, 3), np.uint8))
+    return models
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _memory(forms):
+    before = peak()
+    yield
+    assert peak() - before < MEMORY
+
+
+@pytest.fixture(scope='module', params=['model', 'onnx', 'openvino'])
+def run_digits(request, forms):
+    """The outcome of the digit classifier in one of its forms."""
+    return outcome_of(forms[request.param])
+
+
+@pytest.fixture(scope='module', params=DENSE)
+def run_dense(request):
+    """The outcome of a model whose results lie in the image, with random weights."""
+    config = load_config(ROOT / 'configs' / DENSE[request.param], {'model.backbone.init_cfg': None})
+    model = build_model(config).eval()
+    model.cfg, model.dataset_meta = config, {}
+    return outcome_of(model)
+
+
+@pytest.fixture(scope='module')
+def run_classifier(classifier):
+    """The outcome of the digit classifier."""
+    return outcome_of(classifier)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def folder(tmp_path_factory):
+    """The current folder, which holds nothing but what a test writes."""
+    path = tmp_path_factory.mktemp('fuzz')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        yield path
+
+
+@given(arrays() | pillow_images())
+def test_images_in_memory(run_digits, image):
+    result = run_digits(image)
+    if result is not None:
+        assert np.isfinite(result['pred_scores']).all()
+        assert result['pred_label'] == result['pred_scores'].argmax()
+
+
+@given(FILES)
+def test_files(run_digits, folder, content):
+    path = folder / 'image.png'
+    path.write_bytes(content)
+    result = run_digits(path)
+    assert result is None or np.isfinite(result['pred_scores']).all()
+
+
+@given(arrays(SMALL_SIDES) | pillow_images(SMALL_SIDES))
+def test_images_of_any_size_through_dense_models(run_dense, image):
+    result = run_dense(image, score_thr=0.0)
+    if result is None:
+        return
+    height, width = read_image(image).shape[:2]
+    if 'sem_seg' in result:
+        assert result['sem_seg'].shape == (height, width)
+    else:
+        assert np.isfinite(result['scores']).all()
+        assert np.isfinite(result['bboxes']).all()
+
+
+@given(OTHERS)
+def test_what_is_no_image(run_classifier, source):
+    assert run_classifier(source) is None
+
+
+@given(
+    st.lists(arrays(SMALL_SIDES) | OTHERS, max_size=4),
+    st.integers(-2, 5),
+    st.sampled_from([0.3, -1, 2, float('nan')]),
+)
+def test_lists_and_options(run_classifier, sources, batch_size, score_thr):
+    results = run_classifier(sources, batch_size=batch_size, score_thr=score_thr)
+    assert results is None or len(results) >= len(sources)
