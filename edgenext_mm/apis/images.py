@@ -82,7 +82,7 @@ def read_image(source: ImageSource) -> np.ndarray:
         UserError: If it cannot be read as an image.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(np.asarray(source))  # of matrices and masked arrays, the plain one
     if isinstance(source, Image.Image):
         return _from_pillow(ImageOps.exif_transpose(source))
     try:

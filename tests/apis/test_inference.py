@@ -71,7 +71,7 @@ def test_results_can_be_json(model, few_digits):
 
 
 def test_an_image_too_long_to_be_resized_is_refused(model):
-    with pytest.raises(UserError, match='is 401 pixels wide and 4 high; .* up to 100 times'):
+    with pytest.raises(UserError, match=r'is 401 pixels wide and 4 high; .* up to 100 times'):
         inference_model(model, np.zeros((4, 401, 3), np.uint8))
     assert inference_model(model, np.zeros((400, 4, 3), np.uint8))['pred_label'] in range(10)
 
