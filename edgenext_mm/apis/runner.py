@@ -9,13 +9,11 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from torch import nn
 
 from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
-from ..engine import LoadReportHook
+from ..engine import LoadReportHook, LossWatchHook, unwrapped
 from ..engine.bad_data_hook import BadDataHook
 from ..errors import UserError
 from ..models.fit import check_fit
@@ -35,8 +33,12 @@ def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
 def build_runner(config: Config) -> Runner:
     """The runner that the config asks for.
 
+    Beside the hooks of the config, it has the loss watch, with the arguments that ``loss_watch``
+    in the config says; None turns it off.
+
     Raises:
-        UserError: If the parts of its model do not fit together, or ``bad_data`` is no policy.
+        UserError: If the parts of its model do not fit together, or ``bad_data`` or ``loss_watch``
+            is no policy.
     """
     policy = BadDataPolicy.of(config)
     if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
@@ -46,6 +48,8 @@ def build_runner(config: Config) -> Runner:
     check_fit(unwrapped(runner.model))
     runner.register_hook(LoadReportHook())
     _guard_data(runner, policy)
+    if config.get('loss_watch', {}) is not None:
+        runner.register_hook(LossWatchHook(**config.get('loss_watch', {})))
     if no_amp:
         runner.logger.warning(
             'The config asks for automatic mixed precision, which needs a GPU; this machine has '
@@ -71,11 +75,6 @@ def _guard_data(runner: Runner, policy: BadDataPolicy) -> None:
             setattr(runner, name, {**loader, 'dataset': dataset})
     if policy.skips:
         runner.register_hook(BadDataHook(skipped))
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model within what distributes it, if anything does."""
-    return model.module if is_model_wrapper(model) else model
 
 
 def _distribute_on_cpu(config: Config) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..checkpoints.loading import fit_weights, weights_of
+from .unwrapped import unwrapped
 
 
 class LoadReportHook(Hook):
@@ -29,7 +29,7 @@ class LoadReportHook(Hook):
         """
         if runner._resume:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         fit = fit_weights(model, weights_of(checkpoint, model), runner._load_from)
         checkpoint['state_dict'] = fit.taken
         runner.logger.info(fit.report)

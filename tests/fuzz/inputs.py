@@ -110,7 +110,8 @@ def sound_files(sides=SMALL_SIDES):
 def encode(image, file_format):
     """An image as the bytes of a file."""
     buffer = io.BytesIO()
-    image.save(buffer, file_format)
+    options = dict(sizes=[image.size]) if file_format == 'ICO' else {}
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 

@@ -84,12 +84,17 @@ def run_classifier(classifier):
 
 
 @pytest.fixture(scope='module', autouse=True)
-def folder(tmp_path_factory):
-    """The current folder, which holds nothing but what a test writes."""
-    path = tmp_path_factory.mktemp('fuzz')
+def _empty_folder(tmp_path_factory):
+    """The current folder, which names without a folder are looked for in."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
-        yield path
+        patch.chdir(tmp_path_factory.mktemp('empty'))
+        yield
+
+
+@pytest.fixture(scope='module')
+def path(tmp_path_factory):
+    """A place for a file."""
+    return tmp_path_factory.mktemp('files') / 'image.png'
 
 
 @given(arrays() | pillow_images())
@@ -101,8 +106,7 @@ def test_images_in_memory(run_digits, image):
 
 
 @given(FILES)
-def test_files(run_digits, folder, content):
-    path = folder / 'image.png'
+def test_files(run_digits, path, content):
     path.write_bytes(content)
     result = run_digits(path)
     assert result is None or np.isfinite(result['pred_scores']).all()
