@@ -2,8 +2,13 @@
 
 Stands alone: it must run where the package cannot be imported. Exits with 1 if anything is wrong.
 
-Example:
+With --run, say what happened to a training instead: whether it has finished, how far it came, what
+stopped it, which checkpoints are whole, and how to go on. Exits with 0 if it has finished, else
+with 1. Changes nothing.
+
+Examples:
     python tools/doctor.py
+    python tools/doctor.py --run work_dirs/birds
 """
 
 from __future__ import annotations
@@ -207,15 +212,38 @@ def pinned(distribution: str) -> str:
     return found[1] if found else ''
 
 
-def main() -> None:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    findings = list(examine())
+def examine_run(work_dir: str) -> tuple[bool, list[Finding]]:
+    """Whether a run has finished, and what there is to say of it."""
+    try:
+        from edgenext_mm.apis import run_report
+    except ImportError as error:
+        sys.exit(f'error: this needs the package, see `python tools/doctor.py`: {error}')
+    try:
+        finished, findings = run_report.examine_run(work_dir)
+    except ValueError as error:
+        sys.exit(f'error: {error}')
+    return finished, [Finding(*finding) for finding in findings]
+
+
+def show(findings: list[Finding]) -> None:
     for finding in findings:
         print(f'{"WRONG" if finding.mend else "ok":5}  {finding.name:24} {finding.state}')
         if finding.mend:
             print(f'       {"":24} mend: {finding.mend}')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--run', metavar='WORK_DIR', help='say what happened to a training')
+    args = parser.parse_args()
+    if args.run:
+        finished, findings = examine_run(args.run)
+        show(findings)
+        sys.exit(0 if finished else 1)
+    findings = list(examine())
+    show(findings)
     wrong = sum(bool(finding.mend) for finding in findings)
     if wrong:
         sys.exit(f'{wrong} thing{"s" if wrong > 1 else ""} to mend')

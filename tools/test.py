@@ -23,7 +23,6 @@ from edgenext_mm.apis.runner import merge_runner_args
 from edgenext_mm.apis.testing import run_test
 from edgenext_mm.checkpoints.loading import find_checkpoint
 from edgenext_mm.deployment.formats import format_of
-from edgenext_mm.engine import unwrapped
 
 
 def parse_args() -> argparse.Namespace:

@@ -21,6 +21,7 @@ from edgenext_mm.apis.cli import (
 )
 from edgenext_mm.apis.data import check_data
 from edgenext_mm.apis.model import check_pretrained
+from edgenext_mm.apis.run_log import logged_end
 from edgenext_mm.apis.runner import build_runner, merge_runner_args, require_gpu_for_amp
 from edgenext_mm.checkpoints.loading import find_checkpoint
 from edgenext_mm.datasets.bad_data import BadDataPolicy
@@ -68,7 +69,9 @@ def main() -> None:
     check_pretrained(config.model)
     check_data(config, 'train', samples=not BadDataPolicy.of(config).skips)
     check_data(config, 'val')
-    build_runner(config).train()
+    runner = build_runner(config)
+    with logged_end(runner):
+        runner.train()
 
 
 if __name__ == '__main__':

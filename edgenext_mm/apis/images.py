@@ -41,7 +41,7 @@ def list_images(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
     images: list[ImageSource] = []
     for source in sources:
         if _is_folder(source):
-            images.extend(_images_in(Path(source)))
+            images.extend(_images_in(Path(str(source))))
         elif isinstance(source, (np.ndarray, Image.Image)) or _is_url(source):
             images.append(source)
         elif isinstance(source, (str, Path)) and os.path.isfile(source):

@@ -6,8 +6,9 @@ from mmengine.config import Config
 from torch import nn
 
 from ..checkpoints.loading import check_weights, read_checkpoint, weights_of
+from ..engine import unwrapped
 from .data import check_data
-from .runner import build_runner, unwrapped
+from .runner import build_runner
 
 
 def run_test(config: Config, model: nn.Module | None = None) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -41,7 +40,7 @@ class LossWatchHook(Hook):
     the running statistics of BatchNorm. Steps that mixed precision leaves out to find its scale do
     not count, unless the loss itself is not finite.
 
-    It costs a copy of the buffers, the largest gradient, and one wait for a GPU per step.
+    It costs a copy of the buffers, the norm of the gradients, and one wait for a GPU per step.
 
     Args:
         policy: ``stop`` or ``skip``. Default: ``stop``.
@@ -103,8 +102,7 @@ class LossWatchHook(Hook):
         self._stepped, self._overflows = True, 0
         parameters = [p for group in optimizer.param_groups for p in group['params']]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        largest = torch.nn.utils.get_total_norm(gradients, math.inf)
-        if _any_not_finite(self._step.loss(), largest):
+        if _any_not_finite(self._step.loss(), torch.nn.utils.get_total_norm(gradients)):
             self._meet(runner, self._step)
             optimizer.zero_grad()  # without gradients, a step changes nothing
 

@@ -110,8 +110,9 @@ def sound_files(sides=SMALL_SIDES):
 def encode(image, file_format):
     """An image as the bytes of a file."""
     buffer = io.BytesIO()
-    options = dict(sizes=[image.size]) if file_format == 'ICO' else {}
-    image.save(buffer, file_format, **options)
+    if file_format == 'ICO':
+        image = image.resize((16, 16))  # the smallest that Pillow writes
+    image.save(buffer, file_format)
     return buffer.getvalue()
 
 
