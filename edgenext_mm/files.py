@@ -18,7 +18,8 @@ import torch
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place once the block has succeeded.
 
-    A file that was there stays as it is until then, and for good if the block fails.
+    A file that was there stays as it is until then, and for good if the block fails or the machine
+    does. A process that is killed may leave the temporary file; see :func:`remove_leftovers`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,9 +29,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
+        _to_disk(temporary)
         temporary.replace(path)
+        _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | os.PathLike[str], name: str) -> None:
+    """Removes the temporary files that killed processes have left where none is at work.
+
+    Args:
+        folder: Where :func:`replacing` was to put files.
+        name: Of the files; may be a pattern such as ``*.pth``.
+    """
+    for path in Path(folder).glob(f'.{Path(name).stem}-????????{Path(name).suffix}'):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -48,6 +62,14 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -6,6 +6,7 @@ so on, once ``custom_imports = dict(imports=['edgenext_mm'])`` has imported the 
 
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
@@ -20,6 +21,10 @@ DATA_SAMPLERS = Registry(
     parent=MMENGINE_DATA_SAMPLERS,
     scope='edgenext_mm',
     locations=['edgenext_mm.datasets'],
+)
+#: Parts of a training that act at its steps.
+HOOKS = Registry(
+    'hook', parent=MMENGINE_HOOKS, scope='edgenext_mm', locations=['edgenext_mm.engine']
 )
 #: Steps of a data pipeline.
 TRANSFORMS = Registry(

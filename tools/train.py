@@ -6,6 +6,8 @@ Examples:
     python tools/train.py CONFIG --amp --auto-scale-lr --cfg-options train_dataloader.batch_size=64
     python tools/train.py CONFIG --cfg-options bad_data.policy=skip
     bash tools/dist_train.sh CONFIG 8
+
+On SIGTERM or SIGUSR1 it saves a checkpoint and exits with status 75; --resume goes on.
 """
 
 import argparse
@@ -20,10 +22,10 @@ from edgenext_mm.apis.cli import (
     reports_errors,
 )
 from edgenext_mm.apis.data import check_data
+from edgenext_mm.apis.hardware import require_gpu_for_amp
 from edgenext_mm.apis.model import check_pretrained
 from edgenext_mm.apis.run_log import logged_end
-from edgenext_mm.apis.runner import build_runner, merge_runner_args, require_gpu_for_amp
-from edgenext_mm.checkpoints.loading import find_checkpoint
+from edgenext_mm.apis.runner import build_runner, merge_resume, merge_runner_args
 from edgenext_mm.datasets.bad_data import BadDataPolicy
 
 
@@ -36,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint (default: the latest of the work folder)',
+        help='go on from a checkpoint (default: the latest of the work folder, if there is one)',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -54,11 +56,7 @@ def merge_args(config: Config, args: argparse.Namespace) -> None:
         config.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         config.auto_scale_lr.enable = True
-    if args.resume:
-        config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
-    if config.get('load_from'):
-        config.load_from = str(find_checkpoint(config.load_from))
+    merge_resume(config, args.resume)
 
 
 @reports_errors

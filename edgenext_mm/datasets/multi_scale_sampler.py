@@ -137,20 +137,12 @@ class MultiScaleBatchSampler(Sampler):
                 f'MultiScaleBatchSampler has {share} images per process, too few for a batch of '
                 f'{batch_size}. Lower `batch_size` or use fewer processes.'
             )
-        self._start = 0
-
-    def start_from(self, step: int) -> None:
-        """Lets the next pass over the data begin at a step of the epoch, as if the steps before it
-        had been made; later passes are whole again."""
-        self._start = step
 
     def __iter__(self) -> Iterator[list[SizedIndex]]:
-        start, self._start = self._start, 0
         indices = iter(self.sampler)
-        for step, (batch_size, crop_size) in enumerate(self._order()):
-            batch = list(itertools.islice(indices, batch_size))
-            if step >= start:
-                yield [SizedIndex(index, crop_size) for index in batch]
+        for batch_size, crop_size in self._order():
+            batch = itertools.islice(indices, batch_size)
+            yield [SizedIndex(index, crop_size) for index in batch]
 
     def __len__(self) -> int:
         """Steps of an epoch."""

@@ -82,15 +82,6 @@ def test_the_order_follows_from_seed_and_epoch():
     assert [s for s, _ in order(1, 0)] != [s for s, _ in order(1, 1)]
 
 
-@pytest.mark.parametrize('step', [0, 1, 17, 40])
-def test_it_goes_on_from_any_step(step):
-    whole = [[(int(i), i.crop_size) for i in batch] for batch in make_sampler()]
-    resumed = make_sampler()
-    resumed.start_from(step)
-    assert [[(int(i), i.crop_size) for i in batch] for batch in resumed] == whole[step:]
-    assert len(list(resumed)) == len(whole)  # the next pass is whole again
-
-
 def test_too_few_images_are_refused():
     with pytest.raises(UserError, match='has 1 images per process, too few for a batch of 16'):
         make_sampler(size=1)

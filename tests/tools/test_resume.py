@@ -1,101 +1,97 @@
-"""A run that is killed and resumed ends as one that was not."""
+"""tools/train.py, killed, stopped and resumed as users and clusters do."""
 
-import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import DIGITS_CONFIG, ROOT
 
 CONFIG = """
-_base_ = '{root}/configs/classification/edgenext-xxsmall_digits-multi-scale.py'
+_base_ = '{base}'
 custom_imports = dict(
-    imports=[
-        'edgenext_mm',
-        'edgenext_mm.datasets.transforms',
-        'edgenext_mm.models.classifiers.distilled_classifier',
-    ],
-    allow_failed_imports=False,
+    imports=['edgenext_mm', 'edgenext_mm.evaluation.faults'], allow_failed_imports=False
 )
-model = dict(
-    type='edgenext_mm.DistilledClassifier', teacher='{teacher}', teacher_checkpoint='{weights}'
-)
-# Nothing random but the order and the sizes, which the sampler decides on.
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='edgenext_mm.MultiScaleRandomResizedCrop',
-        scale=64,
-        crop_ratio_range=(1, 1),
-        aspect_ratio_range=(1, 1),
-    ),
-    dict(type='PackInputs'),
-]
 train_dataloader = dict(
-    batch_size=4, dataset=dict(data_root='{data}', pipeline=train_pipeline)
+    batch_size=4, num_workers=1, persistent_workers=True, dataset=dict(data_root='{data}')
 )
 val_dataloader = dict(dataset=dict(data_root='{data}'))
 test_dataloader = val_dataloader
-custom_hooks = [dict(type='EMAHook', momentum=0.1, update_buffers=True, evaluate_on_origin=True)]
-default_hooks = dict(logger=dict(interval=1))
-train_cfg = dict(max_epochs=4, val_interval=4)
+custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='edgenext_mm.KillHook')]
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4, max_keep_ckpts=1))
+train_cfg = dict(max_epochs=2, val_interval=1)
 """
 
 
-def train(config, work_dir, *options):
-    command = [
-        sys.executable,
-        ROOT / 'tools' / 'train.py',
-        config,
-        '--work-dir',
-        work_dir,
-        *options,
-    ]
-    return subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT
-    )
+def start(config, work_dir, kill=''):
+    command = [sys.executable, ROOT / 'tools/train.py', config, '--work-dir', work_dir, '--resume']
+    with work_dir.with_suffix('.log').open('a') as log:
+        return subprocess.Popen(
+            list(map(str, command)),
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            env=dict(os.environ, EDGENEXT_MM_KILL=kill),
+            start_new_session=True,
+        )
 
 
-@pytest.fixture(scope='module')
-def runs(tmp_path_factory, few_digits, digits_checkpoint):
-    """Work folders of a run of four epochs, and of one that was killed after its first."""
-    folder = tmp_path_factory.mktemp('resume')
-    config = folder / 'config.py'
-    config.write_text(
-        CONFIG.format(root=ROOT, teacher=DIGITS_CONFIG, weights=digits_checkpoint, data=few_digits)
-    )
-    whole, killed = folder / 'whole', folder / 'killed'
-    output, _ = train(config, whole).communicate()
-    assert (whole / 'epoch_4.pth').is_file(), output[-3000:]
+def finish(process, work_dir, status=0):
+    """Waits; returns what was printed."""
+    process.wait()
+    output = work_dir.with_suffix('.log').read_text()
+    assert process.returncode == status, output[-3000:]
+    return output
 
-    process = train(config, killed)
-    mark = killed / 'last_checkpoint'
-    while not mark.is_file() or not mark.read_text().endswith('epoch_1.pth'):
+
+def last_of(work):
+    return Path(work, 'last_checkpoint').read_text().rpartition('/')[2]
+
+
+def test_killed_within_a_checkpoint_then_stopped_by_a_cluster(tmp_path, few_digits):
+    """In the end there are the weights of two epochs of ten steps."""
+    config, whole, work = (tmp_path / name for name in ('config.py', 'whole', 'work'))
+    config.write_text(CONFIG.format(base=DIGITS_CONFIG, data=few_digits))
+    finish(start(config, whole), whole)
+
+    finish(start(config, work, 'checkpoint writing:2'), work, -signal.SIGKILL)
+    (half,) = work.glob('.*.pth')
+    assert last_of(work) == 'iter_4.pth'
+
+    process = start(config, work)
+    while last_of(work) != 'iter_8.pth':
         assert process.poll() is None
         time.sleep(0.02)
-    process.kill()
-    process.communicate()
-    assert not (killed / 'epoch_4.pth').exists()
-    output, _ = train(config, killed, '--resume').communicate()
-    assert (killed / 'epoch_4.pth').is_file(), output[-3000:]
-    return whole, killed
+    # The whole group gets the signal, as data loading processes do under SLURM.
+    os.killpg(process.pid, signal.SIGTERM)
+    output = finish(process, work, 75)
+    assert f'Load checkpoint from {work}/iter_4.pth' in output
+    assert 'Told to stop (SIGTERM); saved interrupted.pth' in output
+    assert last_of(work) == 'interrupted.pth'
+    assert not half.exists()
 
-
-def test_weights_and_averages_are_the_same(runs):
-    a, b = (torch.load(run / 'epoch_4.pth', weights_only=False) for run in runs)
+    output = finish(start(config, work), work)
+    assert f'Load checkpoint from {work}/interrupted.pth' in output
+    assert not (work / 'interrupted.pth').exists()
+    a, b = (torch.load(folder / 'iter_20.pth', weights_only=False) for folder in (whole, work))
     for key in ('state_dict', 'ema_state_dict'):
         torch.testing.assert_close(dict(a[key]), dict(b[key]), rtol=0, atol=0)
-    assert a['optimizer']['param_groups'][0]['lr'] == b['optimizer']['param_groups'][0]['lr']
+    torch.testing.assert_close(a['optimizer'], b['optimizer'], rtol=0, atol=0)
 
 
-def test_losses_and_rates_go_on_as_they_would_have(runs):
-    def scalars(run):
-        logs = sorted(run.glob('*/vis_data/scalars.json'))
-        records = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-        return {r['step']: (r['lr'], r['loss'], r['loss_kd']) for r in records if 'loss_kd' in r}
-
-    whole, killed = map(scalars, runs)
-    assert len(whole) > 20
-    assert whole == killed
+@pytest.mark.parametrize(('job', 'calls'), [('', ''), ('17', 'requeue 17\n')])
+def test_a_stopped_batch_job_is_queued_again(job, calls, tmp_path):
+    for name, script in {'srun': 'exit 75', 'scontrol': f'echo "$@" > {tmp_path}/calls'}.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\n{script}\n')
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / 'calls').touch()
+    done = subprocess.run(
+        ['bash', ROOT / 'tools/slurm_train.sh', 'gpus', 'name', 'CONFIG', '--resume'],
+        env=dict(os.environ, PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_JOB_ID=job),
+    )
+    assert done.returncode == 75
+    assert (tmp_path / 'calls').read_text() == calls

@@ -1,0 +1,56 @@
+"""What a config asks for that this machine may not have."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from ..errors import UserError
+
+
+def distribute_on_cpu(config: Config) -> None:
+    """Several processes without a GPU: mmengine's own way selects one, whatever the backend."""
+    seconds = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+    timeout = None if seconds is None else timedelta(seconds=seconds)
+    torch.distributed.init_process_group('gloo', timeout=timeout)
+    config.setdefault(
+        'model_wrapper_cfg',
+        dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=config.get('find_unused_parameters', False),
+        ),
+    )
+
+
+def can_train_with_amp() -> bool:
+    """Whether mmengine's mixed precision can train here."""
+    return get_device() not in ('cpu', 'mps')
+
+
+def without_amp(config: Config) -> bool:
+    """Takes mixed precision out of a config; returns whether it was there."""
+    wrapper = config.get('optim_wrapper') or {}
+    if wrapper.get('type') != 'AmpOptimWrapper':
+        return False
+    wrapper['type'] = 'OptimWrapper'
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(key, None)
+    return True
+
+
+def require_gpu_for_amp() -> None:
+    """Refuses ``--amp`` where mmengine's mixed precision cannot train.
+
+    Raises:
+        UserError: If there is no accelerator.
+    """
+    if not can_train_with_amp():
+        raise UserError(
+            f'--amp needs a GPU, and this machine has none (device: {get_device()}). '
+            'Train without it, or on a machine with a GPU.'
+        )

@@ -1,0 +1,122 @@
+"""Batches whose random transforms follow from seed, process and step, and from nothing else.
+
+What a worker process draws would else depend on all that it drew before, which no checkpoint
+knows. mmengine's own seeds repeat, too: workers that start anew each epoch get the same ones.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+def seed_random(*key: int) -> None:
+    """Seeds Python's, NumPy's and torch's random numbers, on all devices in use.
+
+    Args:
+        *key: Non-negative numbers; keys that differ anywhere give unrelated random numbers.
+    """
+    words = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(int(words[2]))  # torch.manual_seed takes 7 times as long
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(int(words[2]))
+
+
+class KeyedBatch(list):
+    """Indices of a batch, with the key that its random numbers follow from."""
+
+    key: tuple[int, ...]
+
+    def __init__(self, indices: list[int], key: tuple[int, ...]) -> None:
+        super().__init__(indices)
+        self.key = key
+
+    def __reduce__(self) -> tuple:
+        return KeyedBatch, (list(self), self.key)
+
+
+def load_batch(dataset: Dataset, batch: KeyedBatch) -> list[Any]:
+    """The samples of a batch, each with random numbers of its own."""
+    samples = []
+    for place, index in enumerate(batch):
+        seed_random(*batch.key, place)
+        samples.append(dataset[index])
+    return samples
+
+
+class SeededBatches(Sampler):
+    """The batches of another sampler, which can begin at any step.
+
+    Args:
+        batch_sampler: Draws batches of indices.
+        seed: Of the training.
+        rank: Of the process.
+        endless: Whether to go over the data again and again, as iteration-based loops do.
+    """
+
+    def __init__(self, batch_sampler: Sampler, seed: int, rank: int, endless: bool) -> None:
+        self.batch_sampler = batch_sampler
+        self.seed = seed
+        self.rank = rank
+        self.endless = endless
+        self.step = self._skip = 0
+
+    def go_to(self, step: int, skip: int) -> None:
+        """Lets the next pass over the data begin as if steps had been made.
+
+        Args:
+            step: That the next batch is for, counted over the whole training.
+            skip: Batches to leave out, at no cost but that of their indices.
+        """
+        self.step, self._skip = step, skip
+
+    def __iter__(self) -> Iterator[KeyedBatch]:
+        skip, self._skip = self._skip, 0
+        for batch in islice(self._batches(), skip, None):
+            yield KeyedBatch(batch, (self.seed, self.rank, self.step))
+            self.step += 1
+
+    def _batches(self) -> Iterator[list[int]]:
+        yield from self.batch_sampler
+        passes = 0
+        while self.endless:
+            passes += 1
+            set_epoch = getattr(getattr(self, 'sampler', None), 'set_epoch', None)
+            if set_epoch is not None:
+                set_epoch(passes)
+            yield from self.batch_sampler
+
+    def __len__(self) -> int:
+        """Batches of one pass."""
+        return len(self.batch_sampler)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__') or name == 'batch_sampler':
+            raise AttributeError(name)
+        return getattr(self.batch_sampler, name)
+
+
+def seed_batches(loader: DataLoader, seed: int, rank: int, endless: bool) -> SeededBatches:
+    """Lets a loader draw seeded batches from now on.
+
+    Args:
+        loader: Of a map-style data set, in batches; changed in place.
+        seed: Of the training.
+        rank: Of the process.
+        endless: See :class:`SeededBatches`.
+    """
+    batches = SeededBatches(loader.batch_sampler, seed, rank, endless)
+    # torch refuses it, since sampler and batch size could contradict each other; these agree.
+    vars(loader)['batch_sampler'] = batches
+    # torch asks a data set for whole batches where it has this, also one that stands in it only.
+    loader.dataset.__getitems__ = partial(load_batch, loader.dataset)
+    return batches

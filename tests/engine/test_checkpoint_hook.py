@@ -1,0 +1,206 @@
+"""Checkpoints on a disk that fills, and files that a killed run left."""
+
+import contextlib
+import resource
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import DIGITS_CONFIG
+from mmengine.hooks import Hook
+
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.checkpoints.latest import find_latest
+from edgenext_mm.errors import UserError
+
+
+def make_runner(work_dir, data, name, val_interval=4, **options):
+    """A training of four epochs of two steps."""
+    config = load_config(DIGITS_CONFIG)
+    config.work_dir, config.experiment_name = str(work_dir), name
+    for split in ('train', 'val'):
+        loader = config[f'{split}_dataloader']
+        loader.update(batch_size=20, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(data)
+    config.train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=val_interval)
+    config.model.backbone.arch = dict(depths=(1, 1, 1, 1), dims=(24, 48, 88, 168))
+    config.default_hooks.logger.interval = 1
+    config.default_hooks.checkpoint.update(options)
+    return build_runner(config)
+
+
+class At(Hook):
+    """Does something after an epoch, before it is saved."""
+
+    priority = 'HIGH'
+
+    def __init__(self, **actions):
+        self.actions = actions
+
+    def after_train_epoch(self, runner):
+        self.actions.get(f'epoch_{runner.epoch + 1}', lambda: None)()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 64 MB."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', folder]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip('no rights to mount')
+    yield folder
+    subprocess.run(['umount', '-l', folder], check=True)
+
+
+def test_a_full_disk_does_not_end_the_training(small_disk, few_digits):
+    work, filler = small_disk / 'work', small_disk / 'filler'
+    logged = []
+
+    def fill():
+        with contextlib.suppress(OSError), filler.open('wb') as file:
+            while True:
+                file.write(bytes(2**16))
+                file.flush()
+
+    def look():
+        logged.extend((sorted(p.name for p in work.glob('*.pth')), find_latest(work)))
+        assert not list(work.glob('.*'))
+        filler.unlink()
+
+    runner = make_runner(work, few_digits, 'full', max_keep_ckpts=1, save_best=None)
+    errors = []
+    runner.logger.error = errors.append
+    runner.register_hook(At(epoch_2=fill, epoch_4=look))
+    runner.train()
+    assert logged == [['epoch_1.pth'], str(work / 'epoch_1.pth')]
+    saves = [error for error in errors if 'No checkpoint was saved' in error]
+    assert len(saves) == 2
+    assert 'No space left on device' in saves[0]
+    assert f'the last checkpoint is {work}/epoch_1.pth' in saves[0]
+    assert [p.name for p in work.glob('*.pth')] == ['epoch_4.pth']
+    assert (work / 'last_checkpoint').read_text() == str(work / 'epoch_4.pth')
+
+
+def test_files_that_could_not_be_replaced_are_not_removed(few_digits, tmp_path):
+    """Each score is the best one so far; the second and third epoch cannot be saved."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    left = []
+
+    def look():
+        left.extend(sorted(path.name for path in tmp_path.glob('*.pth')))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    runner = make_runner(tmp_path, few_digits, 'limited', val_interval=1, max_keep_ckpts=1)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))  # noqa: E731
+    runner.register_hook(At(epoch_2=limit, epoch_4=look))
+    runner.val_loop.evaluator.evaluate = lambda size: {'accuracy/top1': float(runner.epoch)}
+    try:
+        runner.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert left == ['best_accuracy_top1_epoch_1.pth', 'epoch_1.pth']
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == [
+        'best_accuracy_top1_epoch_4.pth',
+        'epoch_4.pth',
+    ]
+    content = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)
+    info = content['message_hub']['runtime_info']
+    assert info['best_score'] == 4
+    assert info['best_ckpt'] == str(tmp_path / 'best_accuracy_top1_epoch_4.pth')
+    assert info['keep_ckpt_ids'] == [4]
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path, few_digits):
+    (tmp_path / '.epoch_3-abcd1234.pth').write_bytes(b'half')
+    (tmp_path / 'mine-12345678.pth').write_bytes(b'kept')
+    runner = make_runner(tmp_path, few_digits, 'leftovers')
+    runner.register_hook(StopAtOnce())
+    with pytest.raises(ConnectionError):
+        runner.train()
+    assert [p.name for p in tmp_path.glob('*.pth')] == ['mine-12345678.pth']
+
+
+class StopAtOnce(Hook):
+    def before_train_epoch(self, runner):
+        raise ConnectionError
+
+
+def test_a_work_folder_that_cannot_be_written_to_is_an_error(tmp_path, few_digits):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match=r'Nothing can be written to the work folder .*--work-dir'):
+        make_runner(tmp_path / 'file' / 'work', few_digits, 'none')
+
+
+def test_figures_that_cannot_be_written_do_not_end_the_training(tmp_path, few_digits):
+    runner = make_runner(tmp_path, few_digits, 'figures')
+    errors = []
+    runner.logger.error = errors.append
+    scalars = Path(runner.log_dir, 'vis_data', 'scalars.json')
+    runner.register_hook(At(epoch_2=lambda: (scalars.unlink(), scalars.mkdir())))
+    runner.train()
+    assert (tmp_path / 'epoch_4.pth').is_file()
+    assert all('Logged figures are lost: ' in error for error in errors)
+    assert len(errors) == 5  # four steps and a validation
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Three checkpoints, a best one, and the note of the last."""
+    for epoch in (1, 2, 3):
+        torch.save(dict(epoch=epoch, x=torch.rand(1000)), tmp_path / f'epoch_{epoch}.pth')
+    torch.save(dict(epoch=3), tmp_path / 'best_accuracy_top1_epoch_3.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
+    return tmp_path
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path):
+    """Changes a bit of the largest tensor; what lies between them does not matter."""
+    with zipfile.ZipFile(path) as archive:
+        payload = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
+    content = bytearray(path.read_bytes())
+    content[content.index(payload) + len(payload) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b'')
+
+
+@pytest.mark.parametrize('damage', [cut, flip, empty, lambda path: path.unlink()])
+def test_the_one_before_a_damaged_checkpoint_is_resumed(checkpoints, damage):
+    assert find_latest(checkpoints) == str(checkpoints / 'epoch_3.pth')
+    damage(checkpoints / 'epoch_3.pth')
+    assert find_latest(checkpoints) == str(checkpoints / 'epoch_2.pth')
+    cut(checkpoints / 'epoch_2.pth')
+    assert find_latest(checkpoints) == str(checkpoints / 'epoch_1.pth')
+
+
+def test_a_note_that_is_empty_or_gone_is_no_loss(checkpoints):
+    for damage in (lambda note: note.write_text(''), lambda note: note.unlink()):
+        damage(checkpoints / 'last_checkpoint')
+        assert find_latest(checkpoints) == str(checkpoints / 'epoch_3.pth')
+
+
+def test_a_folder_that_was_moved_is_found(checkpoints, tmp_path_factory):
+    moved = tmp_path_factory.mktemp('moved') / 'work'
+    checkpoints.rename(moved)
+    assert find_latest(moved) == str(moved / 'epoch_3.pth')
+
+
+def test_training_never_starts_anew_over_damaged_checkpoints(checkpoints):
+    for epoch in (1, 2, 3):
+        cut(checkpoints / f'epoch_{epoch}.pth')
+    with pytest.raises(UserError, match=r'epoch_3\.pth is cut short .* No whole checkpoint'):
+        find_latest(checkpoints)
+
+
+def test_a_new_folder_has_none(tmp_path):
+    assert find_latest(tmp_path) is None

@@ -1,0 +1,42 @@
+"""A long training does not remember everything that it logged."""
+
+import pytest
+import torch
+from conftest import DIGITS_CONFIG
+
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.engine import HistoryHook
+
+
+@pytest.fixture
+def runner(few_digits, tmp_path, request):
+    """A training of three epochs of five iterations."""
+    config = load_config(DIGITS_CONFIG)
+    for name in ('train', 'val'):
+        loader = config[f'{name}_dataloader']
+        loader.update(batch_size=8, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(few_digits)
+    config.train_cfg.update(max_epochs=3, val_interval=3)
+    config.work_dir, config.experiment_name = str(tmp_path), request.node.name
+    return build_runner(config)
+
+
+@pytest.mark.parametrize(('length', 'kept'), [(3, 5), (7, 7)])
+def test_histories_are_as_long_as_asked_for_or_as_an_epoch(runner, length, kept, tmp_path):
+    (hook,) = [hook for hook in runner.hooks if isinstance(hook, HistoryHook)]
+    assert hook.length == 10_000
+    hook.length = length
+    losses = []
+    runner.model.register_forward_hook(
+        lambda model, args, output: (
+            losses.append(float(output['loss'].detach())) if isinstance(output, dict) else None
+        )
+    )
+    runner.train()
+    hub = torch.load(tmp_path / 'epoch_3.pth', weights_only=False)['message_hub']
+    for history in (hub['log_scalars']['train/loss'], runner.message_hub.get_scalar('train/loss')):
+        values, counts = history.data
+        assert values.tolist() == pytest.approx(losses[-kept:])
+        assert len(counts) == kept
+    assert len(losses) == 15
