@@ -11,7 +11,7 @@ import edgenext_mm
 
 TASK_LIBRARIES = {'mmpretrain', 'mmdet', 'mmseg', 'mmrotate'}
 #: What only tools or tests need.
-EXTRAS = {'timm', 'fvcore', 'sklearn'}
+EXTRAS = {'timm', 'fvcore', 'psutil', 'sklearn'}
 HIDE = """
 import sys
 class Hide:

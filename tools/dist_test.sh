@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Test on several GPUs: bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
+# On several machines: the variables of tools/dist_train.sh.
 set -eu
 if [ $# -lt 3 ]; then
-    sed -n '2s/^# //p' "$0" >&2
+    sed -n '2,3s/^# //p' "$0" >&2
     exit 2
 fi
 CONFIG=$1

@@ -9,7 +9,9 @@ Examples:
 
 import argparse
 
+from mmengine.dist import is_main_process
 from mmengine.fileio import dump
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from edgenext_mm.apis.cli import (
     add_config_options,
@@ -35,6 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 
 @reports_errors
+@record  # for torchrun, which names the process that failed first, and its error
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
@@ -46,7 +49,7 @@ def main() -> None:
     else:
         config.load_from = str(find_checkpoint(args.checkpoint))
         metrics = run_test(config)
-    if args.out:
+    if args.out and is_main_process():
         dump(metrics, args.out)
 
 

@@ -13,6 +13,7 @@ On SIGTERM or SIGUSR1 it saves a checkpoint and exits with status 75; --resume g
 import argparse
 
 from mmengine.config import Config
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from edgenext_mm.apis.cli import (
     add_config_options,
@@ -60,6 +61,7 @@ def merge_args(config: Config, args: argparse.Namespace) -> None:
 
 
 @reports_errors
+@record  # for torchrun, which names the process that failed first, and its error
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)

@@ -27,7 +27,7 @@ RECENT = 600
 HINTS = {
     r'No space left|Disk quota|PytorchStreamWriter': 'the disk was full: free some space, then',
     r'out of memory|OutOfMemory': 'memory ran out: lower train_dataloader.batch_size, then',
-    r'not finite': 'see docs/training_faults.md, then',
+    r'not finite': 'see docs/training.md, then',
 }
 #: How Python ends where it was told to: with the status that asks for another try, or by Ctrl-C.
 TOLD = r'by (SystemExit: 75|KeyboardInterrupt)'
@@ -207,7 +207,7 @@ def _errors(run: Run) -> Iterator[Finding]:
     bad = next((r for r in run.losses if not math.isfinite(r['loss'])), None)
     if bad:
         where = f'{bad["loss"]} at iteration {bad.get("iter", bad["step"])}'
-        yield Finding('loss', f'not finite: {where}', 'see docs/training_faults.md')
+        yield Finding('loss', f'not finite: {where}', 'see docs/training.md')
 
 
 def _figures(run: Run) -> Iterator[Finding]:

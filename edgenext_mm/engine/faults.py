@@ -120,7 +120,7 @@ class Fault:
                     torch.save(self._content(), temporary)
         except (OSError, RuntimeError) as error:  # torch's own, where a disk is full
             return f'What reproduces it could not be written to {path}: {error}.'
-        return f'What reproduces it is in {path}; docs/training_faults.md says how.'
+        return f'What reproduces it is in {path}; docs/training.md says how.'
 
     def _content(self) -> dict[str, Any]:
         state = unwrapped(self.runner.model).state_dict()

@@ -21,7 +21,7 @@ def draw_benchmark(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str])
     kinds = list(dict.fromkeys((r['runtime'], r['precision']) for r in rows))
     bars = len(models) * len(kinds)
     figure = new_figure(7.2, 1.2 + len(batches) * max(1.6, 0.16 * bars))
-    axes = figure.subplots(len(batches), squeeze=False)[:, 0]
+    axes = [figure.add_subplot(len(batches), 1, 1 + i) for i in range(len(batches))]
     thickness = 0.8 / len(kinds)
     for axis, batch in zip(axes, batches, strict=True):
         for i, kind in enumerate(kinds):

@@ -149,7 +149,7 @@ def stopped(by):
     [
         ('OSError: [Errno 28] No space left on device', 'on process 1 by OSError', 'free some'),
         ('OutOfMemoryError: CUDA out of memory.', 'by OutOfMemoryError', 'lower train_dataloader'),
-        ('UserError: Iteration 3: the loss is not finite', 'the loss is', 'training_faults.md'),
+        ('UserError: Iteration 3: the loss is not finite', 'the loss is', 'training.md'),
         ('SystemExit: 75', 'was told to stop, epoch 1 of 2', 'python tools/train.py'),
         ('KeyboardInterrupt: ', 'was told to stop, epoch 1 of 2', 'python tools/train.py'),
     ],

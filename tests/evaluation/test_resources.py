@@ -1,0 +1,73 @@
+"""Growth is seen where there is some."""
+
+import pytest
+from conftest import DIGITS_CONFIG
+from mmengine.hooks import Hook
+from PIL import Image
+
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.evaluation.resources import Sample, Usage, UsageHook, growth
+
+
+class Leak(Hook):
+    """Keeps a MiB and an open file per iteration from the fortieth on."""
+
+    def __init__(self):
+        self.kept = []
+
+    def after_train_iter(self, runner, **kwargs):
+        if runner.iter >= 40:
+            self.kept += [b'x' * 2**20, open(__file__)]  # noqa: SIM115
+
+
+def test_a_leak_in_a_training_is_seen(few_digits, tmp_path, request):
+    config = load_config(DIGITS_CONFIG)
+    for name in ('train', 'val'):
+        loader = config[f'{name}_dataloader']
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(few_digits)
+    config.train_cfg.update(max_epochs=8, val_interval=8)
+    config.work_dir, config.experiment_name = str(tmp_path), request.node.name
+    runner = build_runner(config)
+    hook = UsageHook(interval=2)
+    runner.register_hook(hook)
+    leak = Leak()
+    runner.register_hook(leak)
+    runner.train()
+    for kept in leak.kept[1::2]:
+        kept.close()
+
+    assert [s.iteration for s in hook.samples] == list(range(2, 81, 2))
+    assert [s.epoch for s in hook.samples] == [i // 5 for i in range(40)]
+    before, after = growth(hook.samples[:20]), growth(hook.samples[20:])
+    assert before.main_own < 300
+    assert after.main_own > 700
+    assert before.descriptors == 0
+    assert after.descriptors == pytest.approx(1000)
+
+
+def test_slopes_are_per_thousand_iterations_and_shrug_off_steps():
+    def usage(i):
+        filling = 50 if i < 20 else 100  # a cache that fills early
+        jump = 30 if i > 90 else 0
+        return Usage(filling + 0.01 * i * 10 + jump, 1, 2, 3, 4, 5, i)
+
+    samples = [Sample(10 * i, 0, i, 0, usage(i)) for i in range(100)]
+    slopes = growth(samples)
+    assert slopes.main_rss == pytest.approx(10)
+    assert slopes.main_own == 0
+    assert slopes.logs == pytest.approx(100)
+
+
+def test_the_tool_ends_with_an_error_where_memory_grows(run_tool, few_digits, tmp_path):
+    roots = [f'{split}_dataloader.dataset.data_root={few_digits}' for split in ('train', 'val')]
+    done = run_tool(
+        'analysis/long_run.py', DIGITS_CONFIG, '--work-dir', tmp_path, '--iterations', 20,
+        '--interval', 2, '--most=-100000', '--cfg-options', *roots,
+        'train_dataloader.batch_size=4', status=1,
+    )  # fmt: skip
+    assert 'more than -100000 MiB' in done.stderr
+    assert '| workers, own memory, MiB |' in done.stdout
+    assert 'in the second epoch, the log expected' in done.stdout
+    assert Image.open(tmp_path / 'long_run.png').width > 500

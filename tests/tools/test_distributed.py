@@ -1,0 +1,191 @@
+"""Training in several processes, on one host and on two: the same results, and no hang."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from conftest import DIGITS_CONFIG, ROOT
+
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.runner import build_runner
+
+# Plain gradient descent on fixed images, so that rounding stays rounding.
+CONFIG = f"""
+_base_ = '{DIGITS_CONFIG}'
+loader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(
+    dataset=dict(data_root='{{root}}', pipeline=_base_.test_pipeline), batch_size=4, **loader
+)
+val_dataloader = dict(dataset=dict(data_root='{{root}}'), batch_size=4, **loader)
+val_evaluator = dict(collect_device='gpu')  # the hosts share no folder
+test_dataloader, test_evaluator = val_dataloader, val_evaluator
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1))
+param_scheduler = []
+default_hooks = dict(logger=dict(interval=1))
+train_cfg = dict(max_epochs=1, val_interval=1)
+"""
+FAILING = """
+import os
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FailsInRank1(Hook):
+    def after_train_iter(self, runner, **kwargs):
+        if os.environ['RANK'] == '1' and runner.iter == 2:
+            raise ValueError('the third step was one too many')
+"""
+
+
+@pytest.fixture(scope='module')
+def config(few_digits, tmp_path_factory):
+    """A config on 40 digits, with 19 for validation, which two processes cannot share evenly."""
+    folder = tmp_path_factory.mktemp('config')
+    for split in ('train', 'val'):
+        for image in sorted((few_digits / split).rglob('*.png'))[split == 'val' :]:
+            target = folder / 'data' / image.relative_to(few_digits)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(image)
+    path = folder / 'mine.py'
+    path.write_text(CONFIG.format(root=folder / 'data'))
+    return path
+
+
+class Training:
+    """A run of ``tools/dist_train.sh`` in the background."""
+
+    def __init__(self, config, processes, work_dir, port, *options, cwd=ROOT, **environment):
+        work_dir.mkdir(exist_ok=True)
+        self.log_file = work_dir / 'output.txt'
+        common = dict(PYTHON=sys.executable, PORT=str(port), CUDA_VISIBLE_DEVICES='',
+                      OMP_NUM_THREADS='1')  # fmt: skip
+        with self.log_file.open('w') as log:
+            self.process = psutil.Popen(
+                ['bash', ROOT / 'tools' / 'dist_train.sh', config, str(processes),
+                 '--work-dir', work_dir, *options],
+                env=dict(os.environ, **common, **environment),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+            )  # fmt: skip
+
+    @property
+    def log(self):
+        return self.log_file.read_text()
+
+    def wait_for(self, text, seconds=120):
+        end = time.monotonic() + seconds
+        while text not in self.log:
+            assert self.process.poll() is None, self.log[-4000:]
+            assert time.monotonic() < end, self.log[-4000:]
+            time.sleep(0.1)
+
+    def rank(self, number):
+        return next(c for c in self.process.children() if c.environ()['RANK'] == str(number))
+
+    def fails(self, seconds):
+        """That it ends in time, with an error and without leaving a process; its last words."""
+        family = [self.process, *self.process.children(recursive=True)]
+        _, alive = psutil.wait_procs(family, timeout=seconds)
+        for process in alive:
+            process.kill()
+        assert not alive, self.log[-4000:]
+        assert self.process.returncode == 1
+        return self.log.partition('Root Cause (first observed failure)')[2]
+
+
+@pytest.fixture
+def training(config, tmp_path, request):
+    """A long training in two processes that has begun."""
+    options = ['--cfg-options', 'train_cfg.max_epochs=1000', 'train_cfg.val_interval=1000',
+               'default_hooks.checkpoint.interval=1000', *request.param[1:]]  # fmt: skip
+    training = Training(config, 2, tmp_path / 'work', request.param[0], *options)
+    training.wait_for('Epoch(train)')
+    yield training
+    for process in (
+        training.process.children(recursive=True) if training.process.is_running() else []
+    ):
+        process.kill()
+
+
+@pytest.mark.parametrize('training', [[29641]], indirect=True, ids=['killed'])
+def test_a_killed_process_ends_the_others(training):
+    training.rank(1).kill()
+    cause = training.fails(seconds=60)
+    assert re.search(r'rank +: 1 ', cause)
+    assert 'Signal 9 (SIGKILL)' in cause
+
+
+@pytest.mark.parametrize(
+    'training', [[29642, 'env_cfg.dist_cfg.timeout=4']], indirect=True, ids=['hanging']
+)
+def test_a_process_that_hangs_ends_the_others(training):
+    hanging = training.rank(1)
+    hanging.send_signal(signal.SIGSTOP)
+    training.wait_for('Timed out waiting 4000ms', seconds=60)
+    hanging.send_signal(signal.SIGCONT)  # else torchrun kills it half a minute later
+    training.fails(seconds=60)
+
+
+def test_the_first_error_is_the_one_that_is_shown(config, tmp_path):
+    (tmp_path / 'failing.py').write_text(FAILING)
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{config}'\ncustom_imports = dict(imports=['edgenext_mm', 'failing'])\n"
+        "custom_hooks = [dict(type='FailsInRank1')]"
+    )
+    paths = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+    training = Training(tmp_path / 'mine.py', 2, tmp_path / 'work', 29643, PYTHONPATH=paths)
+    cause = training.fails(seconds=120)
+    assert re.search(r'rank +: 1 ', cause)
+    assert 'ValueError: the third step was one too many' in cause
+    first = re.search(r'\w+Error: .*', training.log)
+    assert first[0] == 'ValueError: the third step was one too many'
+
+
+def train_alone(config, work_dir, **options):
+    """One process; returns the runner."""
+    config = load_config(config, options)
+    config.work_dir, config.experiment_name = str(work_dir), work_dir.name
+    runner = build_runner(config)
+    runner.train()
+    return runner
+
+
+def test_two_hosts_train_and_validate_as_one_process_does(config, tmp_path):
+    """Batches of 8: as they are, in two steps, and from two hosts that share no folder."""
+    hosts = [tmp_path / 'host0', tmp_path / 'host1']
+    trainings = []
+    for rank, host in enumerate(hosts):
+        host.mkdir()
+        network = dict(NNODES='2', NODE_RANK=str(rank), MASTER_ADDR='127.0.0.2')
+        trainings.append(Training(config, 1, host, 29644, cwd=host, **network))
+    alone = train_alone(config, tmp_path / 'alone', **{'train_dataloader.batch_size': 8})
+    steps = train_alone(config, tmp_path / 'steps', **{'optim_wrapper.accumulative_counts': 2})
+    for training in trainings:
+        assert training.process.wait(120) == 0, training.log[-4000:]
+
+    weights = torch.load(hosts[0] / 'epoch_1.pth', weights_only=False)['state_dict']
+    expected = alone.model.state_dict()
+    for other in (weights, steps.model.state_dict()):
+        torch.testing.assert_close(dict(other), dict(expected), rtol=1e-3, atol=1e-5)
+
+    # The metric of 19 images is the same from two processes, of which one counts an image twice.
+    alone.model.load_state_dict(weights)
+    (scalars,) = hosts[0].glob('*/vis_data/scalars.json')
+    logged = [r for r in map(json.loads, scalars.read_text().splitlines()) if 'loss' not in r]
+    assert [r['accuracy/top1'] for r in logged] == [alone.val_loop.run()['accuracy/top1']]
+    assert logged[0]['accuracy/top1'] > 0
+
+    # Only the first process writes.
+    assert {p.name for p in hosts[1].rglob('*') if p.is_file()} == {'output.txt'}
+    assert Path(hosts[0], 'mine.py').is_file()
