@@ -72,7 +72,7 @@ class PlainLoop:
     at the logger's interval. It starts from a copy of the runner's model.
 
     Args:
-        runner: A runner of a classifier whose training has begun.
+        runner: A runner of a classifier that is about to train.
         data: The images.
         batch_size: Images per step.
     """
@@ -173,8 +173,9 @@ class InterleavedLoop(EpochBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Times the loops, the parts of ours, and its data loader alone."""
-        self.runner.call_hook('before_train')
+        # Before hooks of the runner are at the model, which would be copied with it.
         self.plain = PlainLoop(self.runner, self.data, self.batch_size)
+        self.runner.call_hook('before_train')
         calls = dict(
             mmengine=self.run_epoch,
             plain=self.plain.run_epoch,
