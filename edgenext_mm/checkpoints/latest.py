@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.logging import print_log
 
 from ..errors import UserError
+from .reading import read_file
 
 #: Checkpoints that can be resumed from: best and published ones hold weights alone.
 _RESUMABLE = re.compile(r'interrupted\.pth|(?!best_).*_\d+\.pth')
@@ -18,8 +20,8 @@ _RESUMABLE = re.compile(r'interrupted\.pth|(?!best_).*_\d+\.pth')
 def find_latest(work_dir: str | Path) -> str | None:
     """The last whole checkpoint of a training.
 
-    That is the one that ``last_checkpoint`` names. If it is gone or damaged, it is the newest
-    whole one of the same folder, with a warning.
+    That is the one that ``last_checkpoint`` names. If it is gone or damaged, it is the whole one
+    of the same folder that has come furthest, with a warning.
 
     Args:
         work_dir: Of the training.
@@ -36,16 +38,13 @@ def find_latest(work_dir: str | Path) -> str | None:
         return last
     folder = Path(last).parent if last and Path(last).parent.is_dir() else Path(work_dir)
     found = [p for p in folder.glob('*.pth') if _RESUMABLE.fullmatch(p.name)]
-    # By name where clocks are coarse: epoch_10 after epoch_9.
-    found.sort(key=lambda p: (p.stat().st_mtime_ns, len(p.name), p.name), reverse=True)
-    candidates = dict.fromkeys([str(Path(last))] * bool(last) + [str(path) for path in found])
     faults: list[str] = []
-    for path in candidates:
+    for path in _candidates(last, found):
         fault = find_damage(path)
         if fault is None:
             if faults:
                 print_log(f'{" ".join(faults)} Resuming from {path}.', 'current', logging.WARNING)
-            return path
+            return str(path)
         faults.append(fault)
     if found:
         raise UserError(
@@ -55,6 +54,20 @@ def find_latest(work_dir: str | Path) -> str | None:
     if last:
         print_log(f'{" ".join(faults)} Training starts anew.', 'current', logging.WARNING)
     return None
+
+
+def _candidates(last: str, found: list[Path]) -> Iterator[Path]:
+    if last:
+        yield Path(last)
+    others = [path for path in found if path != Path(last)]
+    yield from sorted(others, key=_count_steps, reverse=True)
+
+
+def _count_steps(path: Path) -> int:
+    try:
+        return read_file(path)['meta']['iter']
+    except (UserError, KeyError, TypeError, OSError):
+        return -1
 
 
 def find_damage(path: str | Path) -> str | None:

@@ -86,6 +86,8 @@ class WholeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Also removes what a killed run left half-written."""
         super().before_train(runner)
+        # mmengine forgets it, and would not store a best metric that comes before the next save.
+        self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
         self._local = isinstance(self.file_backend, LocalBackend)
         if self._local:
             self.file_backend = WholeFileBackend()

@@ -150,9 +150,10 @@ def test_figures_that_cannot_be_written_do_not_end_the_training(tmp_path, few_di
 @pytest.fixture
 def checkpoints(tmp_path):
     """Three checkpoints, a best one, and the note of the last."""
-    for epoch in (1, 2, 3):
-        torch.save(dict(epoch=epoch, x=torch.rand(1000)), tmp_path / f'epoch_{epoch}.pth')
-    torch.save(dict(epoch=3), tmp_path / 'best_accuracy_top1_epoch_3.pth')
+    for epoch in (3, 2, 1):
+        content = dict(meta=dict(iter=epoch), x=torch.rand(1000))
+        torch.save(content, tmp_path / f'epoch_{epoch}.pth')
+    torch.save(dict(meta=dict(iter=3)), tmp_path / 'best_accuracy_top1_epoch_3.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
     return tmp_path
 

@@ -14,7 +14,6 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
@@ -61,7 +60,7 @@ def main() -> None:
     table = kills_table(outcomes)
     print(table)
     if args.json:
-        content = {task: asdict(outcome) for task, outcome in outcomes.items()}
+        content = {task: vars(outcome) for task, outcome in outcomes.items()}
         Path(args.json).write_text(json.dumps(content, indent=2) + '\n')
     if args.update:
         update_table(args.update, 'kills', table)
