@@ -58,7 +58,8 @@ class Plan(NamedTuple):
         """The model that a model's ratio is to."""
         if self.baseline != SAME_SIZE:
             return self.baseline
-        return f'timm:{TIMM_NAMES[model]}' if model in TIMM_NAMES else model
+        arch = model.removesuffix('_bnhs')
+        return f'timm:{TIMM_NAMES[arch]}' if arch in TIMM_NAMES else model
 
     def check(self) -> None:
         """Refuses baselines that are not timed, and precisions that no runtime has.

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from edgenext_mm.errors import UserError
+from edgenext_mm.evaluation.benchmark import Plan
+from edgenext_mm.evaluation.benchmark_tables import long_table, wide_table
 from edgenext_mm.evaluation.latency import (
     Timing,
     inference_call,
@@ -71,6 +73,60 @@ def test_an_unknown_runtime_is_refused():
         prepare('jax', nn.Identity(), torch.zeros(1), Settings())
 
 
+def plan(**kwargs):
+    settings = dict(
+        models=['small', 'small_bnhs', 'timm:edgenext_small', 'timm:mobilevit_s'],
+        runtimes=['eager', 'onnxruntime'], precisions=['fp32', 'int8'], batches=[1],
+        shape=(64, 64), baseline='timm', device='cpu', rounds=2, warmup=0, settings=Settings(),
+    )  # fmt: skip
+    return Plan(**{**settings, **kwargs})
+
+
+def test_ratios_are_to_timms_model_of_the_same_size():
+    twins = [plan().twin(model) for model in plan().models]
+    assert twins == ['timm:edgenext_small'] * 3 + ['timm:mobilevit_s']
+    assert plan(baseline='small').twin('timm:mobilevit_s') == 'small'
+
+
+def test_each_runtime_has_its_precisions():
+    assert plan().precisions_of('eager') == ['fp32']
+    assert plan().precisions_of('onnxruntime') == ['fp32', 'int8']
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        (dict(baseline='base'), 'The baseline base is none of the models: small, '),
+        (dict(models=['small']), 'The baseline timm:edgenext_small is none of the models: small'),
+        (dict(precisions=['int8']), 'eager runs in fp32, fp16, bf16, not in int8'),
+        (dict(runtimes=['jax']), "runtime 'jax'.*eager, deploy"),
+        (dict(settings=Settings(cuda_graphs=True)), '--cuda-graphs needs --device cuda'),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(UserError, match=message):
+        plan(**wrong).check()
+
+
+def test_tables_have_a_line_for_each_model():
+    def row(model, runtime, precision, ms):
+        return dict(
+            model=model, runtime=runtime, precision=precision, batch=1, median_ms=ms,
+            quartiles_ms=[ms, ms], time_ratio=ms / 4, time_ratio_95=[0.4, 0.6],
+            images_per_second=1e3 / ms, fraction_of_peak=0.5, peak_memory_mib=None,
+        )  # fmt: skip
+
+    rows = [
+        row('a', 'eager', 'fp32', 2), row('b', 'eager', 'fp32', 4), row('b', 'openvino', 'int8', 1)
+    ]  # fmt: skip
+    assert wide_table(rows).splitlines()[0] == '| model | eager fp32 | openvino int8 |'
+    assert wide_table(rows).splitlines()[2:] == [
+        '| a | 2.0 (0.50) |  |',
+        '| b | 4.0 (1.00) | 1.0 (0.25) |',
+    ]
+    assert long_table(rows).count('\n') == 4
+
+
 def test_a_training_call_moves_the_weights():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
     before = model[1].weight.clone()
@@ -96,9 +152,12 @@ def test_unknown_models_are_answered_with_known_ones(name, message):
 
 
 @pytest.mark.parametrize('mode', [[], ['--train']])
-def test_the_benchmark_reports_ratios_to_the_last_model(run_tool, mode):
+def test_the_benchmark_reports_ratios_to_the_last_model(run_tool, mode, tmp_path):
     models = ['xxsmall', 'timm:edgenext_xx_small']
+    document, picture = tmp_path / 'speed.md', tmp_path / 'speed.svg'
+    document.write_text('<!-- begin cpu -->\n<!-- end cpu -->\n')
     options = ['--rounds', 3, '--warmup', 1, '--shape', 64, 64, '--batch', 2, '--json', *mode]
+    options += ['--update', 'cpu', document, '--plot', picture]
     result = json.loads(run_tool('analysis/benchmark.py', '--models', *models, *options).stdout)
     assert 'GMAC/s' in result['title']
     first, last = result['rows']
@@ -108,3 +167,5 @@ def test_the_benchmark_reports_ratios_to_the_last_model(run_tool, mode):
     assert [first['model'], last['model']] == models
     assert last['time_ratio'] == 1
     assert first['time_ratio'] == pytest.approx(first['median_ms'] / last['median_ms'], rel=0.01)
+    assert '| xxsmall |' in document.read_text()
+    assert '<svg' in picture.read_text()

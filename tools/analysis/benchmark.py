@@ -63,9 +63,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--plot', metavar='FILE', help='draw the medians: .png or .svg')
     parser.add_argument(
         '--update',
-        nargs=2,
-        metavar=('FILE', 'TABLE'),
-        help='put the table between the marks TABLE of a document; of inference, a column for '
+        nargs='+',
+        metavar=('TABLE', 'FILE'),
+        help='put the table between the marks TABLE of documents; of inference, a column for '
         'each runtime',
     )
     return parser.parse_args()
@@ -101,8 +101,9 @@ def _known(precisions: list[str]) -> list[str]:
 def main() -> None:
     args = parse_args()
     plan = plan_of(args)
-    if args.update:
-        find_table(*args.update)  # before the work
+    table, *documents = args.update or ('',)
+    for path in documents:
+        find_table(path, table)  # before the work
     result = run(plan)
     if args.json:
         print(json.dumps(result, indent=2))
@@ -110,9 +111,9 @@ def main() -> None:
         print(result['title'] + '\n' * (1 + args.markdown) + long_table(result['rows']))
     if args.plot:
         draw_benchmark(result['rows'], args.plot)
-    if args.update:
-        table = long_table if args.train else wide_table
-        update_table(*args.update, f'{result["title"]}.\n\n{table(result["rows"])}')
+    write = long_table if args.train else wide_table
+    for path in documents:
+        update_table(path, table, f'{result["title"]}.\n\n{write(result["rows"])}')
 
 
 if __name__ == '__main__':
