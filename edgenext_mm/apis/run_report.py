@@ -27,6 +27,8 @@ RECENT = 600
 HINTS = {
     r'No space left|Disk quota|PytorchStreamWriter': 'the disk was full: free some space, then',
     r'out of memory|OutOfMemory': 'memory ran out: lower train_dataloader.batch_size, then',
+    r'DataLoader worker .* (killed by|exited)': 'a data loading process was killed, mostly for '
+    'want of memory: lower train_dataloader.num_workers, then',
     r'not finite': 'see docs/training.md, then',
 }
 #: How Python ends where it was told to: with the status that asks for another try, or by Ctrl-C.
@@ -146,13 +148,14 @@ def _last_run(work_dir: Path) -> Run:
 
 def _state(run: Run, checkpoints: Checkpoints) -> str:
     place = _place(run)
+    when = f'after {place}' if run.losses else place
     ours = run.process is not None
     if FINISHED in run.log or (not ours and not run.error and _is_complete(run, checkpoints)):
         return f'finished, {place}'
     if re.search(TOLD, run.error):
         return f'was told to stop, {place}'
     if run.error:
-        return f'stopped after {place}: {run.error.splitlines()[0].removeprefix(STOPPED)}'
+        return f'stopped {when}: {run.error.splitlines()[0].removeprefix(STOPPED)}'
     age = time.time() - max(path.stat().st_mtime for path in run.folder.rglob('*'))
     here = run.process is not None and run.process['host'] == socket.gethostname()
     if run.process and here and _is_alive(run.process):
@@ -161,7 +164,7 @@ def _state(run: Run, checkpoints: Checkpoints) -> str:
         host = f' on {run.process["host"]}' if run.process else ''
         return f'running{host}, as it seems, {place}; last logged {age:,.0f} s ago'
     return (
-        f'ended without a word after {place}: killed (out of memory, a time limit, kill -9), or '
+        f'ended without a word {when}: killed (out of memory, a time limit, kill -9), or '
         'the machine went down'
     )
 
