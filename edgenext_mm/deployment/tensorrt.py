@@ -16,13 +16,14 @@ from ..errors import UserError
 OPERATORS = {
     **dict.fromkeys(
         (
-            'Add', 'BatchNormalization', 'Cast', 'Clip', 'Concat', 'Constant', 'ConstantOfShape',
-            'Conv', 'Cos', 'DequantizeLinear', 'Div', 'Equal', 'Erf', 'Exp', 'Expand', 'Flatten',
-            'Gather', 'GatherElements', 'GatherND', 'Gemm', 'Identity', 'InstanceNormalization',
-            'Less', 'LessOrEqual', 'MatMul', 'Max', 'Min', 'Mul', 'Neg', 'Pow', 'QuantizeLinear',
-            'Range', 'ReduceMax', 'ReduceMean', 'ReduceSum', 'Relu', 'Reshape', 'Resize', 'Shape',
-            'Sigmoid', 'Sin', 'Slice', 'Softmax', 'Split', 'Sqrt', 'Squeeze', 'Sub', 'Tile', 'TopK',
-            'Transpose', 'Unsqueeze', 'Where',
+            'Abs', 'Add', 'And', 'ArgMax', 'BatchNormalization', 'Cast', 'Ceil', 'Clip', 'Concat',
+            'Constant', 'ConstantOfShape', 'Conv', 'Cos', 'DequantizeLinear', 'Div', 'Equal',
+            'Erf', 'Exp', 'Expand', 'Flatten', 'Floor', 'Gather', 'GatherElements', 'GatherND',
+            'Gemm', 'Greater', 'GreaterOrEqual', 'Identity', 'InstanceNormalization', 'Less',
+            'LessOrEqual', 'MatMul', 'Max', 'Min', 'Mul', 'Neg', 'Not', 'Or', 'Pow',
+            'QuantizeLinear', 'Range', 'ReduceMax', 'ReduceMean', 'ReduceSum', 'Relu', 'Reshape',
+            'Resize', 'Shape', 'Sigmoid', 'Sin', 'Slice', 'Softmax', 'Split', 'Sqrt', 'Squeeze',
+            'Sub', 'Tile', 'TopK', 'Transpose', 'Unsqueeze', 'Where',
         ),
         (8, 4),
     ),
