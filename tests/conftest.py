@@ -3,12 +3,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model, get_model, input_shape, load_model
@@ -16,9 +16,6 @@ from edgenext_mm.checkpoints.formats import rename
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
 from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.images import default_images, normalised_images
-
-ROOT = Path(__file__).parents[1]
-DIGITS_CONFIG = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_digits.py'
 
 COMMON = dict(deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
 hypothesis.settings.register_profile(
@@ -90,13 +87,18 @@ def classifier(digits_checkpoint):
     return load_model(DIGITS_CONFIG, digits_checkpoint, 'cpu')
 
 
-def images_for(model, **kwargs):
+@pytest.fixture(scope='session')
+def images_for():
     """Two photographs as a model sees them."""
-    return list(normalised_images(model, default_images(), input_shape(model.cfg), **kwargs))
+
+    def images(model, **kwargs):
+        return list(normalised_images(model, default_images(), input_shape(model.cfg), **kwargs))
+
+    return images
 
 
 @pytest.fixture(scope='session')
-def exported(classifier, tmp_path_factory):
+def exported(classifier, images_for, tmp_path_factory):
     """Exports the classifier to a format, once: gives the file, and how far it is off."""
 
     @functools.cache
@@ -155,3 +157,20 @@ def timm_edgenext():
     from timm.models import edgenext
 
     return edgenext
+
+
+@pytest.fixture
+def digits_training(few_digits, tmp_path, request):
+    """Gives configs that train on a few digits, in this process alone."""
+
+    def config(batch_size, max_epochs):
+        config = load_config(DIGITS_CONFIG)
+        for name in ('train', 'val'):
+            loader = config[f'{name}_dataloader']
+            loader.update(batch_size=batch_size, num_workers=0, persistent_workers=False)
+            loader.dataset.data_root = str(few_digits)
+        config.train_cfg.update(max_epochs=max_epochs, val_interval=max_epochs)
+        config.work_dir, config.experiment_name = str(tmp_path), request.node.name
+        return config
+
+    return config

@@ -5,9 +5,9 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT
 from generated_data import shrink, with_generated_data
 from mmengine.registry import MODELS
+from paths import ROOT
 
 from edgenext_mm import inference_model
 from edgenext_mm.apis.cli import load_config

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from mmengine.registry import DATASETS, METRICS, init_default_scope
+from paths import ROOT
 
 from edgenext_mm.apis.cli import load_config
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from paths import ROOT
 
 from edgenext_mm import get_model
 from edgenext_mm.checkpoints.formats import rename

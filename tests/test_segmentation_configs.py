@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from mmengine.registry import DATASETS, init_default_scope
+from paths import ROOT
 from PIL import Image
 
 from edgenext_mm.apis.cli import load_config

@@ -5,7 +5,7 @@ import fnmatch
 import numpy as np
 import pytest
 import torch
-from conftest import DIGITS_CONFIG
+from paths import DIGITS_CONFIG
 
 import edgenext_mm
 from edgenext_mm import EdgeNeXt, get_model, inference_model, list_models

@@ -26,7 +26,7 @@ def write(content: Content, path: Path) -> None:
     network, example, metadata, calibration = content
     if metadata.precision == 'fp16':
         network = Cast(network, 'fp16')
-    model = to_onnx(network, example, metadata)
+    model = to_onnx(network, example, metadata.outputs, metadata.dynamic)
     if metadata.decoded:
         _append_nms(model, metadata)
     helper.set_model_props(model, {KEY: metadata.to_json()})
@@ -36,15 +36,27 @@ def write(content: Content, path: Path) -> None:
         quantize(path, calibration)
 
 
-def to_onnx(network: nn.Module, example: Tensor, metadata: Metadata) -> onnx.ModelProto:
-    """A network as an ONNX graph."""
-    shapes = {DIMENSIONS[d]: torch.export.Dim.DYNAMIC for d in metadata.dynamic}
+def to_onnx(
+    network: nn.Module,
+    example: Tensor,
+    outputs: Sequence[str] = (),
+    dynamic: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """A network as an ONNX graph.
+
+    Args:
+        network: In evaluation mode.
+        example: (B, 3, H, W) images that it is traced with.
+        outputs: Their names. Default: the exporter's own.
+        dynamic: Which of ``batch``, ``height`` and ``width`` may change. Default: none.
+    """
+    shapes = {DIMENSIONS[d]: torch.export.Dim.DYNAMIC for d in dynamic}
     with torch.no_grad():
         program = torch.onnx.export(
             network,
             (example,),
             input_names=['images'],
-            output_names=list(metadata.outputs),
+            output_names=list(outputs) or None,
             dynamic_shapes=(shapes,) if shapes else None,
             dynamo=True,
             verbose=False,
@@ -119,12 +131,11 @@ def quantize(path: Path, calibration: Sequence[Tensor]) -> None:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.name = onnx.load(path, load_external_data=False).graph.input[0].name
             self.images: Iterator[Tensor] = iter(calibration)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             image = next(self.images, None)
-            return None if image is None else {self.name: image.numpy()}
+            return None if image is None else {'images': image.numpy()}
 
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, 'prepared.onnx')

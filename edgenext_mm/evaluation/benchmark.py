@@ -18,7 +18,7 @@ from .complexity import count_complexity
 from .latency import Call, Timing, interleave, on_cpu, on_gpu, ratio_interval, training_call
 from .machine import describe_machine, matmul_peak, peak_memory
 from .models import TIMM_NAMES, build_named
-from .runtimes import RUNTIMES, Settings, prepare
+from .runtimes import Settings, find_runtime, prepare
 
 #: What stands for a runtime where training steps are timed.
 TRAINING = 'training'
@@ -79,8 +79,6 @@ class Plan(NamedTuple):
                 f'{", ".join(self.models)}.'
             )
         for runtime in self.runtimes:
-            if runtime not in RUNTIMES and runtime != TRAINING:
-                raise UserError(f'Unknown runtime {runtime!r}. Choose from {", ".join(RUNTIMES)}.')
             if not self.precisions_of(runtime):
                 raise UserError(
                     f'{runtime} runs in {", ".join(_precisions(runtime))}, not in '
@@ -121,7 +119,7 @@ def run(plan: Plan) -> dict[str, Any]:
 def _measure(plan: Plan, runtime: str, batch: int, peaks: dict) -> Iterator[dict[str, Any]]:
     x = torch.randn(batch, 3, *plan.shape, device=plan.device)
     precisions = plan.precisions_of(runtime)
-    in_torch = runtime == TRAINING or RUNTIMES[runtime].in_torch
+    in_torch = runtime == TRAINING or find_runtime(runtime).in_torch
     madds = {m: count_complexity(build_named(m), plan.shape).madds * batch for m in plan.models}
     calls = {(m, p): _call(plan, runtime, m, p, x) for m in plan.models for p in precisions}
     clock = on_gpu if in_torch and plan.device != 'cpu' else on_cpu
@@ -151,7 +149,7 @@ def _call(plan: Plan, runtime: str, model: str, precision: str, x: Tensor) -> Ca
 
 
 def _precisions(runtime: str) -> tuple[str, ...]:
-    return ('fp32',) if runtime == TRAINING else RUNTIMES[runtime].precisions
+    return ('fp32',) if runtime == TRAINING else find_runtime(runtime).precisions
 
 
 def _figures(timing: Timing, baseline: Timing, batch: int) -> dict[str, Any]:

@@ -51,6 +51,17 @@ class Runtime(NamedTuple):
     packages: tuple[str, ...] = ()
 
 
+def find_runtime(name: str) -> Runtime:
+    """The runtime of that name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if name not in RUNTIMES:
+        raise UserError(f'Unknown runtime {name!r}. Choose from {", ".join(RUNTIMES)}.')
+    return RUNTIMES[name]
+
+
 def prepare(runtime: str, model: nn.Module, x: Tensor, settings: Settings) -> Call:
     """A call that runs a model on images.
 
@@ -63,9 +74,7 @@ def prepare(runtime: str, model: nn.Module, x: Tensor, settings: Settings) -> Ca
     Raises:
         UserError: If there is no such runtime, or it cannot run like that here.
     """
-    if runtime not in RUNTIMES:
-        raise UserError(f'Unknown runtime {runtime!r}. Choose from {", ".join(RUNTIMES)}.')
-    chosen = RUNTIMES[runtime]
+    chosen = find_runtime(runtime)
     if settings.precision not in chosen.precisions:
         raise UserError(
             f'{runtime} can run in {", ".join(chosen.precisions)}, not in {settings.precision}.'
@@ -119,7 +128,7 @@ def onnxruntime(model: nn.Module, x: Tensor, settings: Settings) -> Call:
         session = onnxruntime.InferenceSession(
             path, options, providers=onnxruntime.get_available_providers()
         )
-    inputs = {session.get_inputs()[0].name: x.cpu().numpy()}
+    inputs = {'images': x.cpu().numpy()}
     return lambda: session.run(None, inputs)
 
 
@@ -181,12 +190,13 @@ def _recorded(call: Call) -> Call:
 
 @contextmanager
 def _onnx_file(model: nn.Module, x: Tensor, kind: str, half: bool = False) -> Iterator[Path]:
+    import onnx
+
     from ..deployment.export import quiet
+    from ..deployment.onnx_files import to_onnx
 
     network = deployed(model, FORMATS[kind].layout, x).cpu()
-    with tempfile.TemporaryDirectory() as folder, quiet(), torch.no_grad():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder, 'model.onnx')
-        torch.onnx.export(
-            Cast(network, 'fp16') if half else network, (x.cpu(),), path, dynamo=True, verbose=False
-        )
+        onnx.save(to_onnx(Cast(network, 'fp16') if half else network, x.cpu()), path)
         yield path

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.apis.model import find_config, load_model
 from edgenext_mm.errors import UserError

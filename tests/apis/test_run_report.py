@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.apis.run_log import FINISHED, STARTED
 from edgenext_mm.apis.run_report import examine_run

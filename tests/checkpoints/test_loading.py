@@ -11,9 +11,9 @@ from functools import partial
 import mmengine.runner.checkpoint
 import pytest
 import torch
-from conftest import DIGITS_CONFIG
 from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.runner.checkpoint import _safe_torch_load, load_checkpoint
+from paths import DIGITS_CONFIG
 
 from edgenext_mm import EdgeNeXt, get_model, inference_model
 from edgenext_mm.apis.cli import load_config

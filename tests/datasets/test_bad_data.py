@@ -5,9 +5,9 @@ import multiprocessing
 import shutil
 
 import pytest
-from broken_images import broken, damaged, encode, picture, rare
-from conftest import DIGITS_CONFIG
+from broken_images import broken, encode, picture
 from mmengine.registry import DATASETS, init_default_scope
+from paths import DIGITS_CONFIG
 from test_inspection import (
     DETECTION,
     ROTATED,
@@ -31,13 +31,6 @@ from edgenext_mm.datasets.multi_scale_sampler import SizedIndex
 from edgenext_mm.errors import UserError
 
 SKIP_ALL = dict(policy='skip', max_fraction=1.0)
-
-
-@pytest.fixture
-def scenes(scenes_root, tmp_path):
-    """A copy to spoil."""
-    shutil.copytree(scenes_root, tmp_path / 'scenes')
-    return tmp_path / 'scenes'
 
 
 @pytest.fixture
@@ -67,15 +60,6 @@ def listed(tmp_path):
         return [entry['file'].rsplit('/', 1)[-1] for entry in entries]
 
     return listed
-
-
-@pytest.fixture(scope='module')
-def folder_of_all(few_digits, tmp_path_factory):
-    root = tmp_path_factory.mktemp('broken')
-    shutil.copytree(few_digits, root, dirs_exist_ok=True)
-    for name, case in {**broken(), **damaged(), **rare()}.items():
-        (root / 'train' / '0' / f'{name}.jpg').write_bytes(case.content)
-    return root
 
 
 def names(dataset):

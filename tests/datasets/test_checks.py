@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -9,13 +8,6 @@ from edgenext_mm.datasets.checks import check_coco, check_dota, check_image_fold
 from edgenext_mm.errors import UserError
 
 DIGITS = tuple('0123456789')
-
-
-@pytest.fixture
-def scenes(scenes_root, tmp_path):
-    """A copy to spoil."""
-    shutil.copytree(scenes_root, tmp_path / 'scenes')
-    return tmp_path / 'scenes'
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import mmcv
 import numpy as np
 import pytest
 from broken_images import broken, damaged, encode, picture, rare
-from conftest import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG, ROOT
 from PIL import Image
 
 from edgenext_mm.apis.cli import load_config
@@ -34,23 +34,6 @@ def found(report):
     """Pairs of a file's name and a kind; few images do not show every class."""
     pairs = {(finding.file.rsplit('/', 1)[-1], finding.kind) for finding in report.findings}
     return {pair for pair in pairs if pair[1] != 'empty_class'}
-
-
-@pytest.fixture
-def scenes(scenes_root, tmp_path):
-    """A copy to spoil."""
-    shutil.copytree(scenes_root, tmp_path / 'scenes')
-    return tmp_path / 'scenes'
-
-
-@pytest.fixture(scope='module')
-def folder_of_all(few_digits, tmp_path_factory):
-    """Digits, and among the zeros every file of tests/broken_images.py."""
-    root = tmp_path_factory.mktemp('broken')
-    shutil.copytree(few_digits, root, dirs_exist_ok=True)
-    for name, case in {**broken(), **damaged(), **rare()}.items():
-        (root / 'train' / '0' / f'{name}.jpg').write_bytes(case.content)
-    return root
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])

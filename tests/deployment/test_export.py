@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import DIGITS_CONFIG, ROOT, images_for
+from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm import inference_model
 from edgenext_mm.apis.cli import load_config
@@ -119,7 +119,7 @@ def test_the_tools_run_a_file(digits_checkpoint, few_digits, tmp_path, run_tool)
 
 
 @pytest.mark.parametrize('file_format', ['onnx', 'openvino'])
-def test_integers_stay_near(file_format, classifier, tmp_path):
+def test_integers_stay_near(file_format, classifier, images_for, tmp_path):
     pytest.importorskip('nncf')
     images = images_for(classifier)
     deviations = export(
@@ -132,7 +132,7 @@ def test_integers_stay_near(file_format, classifier, tmp_path):
 @pytest.mark.parametrize(
     ('file_format', 'precision'), [('onnx', 'fp16'), ('openvino', 'fp16'), ('torchscript', 'bf16')]
 )
-def test_half_precision(file_format, precision, classifier, tmp_path):
+def test_half_precision(file_format, precision, classifier, images_for, tmp_path):
     images = images_for(classifier)
     path = tmp_path / 'model'
     deviations = export(classifier, path, file_format, (64, 64), precision=precision, images=images)
@@ -143,7 +143,7 @@ def test_half_precision(file_format, precision, classifier, tmp_path):
 
 
 @pytest.fixture(scope='module', params=TASKS)
-def dynamic(request, models, tmp_path_factory):
+def dynamic(request, models, images_for, tmp_path_factory):
     """A file of each format, and its model."""
     model = models(request.param)
     folder = tmp_path_factory.mktemp('dynamic')
@@ -208,7 +208,7 @@ def assert_same_results(actual, expected):
 
 
 @pytest.mark.parametrize('name', ['ssdlite', 'gfl'])
-def test_boxes_after_nms_are_those_of_the_model(name, models, tmp_path):
+def test_boxes_after_nms_are_those_of_the_model(name, models, images_for, tmp_path):
     model = models(name)
     deviations = export(
         model, tmp_path / 'boxes', 'onnx', (128, 128), ('batch',), decode=True,
@@ -278,7 +278,7 @@ def test_a_missing_package_is_told(classifier, tmp_path, monkeypatch):
         export(classifier, tmp_path / 'model.xml', 'openvino', (64, 64))
 
 
-def test_a_file_that_deviates_is_not_kept(classifier, tmp_path):
+def test_a_file_that_deviates_is_not_kept(classifier, images_for, tmp_path):
     path = tmp_path / 'model.torchscript'
     path.write_text('what was there')
     images = images_for(classifier)

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 import torch
-from conftest import DIGITS_CONFIG, ROOT
 from golden import draw_like
+from paths import DIGITS_CONFIG, ROOT
 from torch import nn
 
 from edgenext_mm import EdgeNeXt

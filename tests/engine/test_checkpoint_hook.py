@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DIGITS_CONFIG
 from mmengine.hooks import Hook
+from paths import DIGITS_CONFIG
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner

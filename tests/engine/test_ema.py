@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from conftest import DIGITS_CONFIG, ROOT
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner

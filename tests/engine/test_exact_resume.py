@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from conftest import DIGITS_CONFIG
 from mmengine.hooks import Hook
+from paths import DIGITS_CONFIG
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner, merge_resume

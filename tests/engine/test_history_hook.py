@@ -2,24 +2,15 @@
 
 import pytest
 import torch
-from conftest import DIGITS_CONFIG
 
-from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner
 from edgenext_mm.engine import HistoryHook
 
 
 @pytest.fixture
-def runner(few_digits, tmp_path, request):
+def runner(digits_training):
     """A training of three epochs of five iterations."""
-    config = load_config(DIGITS_CONFIG)
-    for name in ('train', 'val'):
-        loader = config[f'{name}_dataloader']
-        loader.update(batch_size=8, num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = str(few_digits)
-    config.train_cfg.update(max_epochs=3, val_interval=3)
-    config.work_dir, config.experiment_name = str(tmp_path), request.node.name
-    return build_runner(config)
+    return build_runner(digits_training(batch_size=8, max_epochs=3))
 
 
 @pytest.mark.parametrize(('length', 'kept'), [(3, 5), (7, 7)])

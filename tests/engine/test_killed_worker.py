@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from conftest import DIGITS_CONFIG
+from paths import DIGITS_CONFIG
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.run_log import logged_end

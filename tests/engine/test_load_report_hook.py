@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from conftest import DIGITS_CONFIG
+from paths import DIGITS_CONFIG
 
 from edgenext_mm import EdgeNeXt
 from edgenext_mm.apis.cli import load_config

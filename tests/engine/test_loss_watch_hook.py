@@ -12,8 +12,8 @@ import mmengine.optim.optimizer.amp_optimizer_wrapper as amp
 import poison
 import pytest
 import torch
-from conftest import DIGITS_CONFIG, ROOT
 from mmengine.hooks import Hook
+from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.apis import runner as runner_module
 from edgenext_mm.apis.cli import load_config

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import ROOT
 from mmengine.hooks import EMAHook, Hook
+from paths import ROOT
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner

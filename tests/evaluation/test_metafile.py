@@ -2,8 +2,8 @@
 
 import pytest
 import yaml
-from conftest import ROOT
 from modelindex.load_model_index import load
+from paths import ROOT
 
 from edgenext_mm.evaluation.metafile import describe
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 from edgenext_mm.errors import UserError
 from edgenext_mm.evaluation.paper_tables import (

@@ -1,7 +1,7 @@
 """The ImageNet configs against the paper's recipe."""
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.evaluation.recipe import compare_recipe

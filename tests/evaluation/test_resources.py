@@ -3,11 +3,10 @@
 import mmap
 
 import pytest
-from conftest import DIGITS_CONFIG
 from mmengine.hooks import Hook
+from paths import DIGITS_CONFIG
 from PIL import Image
 
-from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner
 from edgenext_mm.evaluation.resources import Sample, Usage, UsageHook, growth
 
@@ -26,15 +25,8 @@ class Leak(Hook):
             self.kept += [memory, open(__file__)]  # noqa: SIM115
 
 
-def test_a_leak_in_a_training_is_seen(few_digits, tmp_path, request):
-    config = load_config(DIGITS_CONFIG)
-    for name in ('train', 'val'):
-        loader = config[f'{name}_dataloader']
-        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = str(few_digits)
-    config.train_cfg.update(max_epochs=8, val_interval=8)
-    config.work_dir, config.experiment_name = str(tmp_path), request.node.name
-    runner = build_runner(config)
+def test_a_leak_in_a_training_is_seen(digits_training):
+    runner = build_runner(digits_training(batch_size=4, max_epochs=8))
     hook = UsageHook(interval=2)
     runner.register_hook(hook)
     leak = Leak()

@@ -1,5 +1,5 @@
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model

@@ -8,10 +8,10 @@ import resource
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from inputs import FILES, OTHERS, SMALL_SIDES, arrays, pillow_images
+from paths import ROOT
 
 from edgenext_mm import inference_model
 from edgenext_mm.apis.cli import load_config

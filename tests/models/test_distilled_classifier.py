@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import DIGITS_CONFIG
 from mmengine.registry import MODELS, init_default_scope
+from paths import DIGITS_CONFIG
 from scipy.special import rel_entr, softmax
 
 from edgenext_mm.apis.cli import load_config

@@ -1,7 +1,7 @@
 """Layer-wise learning-rate decay, by mmpretrain's constructor."""
 
-from conftest import DIGITS_CONFIG
 from mmengine.optim import build_optim_wrapper
+from paths import DIGITS_CONFIG
 
 from edgenext_mm import EdgeNeXt
 from edgenext_mm.apis.cli import load_config

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import shapely
 import torch
-from conftest import ROOT
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from paths import ROOT
 from rotated_boxes import corners, reference
 from test_docstrings import documented_arguments
 

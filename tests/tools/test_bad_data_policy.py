@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import DIGITS_CONFIG
+from paths import DIGITS_CONFIG
 
 
 @pytest.fixture

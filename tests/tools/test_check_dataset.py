@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from conftest import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG, ROOT
 
 
 def roots(folder):

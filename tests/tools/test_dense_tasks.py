@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from paths import ROOT
 from PIL import Image
 
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes

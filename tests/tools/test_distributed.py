@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner

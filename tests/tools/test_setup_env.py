@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG, ROOT
 from PIL import Image
 
 TWO_EPOCHS = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=8')
