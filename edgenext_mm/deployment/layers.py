@@ -19,6 +19,9 @@ from .folding import Affine, affine_of
 LAYOUTS = ('channels_last', 'channels_first')
 #: What oneDNN calls the activations that it computes along with a matrix product.
 _FUSED = {nn.GELU: ('gelu', 'none'), nn.Hardswish: ('hardswish', '')}
+#: Multiply-adds of a layer from which one pass of oneDNN pays its dearer call, by measurement.
+_FUSED_FROM = 50e6
+_IN_PLACE = {nn.GELU: torch.ops.aten.gelu_, nn.Hardswish: torch.ops.aten.hardswish_}
 
 
 class Normalize(nn.Module):
@@ -88,22 +91,32 @@ class Pointwise(Prepared):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Maps a (B, I, H, W) map to (B, O, H, W), plus the residual of that shape."""
         if self.layout == 'channels_first':
-            return self._finish(F.conv2d(x, self.weight[..., None, None], self.bias), residual)
-        if self._packs(x):
+            y = self._activate(F.conv2d(x, self.weight[..., None, None], self.bias))
+            return y if residual is None else residual + y
+        if self._fuses(x):
             return self._fused(x, residual)
-        y = F.linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
-        return self._finish(y, residual)
+        x = x.permute(0, 2, 3, 1)
+        if residual is None:
+            return self._activate(F.linear(x, self.weight, self.bias)).permute(0, 3, 1, 2)
+        if torch.is_autocast_enabled(x.device.type):  # which leaves operators in place alone
+            return residual + F.linear(x, self.weight, self.bias).permute(0, 3, 1, 2)
+        y = (residual.permute(0, 2, 3, 1) + self.bias).contiguous()
+        y.flatten(0, 2).addmm_(x.flatten(0, 2), self.weight.t())
+        return y.permute(0, 3, 1, 2)
 
-    def _finish(self, y: Tensor, residual: Tensor | None) -> Tensor:
-        y = y if self.act is None else self.act(y)
-        return y if residual is None else residual + y
+    def _activate(self, y: Tensor) -> Tensor:
+        if self.act is None:
+            return y
+        in_place = _IN_PLACE.get(type(self.act))
+        return self.act(y) if in_place is None else in_place(y)
 
-    def _packs(self, x: Tensor) -> bool:
+    def _fuses(self, x: Tensor) -> bool:
         """Whether oneDNN is there to do it all in one pass, on weights laid out for it."""
         return (
             x.device.type == 'cpu'
             and x.dtype == torch.float32
             and (self.act is None or type(self.act) in _FUSED)
+            and x.numel() * len(self.weight) >= _FUSED_FROM
             and torch.backends.mkldnn.is_available()
             and not torch.is_grad_enabled()
             and not torch.compiler.is_compiling()

@@ -103,9 +103,9 @@ def run(plan: Plan) -> dict[str, Any]:
     }
     rows = [
         row
-        for runtime in plan.runtimes
+        for runtimes in _in_turn(plan.runtimes)
         for batch in plan.batches
-        for row in _measure(plan, runtime, batch, peaks)
+        for row in _measure(plan, runtimes, batch, peaks)
     ]
     reached = ', '.join(f'{p} {v / 1e9:.0f}' for p, v in peaks.items() if v)
     title = (
@@ -116,19 +116,36 @@ def run(plan: Plan) -> dict[str, Any]:
     return dict(title=title, baseline=plan.baseline, rows=rows)
 
 
-def _measure(plan: Plan, runtime: str, batch: int, peaks: dict) -> Iterator[dict[str, Any]]:
+def _in_turn(runtimes: Sequence[str]) -> list[list[str]]:
+    """Those of PyTorch together; others alone, since threads of one take time from another."""
+    in_torch = [r for r in runtimes if _is_torch(r)]
+    return [group for group in (in_torch, *([r] for r in runtimes if r not in in_torch)) if group]
+
+
+def _is_torch(runtime: str) -> bool:
+    return runtime == TRAINING or find_runtime(runtime).in_torch
+
+
+def _measure(
+    plan: Plan, runtimes: Sequence[str], batch: int, peaks: dict
+) -> Iterator[dict[str, Any]]:
     x = torch.randn(batch, 3, *plan.shape, device=plan.device)
-    precisions = plan.precisions_of(runtime)
-    in_torch = runtime == TRAINING or find_runtime(runtime).in_torch
     madds = {m: count_complexity(build_named(m), plan.shape).madds * batch for m in plan.models}
-    calls = {(m, p): _call(plan, runtime, m, p, x) for m in plan.models for p in precisions}
+    calls = {
+        (r, m, p): _call(plan, r, m, p, x)
+        for r in runtimes
+        for m in plan.models
+        for p in plan.precisions_of(r)
+    }
+    in_torch = _is_torch(runtimes[0])
     clock = on_gpu if in_torch and plan.device != 'cpu' else on_cpu
-    timings = interleave(calls, plan.rounds, plan.warmup, clock)
-    for (model, precision), timing in timings.items():
-        baseline = timings[plan.twin(model), precisions[0]]
+    timings = interleave(calls, plan.rounds, plan.warmup, clock, refresh=True)
+    for key, timing in timings.items():
+        runtime, model, precision = key
+        baseline = timings[runtime, plan.twin(model), plan.precisions_of(runtime)[0]]
         # A training step does more than the multiply-adds that are counted.
         peak = None if runtime == TRAINING else peaks[precision]
-        memory = peak_memory(calls[model, precision], plan.device) if in_torch else None
+        memory = peak_memory(calls[key], plan.device) if in_torch else None
         yield dict(
             model=model,
             runtime=runtime,

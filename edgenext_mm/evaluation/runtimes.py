@@ -122,6 +122,8 @@ def onnxruntime(model: nn.Module, x: Tensor, settings: Settings) -> Call:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.log_severity_level = 3
+    # Threads that wait in a loop for more work would take the cores from the model that is next.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
     with _onnx_file(model, x, 'onnx', half=settings.precision == 'fp16') as path:
         if settings.precision == 'int8':
             quantize(path, [x.cpu()])

@@ -12,7 +12,7 @@ from torch import nn
 from edgenext_mm import EdgeNeXt
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model
-from edgenext_mm.deployment import DeployEdgeNeXt, switch_to_deploy
+from edgenext_mm.deployment import DeployEdgeNeXt, layers, switch_to_deploy
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import ARCHS
 
@@ -40,6 +40,12 @@ def assert_alike(model, deployed, *shape):
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def small_layers_fused(monkeypatch):
+    """Layers take the way of large ones."""
+    monkeypatch.setattr(layers, '_FUSED_FROM', 0)
 
 
 @pytest.mark.parametrize('layout', ['channels_last', 'channels_first'])
@@ -74,7 +80,23 @@ def test_every_setting_has_a_deploy_form(arguments, layout):
     assert_alike(model, switch_to_deploy(model, layout), 2, channels, 96, 64)
 
 
-def test_gradients_on_or_off_make_no_difference():
+@pytest.mark.parametrize('arch', ARCHS)
+def test_large_layers_give_the_same(arch, small_layers_fused):
+    model = trained(arch)
+    assert_alike(model, switch_to_deploy(model), 2, 3, 97, 140)
+
+
+def test_only_large_layers_are_fused():
+    deployed = switch_to_deploy(trained('small'))
+    with torch.no_grad():
+        deployed(torch.randn(1, 3, 64, 64))
+        assert not any(m._prepared for m in deployed.modules() if isinstance(m, layers.Pointwise))
+        deployed(torch.randn(2, 3, 256, 256))
+    first = deployed.stages[0][0]
+    assert first.expand._prepared is not None
+
+
+def test_gradients_on_or_off_make_no_difference(small_layers_fused):
     model = trained()
     deployed, x = switch_to_deploy(model), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -82,6 +104,26 @@ def test_gradients_on_or_off_make_no_difference():
     plain = deployed(x)
     for a, e in zip(fused, plain, strict=True):
         torch.testing.assert_close(a, e, rtol=0, atol=1e-5 * e.abs().max().item())
+
+
+@pytest.mark.parametrize('layout', ['channels_last', 'channels_first'])
+def test_autocast_runs_it(layout):
+    model = trained()
+    deployed, x = switch_to_deploy(model, layout), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(x)
+        with torch.autocast('cpu', torch.bfloat16):
+            actual = deployed(x)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a.float(), e, rtol=0, atol=0.1 * e.abs().max().item())
+
+
+def test_inputs_stay_as_they_are():
+    encoder, before = switch_to_deploy(trained()).stages[0][0], torch.randn(1, 24, 16, 16)
+    x = before.clone(memory_format=torch.channels_last)
+    with torch.no_grad():
+        encoder(x)
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
 
 
 def test_the_original_is_untouched():
@@ -114,7 +156,7 @@ def test_any_model_that_holds_a_backbone_is_switched():
         torch.testing.assert_close(deployed(x), model(x), rtol=1e-4, atol=1e-5)
 
 
-def test_weights_are_saved_and_loaded():
+def test_weights_are_saved_and_loaded(small_layers_fused):
     torch.manual_seed(1)
     source, target = switch_to_deploy(trained()), switch_to_deploy(EdgeNeXt(out_indices=ALL))
     x = torch.randn(1, 3, 64, 64)

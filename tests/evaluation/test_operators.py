@@ -1,0 +1,40 @@
+"""The operators that a model spends its time in."""
+
+import pytest
+import torch
+
+from edgenext_mm.evaluation.operators import operator_times, operators_table, profile_models
+
+
+def test_the_operators_of_a_call_are_found():
+    a = torch.randn(64, 64)
+    times = operator_times(lambda: (a @ a).sigmoid(), calls=3)
+    assert times['aten::mm'] > 0
+    assert times['aten::sigmoid'] > 0
+
+
+def test_the_longest_are_named_and_the_others_summed():
+    times = {'a': {'mm': 4.0, 'add': 1.0, 'mul': 0.5}, 'b': {'mm': 1.0, 'gelu': 3.0}}
+    assert operators_table(times, rows=2).splitlines()[2:] == [
+        '| `mm` | 4.0 | 1.0 |',
+        '| `gelu` | 0.0 | 3.0 |',
+        '| all others | 1.5 | 0.0 |',
+        '| sum | 5.5 | 4.0 |',
+    ]
+
+
+def test_the_tool_updates_a_document(run_tool, tmp_path):
+    document = tmp_path / 'speed.md'
+    document.write_text('<!-- begin ops -->\n<!-- end ops -->\n')
+    options = ['--shape', 32, 32, '--calls', 1, '--threads', 1, '--update', 'ops', document]
+    done = run_tool('analysis/profile_operators.py', 'xxsmall', '--runtime', 'deploy', *options)
+    table = done.stdout.strip()
+    assert 'native_layer_norm' in table
+    assert table.splitlines()[-1] in document.read_text()
+
+
+@pytest.mark.parametrize('runtime', ['eager', 'training'])
+def test_gradients_are_there_in_training_alone(runtime):
+    times = profile_models(['xxsmall'], runtime, batch=2, shape=(32, 32), threads=1, calls=1)
+    backward = any('backward' in name for name in times['xxsmall'])
+    assert backward == (runtime == 'training')
