@@ -1,16 +1,19 @@
 """Models, runtimes and precisions, timed side by side.
 
-Within a runtime all models and precisions take turns, so that a machine's drift hits all of them
-alike. Runtimes follow one another, since their threads would disturb each other.
+Each model is in a process of its own, as where it is used. Within a runtime all models and
+precisions take turns, so that a machine's drift hits all of them alike, and so do the runtimes of
+PyTorch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from tqdm import tqdm
 
 from ..deployment.heads import DTYPES
 from ..errors import UserError
@@ -19,6 +22,7 @@ from .latency import Call, Timing, interleave, on_cpu, on_gpu, ratio_interval, t
 from .machine import describe_machine, matmul_peak, peak_memory
 from .models import TIMM_NAMES, build_named
 from .runtimes import Settings, find_runtime, prepare
+from .workers import Worker
 
 #: What stands for a runtime where training steps are timed.
 TRAINING = 'training'
@@ -117,7 +121,7 @@ def run(plan: Plan) -> dict[str, Any]:
 
 
 def _in_turn(runtimes: Sequence[str]) -> list[list[str]]:
-    """Those of PyTorch together; others alone, since threads of one take time from another."""
+    """Those of PyTorch together, others alone: not all models need be in memory at once."""
     in_torch = [r for r in runtimes if _is_torch(r)]
     return [group for group in (in_torch, *([r] for r in runtimes if r not in in_torch)) if group]
 
@@ -129,40 +133,50 @@ def _is_torch(runtime: str) -> bool:
 def _measure(
     plan: Plan, runtimes: Sequence[str], batch: int, peaks: dict
 ) -> Iterator[dict[str, Any]]:
-    x = torch.randn(batch, 3, *plan.shape, device=plan.device)
+    keys = [(r, m, p) for r in runtimes for m in plan.models for p in plan.precisions_of(r)]
     madds = {m: count_complexity(build_named(m), plan.shape).madds * batch for m in plan.models}
-    calls = {
-        (r, m, p): _call(plan, r, m, p, x)
-        for r in runtimes
-        for m in plan.models
-        for p in plan.precisions_of(r)
-    }
-    in_torch = _is_torch(runtimes[0])
-    clock = on_gpu if in_torch and plan.device != 'cpu' else on_cpu
-    timings = interleave(calls, plan.rounds, plan.warmup, clock, refresh=True)
-    for key, timing in timings.items():
-        runtime, model, precision = key
-        baseline = timings[runtime, plan.twin(model), plan.precisions_of(runtime)[0]]
-        # A training step does more than the multiply-adds that are counted.
-        peak = None if runtime == TRAINING else peaks[precision]
-        memory = peak_memory(calls[key], plan.device) if in_torch else None
-        yield dict(
-            model=model,
-            runtime=runtime,
-            precision=precision,
-            batch=batch,
-            **_figures(timing, baseline, batch),
-            fraction_of_peak=peak and round(madds[model] / timing.median / peak, 3),
-            peak_memory_mib=memory and round(memory / 2**20, 1),
+    on_its_device = on_gpu if _is_torch(runtimes[0]) and plan.device != 'cpu' else on_cpu
+    with ExitStack() as stack:
+        workers = {}
+        for key in tqdm(keys, desc='preparing', unit='model', leave=False):
+            worker = Worker(partial(_call, plan, batch, *key), ' '.join(key))
+            workers[key] = stack.enter_context(closing(worker))
+        timings = interleave(
+            workers, plan.rounds, plan.warmup, lambda w: w.ask(partial(_second_call, on_its_device))
         )
+        for key, timing in timings.items():
+            runtime, model, precision = key
+            baseline = timings[runtime, plan.twin(model), plan.precisions_of(runtime)[0]]
+            # A training step does more than the multiply-adds that are counted.
+            peak = None if runtime == TRAINING else peaks[precision]
+            memory = None
+            if _is_torch(runtime):
+                memory = workers[key].ask(partial(peak_memory, device=plan.device))
+            yield dict(
+                model=model,
+                runtime=runtime,
+                precision=precision,
+                batch=batch,
+                **_figures(timing, baseline, batch),
+                fraction_of_peak=peak and round(madds[model] / timing.median / peak, 3),
+                peak_memory_mib=memory and round(memory / 2**20, 1),
+            )
 
 
-def _call(plan: Plan, runtime: str, model: str, precision: str, x: Tensor) -> Call:
+def _call(plan: Plan, batch: int, runtime: str, model: str, precision: str) -> Call:
+    torch.set_num_threads(plan.settings.threads)
     torch.manual_seed(0)
+    x = torch.randn(batch, 3, *plan.shape, device=plan.device)
     built = build_named(model)
     if runtime == TRAINING:
         return training_call(built.to(x.device), x)
     return prepare(runtime, built, x, plan.settings._replace(precision=precision))
+
+
+def _second_call(clock: Callable[[Call], float], call: Call) -> float:
+    """Seconds of a call after one that brings the model back into the caches."""
+    call()
+    return clock(call)
 
 
 def _precisions(runtime: str) -> tuple[str, ...]:

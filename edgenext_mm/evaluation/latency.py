@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -74,27 +74,22 @@ def on_gpu(call: Call) -> float:
 
 
 def interleave(
-    calls: Mapping[Name, Call],
+    calls: Mapping[Name, Any],
     rounds: int,
     warmup: int,
-    clock: Callable[[Call], float] = on_cpu,
-    refresh: bool = False,
+    clock: Callable[[Any], float] = on_cpu,
 ) -> dict[Name, Timing]:
     """Times callables in turn, one call of each per round, in reverse order every second round.
 
     Args:
-        calls: What to time, by name.
+        calls: What to time, by name; callables, or whatever the clock can time.
         rounds: Rounds that count, at least 2.
         warmup: Rounds before them that do not.
         clock: Times one call. Default: :func:`on_cpu`.
-        refresh: Whether a call before the one that is timed brings its data back into the caches,
-            as where a model runs on its own. Default: False.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for i in tqdm(range(warmup + rounds), desc=f'{len(calls)} in turn', unit='round', leave=False):
         for name in list(calls)[:: -1 if i % 2 else 1]:
-            if refresh:
-                calls[name]()
             elapsed = clock(calls[name])
             if i >= warmup:
                 seconds[name].append(elapsed)

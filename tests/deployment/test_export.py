@@ -1,5 +1,7 @@
 """Exported files of all tasks and formats give what their models give."""
 
+import functools
+
 import numpy as np
 import onnx
 import pytest
@@ -22,8 +24,11 @@ TASKS = {
     'segmentor': 'segmentation/deeplabv3_edgenext-xxsmall_digits',
     'rotated': 'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits',
 }
-#: All kinds of encoders, fewer of each: the time of an export grows with their number.
-SHALLOW = dict(base='xxsmall', depths=(1, 2, 2, 2))
+ARCHS = {
+    'xxsmall': 'xxsmall',
+    # All kinds of encoders, fewer of each: the time of an export grows with their number.
+    'shallow': dict(base='xxsmall', depths=(1, 2, 2, 2)),
+}
 ALL_DIMENSIONS = ('batch', 'height', 'width')
 
 
@@ -32,10 +37,10 @@ def models(tmp_path_factory):
     """A model of each other task, with random weights that find something."""
     folder = tmp_path_factory.mktemp('models')
 
-    def load(name):
+    def load(name, arch):
         torch.manual_seed(0)
         config = load_config(ROOT / 'configs' / f'{TASKS[name]}.py', SCRATCH)
-        config.model.backbone.arch = SHALLOW
+        config.model.backbone.arch = arch
         from edgenext_mm.apis.model import build_model
 
         model = build_model(config)
@@ -46,8 +51,7 @@ def models(tmp_path_factory):
         torch.save(dict(state_dict=model.state_dict()), folder / f'{name}.pth')
         return load_model(config, folder / f'{name}.pth', 'cpu')
 
-    loaded = {}
-    return lambda name: loaded.setdefault(name, load(name))
+    return functools.cache(lambda name, arch='xxsmall': load(name, ARCHS[arch]))
 
 
 def photographs():
@@ -148,7 +152,7 @@ def test_half_precision(file_format, precision, classifier, images_for, tmp_path
 @pytest.fixture(scope='module', params=TASKS)
 def dynamic(request, models, images_for, tmp_path_factory):
     """A file of each format, and its model."""
-    model = models(request.param)
+    model = models(request.param, 'shallow')
     folder = tmp_path_factory.mktemp('dynamic')
     for file_format in ('onnx', 'openvino'):
         export(

@@ -1,9 +1,10 @@
 r"""Time models side by side: latency of inference in several runtimes, or training steps.
 
-Within a runtime models and precisions take turns, so that a machine's drift hits all alike, and so
-do PyTorch's runtimes; read the ratios. A turn is two calls: one brings the weights back into the
-caches, as where a model runs on its own, and one is timed. Models of ours are in deploy form in all
-runtimes but `eager`. INT8 is calibrated on the random images that are timed: good for speed alone.
+Each model has a process of its own, as where it is used. Within a runtime models and precisions
+take turns, so that a machine's drift hits all alike, and so do PyTorch's runtimes; read the ratios.
+A turn is two calls: one brings the weights back into the caches, and one is timed. Models of ours
+are in deploy form in all runtimes but `eager`. INT8 is calibrated on the random images that are
+timed: good for speed alone.
 
 Examples:
     python tools/analysis/benchmark.py --models small timm:edgenext_small
