@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..deployment.heads import DTYPES
@@ -163,14 +164,26 @@ def _measure(
             )
 
 
-def _call(plan: Plan, batch: int, runtime: str, model: str, precision: str) -> Call:
-    torch.set_num_threads(plan.settings.threads)
-    torch.manual_seed(0)
-    x = torch.randn(batch, 3, *plan.shape, device=plan.device)
+def build_call(model: str, runtime: str, x: Tensor, settings: Settings) -> Call:
+    """A call of a model, or a training step.
+
+    Args:
+        model: Name, see :func:`~edgenext_mm.evaluation.models.build_named`.
+        runtime: One of :data:`~edgenext_mm.evaluation.runtimes.RUNTIMES`, or ``training``.
+        x: (B, 3, H, W) images, on the device to run on.
+        settings: How.
+    """
+    torch.set_num_threads(settings.threads)
     built = build_named(model)
     if runtime == TRAINING:
         return training_call(built.to(x.device), x)
-    return prepare(runtime, built, x, plan.settings._replace(precision=precision))
+    return prepare(runtime, built, x, settings)
+
+
+def _call(plan: Plan, batch: int, runtime: str, model: str, precision: str) -> Call:
+    torch.manual_seed(0)
+    x = torch.randn(batch, 3, *plan.shape, device=plan.device)
+    return build_call(model, runtime, x, plan.settings._replace(precision=precision))
 
 
 def _second_call(clock: Callable[[Call], float], call: Call) -> float:

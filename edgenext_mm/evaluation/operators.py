@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from .latency import Call, training_call
-from .models import build_named
-from .runtimes import Settings, prepare
+from .benchmark import build_call
+from .latency import Call
+from .runtimes import Settings
 
 Times = dict[str, float]
 
@@ -48,18 +48,9 @@ def profile_models(
         threads: CPU threads.
         calls: How many to average over.
     """
-    torch.set_num_threads(threads)
     x = torch.randn(batch, 3, *shape)
-    times = {}
-    for name in models:
-        model = build_named(name)
-        call = (
-            training_call(model, x)
-            if runtime == 'training'
-            else prepare(runtime, model.eval(), x, Settings(threads=threads))
-        )
-        times[name] = operator_times(call, calls)
-    return times
+    settings = Settings(threads=threads)
+    return {m: operator_times(build_call(m, runtime, x, settings), calls) for m in models}
 
 
 def operators_table(times: Mapping[str, Times], rows: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -42,7 +43,8 @@ class Worker:
         Raises:
             UserError: If the process dies.
         """
-        self._connection.send(function)
+        with suppress(ConnectionError):  # if it has died, that shows in what comes back
+            self._connection.send(function)
         return self._receive()
 
     def close(self) -> None:
@@ -53,7 +55,7 @@ class Worker:
     def _receive(self) -> Any:
         try:
             result = self._connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, ConnectionError):
             self._process.join()
             raise UserError(
                 f'{self.name}: its process ended with status {self._process.exitcode}.'

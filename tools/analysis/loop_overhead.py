@@ -1,4 +1,4 @@
-"""Time mmengine's training loop beside a plain PyTorch loop that does the same work.
+r"""Time mmengine's training loop beside a plain PyTorch loop that does the same work.
 
 The same model, optimiser and batches, from images in memory; the loops take turns in blocks, so
 that a machine's drift hits both alike. Ours makes data samples, collates and preprocesses them and

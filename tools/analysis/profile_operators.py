@@ -1,4 +1,4 @@
-"""Show where the time of models goes: the operators of PyTorch on a CPU, side by side.
+r"""Show where the time of models goes: the operators of PyTorch on a CPU, side by side.
 
 Recording takes time of its own, mostly for small operators: compare columns and rows, and take
 totals from tools/analysis/benchmark.py.
