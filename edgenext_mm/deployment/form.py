@@ -83,7 +83,7 @@ class DeploySDTAEncoder(nn.Module):
 
 def _length(x: Tensor) -> Tensor:
     """Along the last axis; in single precision, where squares do not overflow."""
-    return x.float().square().sum(-1, keepdim=True).clamp_min(1e-24).sqrt().to(x.dtype)
+    return torch.linalg.vector_norm(x.float(), dim=-1, keepdim=True).clamp_min(1e-12).to(x.dtype)
 
 
 class DeployEdgeNeXt(nn.Module):

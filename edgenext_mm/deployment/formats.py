@@ -69,7 +69,7 @@ FORMATS = {
         '.xml',
         'openvino_files',
         ('openvino', 'onnx', 'onnxscript'),
-        'channels_first',
+        'channels_first_tokens',
         ('fp32', 'fp16', 'bf16', 'int8'),
     ),
     'torchscript': FileFormat(

@@ -1,7 +1,9 @@
-"""The layers of the deploy form, in the two layouts.
+"""The layers of the deploy form, in each layout.
 
-Maps are (B, C, H, W) in both. ``channels_last`` keeps them so in memory and mixes channels by
-linear layers; ``channels_first`` does it by 1x1 convolutions, as some runtimes like it better.
+Maps are (B, C, H, W) in all of them. ``channels_last`` keeps channels innermost in memory and mixes
+them by linear layers, the others do it by 1x1 convolutions. These differ in how a norm reaches the
+channels of a place: ``channels_first`` transposes the map, ``channels_first_tokens`` the (B, C, N)
+tokens. Which one a runtime sees through, and which it carries out, was measured.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from ..models.layers import LayerNorm2d, PositionalEncodingFourier
 from ..models.layers.position_encoding import axis_features
 from .folding import Affine, affine_of
 
-LAYOUTS = ('channels_last', 'channels_first')
+LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens')
 #: What oneDNN calls the activations that it computes along with a matrix product.
 _FUSED = {nn.GELU: ('gelu', 'none'), nn.Hardswish: ('hardswish', '')}
 #: Multiply-adds of a layer from which one pass of oneDNN pays its dearer call, by measurement.
@@ -44,15 +46,17 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
-        if self.layout == 'channels_first':
-            # As tokens: ONNX Runtime and OpenVINO take the transposes of maps literally.
-            return (
-                self._norm(x.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, x.shape[2:])
-            )
-        return self._norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-    def _norm(self, tokens: Tensor) -> Tensor:
-        return F.layer_norm(tokens, self.shape, self.weight, self.bias, self.eps)
+        weight, bias = self.weight, self.bias
+        if self.layout == 'channels_first_tokens':
+            t = x.flatten(2).transpose(1, 2)
+            t = F.layer_norm(t, self.shape, weight, bias, self.eps)
+            return t.transpose(1, 2).unflatten(2, x.shape[2:])
+        x = x.permute(0, 2, 3, 1)
+        if self.layout == 'channels_last' or weight is None:
+            return F.layer_norm(x, self.shape, weight, bias, self.eps).permute(0, 3, 1, 2)
+        x = F.layer_norm(x, self.shape, eps=self.eps).permute(0, 3, 1, 2)
+        # A convolution: it takes part in ONNX Runtime's blocked layout, a product would not.
+        return F.conv2d(x, weight.view(-1, 1, 1, 1), bias, groups=len(weight))
 
 
 class Prepared(nn.Module):
@@ -90,7 +94,7 @@ class Pointwise(Prepared):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Maps a (B, I, H, W) map to (B, O, H, W), plus the residual of that shape."""
-        if self.layout == 'channels_first':
+        if self.layout != 'channels_last':
             y = self._activate(F.conv2d(x, self.weight[..., None, None], self.bias))
             return y if residual is None else residual + y
         if self._fuses(x):

@@ -16,6 +16,11 @@ from . import onnx_files
 from .formats import Content, require
 from .metadata import KEY, Metadata
 
+#: With INT8 queries and keys of few channels, the attention of OpenVINO's CPU plugin writes beyond
+#: its buffers on processors with AVX-512 VNNI (seen up to 2026.4; of the kind of
+#: https://github.com/openvinotoolkit/openvino/issues/31633). It is a hundredth of the work.
+NOT_INT8 = ['ScaledDotProductAttention']
+
 
 def write(content: Content, path: Path) -> None:
     """Writes an OpenVINO file."""
@@ -49,6 +54,7 @@ def quantize(model: openvino.Model, calibration: Sequence[Tensor]) -> openvino.M
         nncf.Dataset([image.numpy() for image in calibration]),
         subset_size=len(calibration),
         model_type=nncf.ModelType.TRANSFORMER,
+        ignored_scope=nncf.IgnoredScope(types=NOT_INT8, validate=False),
     )
 
 

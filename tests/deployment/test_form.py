@@ -48,7 +48,7 @@ def small_layers_fused(monkeypatch):
     monkeypatch.setattr(layers, '_FUSED_FROM', 0)
 
 
-@pytest.mark.parametrize('layout', ['channels_last', 'channels_first'])
+@pytest.mark.parametrize('layout', layers.LAYOUTS)
 @pytest.mark.parametrize('arch', ARCHS)
 def test_outputs_of_all_stages_are_those_of_the_model(arch, layout):
     model = trained(arch)
@@ -56,7 +56,7 @@ def test_outputs_of_all_stages_are_those_of_the_model(arch, layout):
         assert_alike(model, switch_to_deploy(model, layout), *shape)
 
 
-@pytest.mark.parametrize('layout', ['channels_last', 'channels_first'])
+@pytest.mark.parametrize('layout', layers.LAYOUTS)
 @pytest.mark.parametrize(
     'arguments',
     [
@@ -106,7 +106,7 @@ def test_gradients_on_or_off_make_no_difference(small_layers_fused):
         torch.testing.assert_close(a, e, rtol=0, atol=1e-5 * e.abs().max().item())
 
 
-@pytest.mark.parametrize('layout', ['channels_last', 'channels_first'])
+@pytest.mark.parametrize('layout', layers.LAYOUTS)
 def test_autocast_runs_it(layout):
     model = trained()
     deployed, x = switch_to_deploy(model, layout), torch.randn(1, 3, 64, 64)
@@ -179,7 +179,7 @@ def test_other_precisions_go_the_plain_way():
 # A fixed size.
 
 
-@pytest.mark.parametrize('layout', ['channels_last', 'channels_first'])
+@pytest.mark.parametrize('layout', layers.LAYOUTS)
 def test_a_fixed_size_makes_the_positional_encoding_a_constant(layout):
     model = trained()
     deployed = switch_to_deploy(model, layout, image_size=(96, 160))
