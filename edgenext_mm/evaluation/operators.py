@@ -1,33 +1,69 @@
-"""Where the time of a model goes: PyTorch's operators, of several models side by side."""
+"""Where the time of a model goes: the operators of its runtime, of several models side by side."""
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from .benchmark import build_call
 from .latency import Call
-from .runtimes import Settings
+from .models import build_named
+from .runtimes import Settings, onnxruntime_session, openvino_request
 
 Times = dict[str, float]
 
+#: Calls before those that count.
+_WARMUP = 5
 
-def operator_times(call: Call, calls: int, warmup: int = 5) -> Times:
-    """Milliseconds of each operator in a call, without those of the operators that it calls.
+
+def operator_times(call: Call, calls: int) -> Times:
+    """Milliseconds of PyTorch's operators in a call, without those of the operators that they call.
 
     Args:
         call: What to look into, on the CPU.
         calls: How many calls to average over.
-        warmup: Calls before them. Default: 5.
     """
-    for _ in range(warmup):
+    for _ in range(_WARMUP):
         call()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(calls):
             call()
     return {e.key: e.self_cpu_time_total / calls / 1e3 for e in profiler.key_averages()}
+
+
+def onnxruntime_times(name: str, x: Tensor, settings: Settings, calls: int) -> Times:
+    """Milliseconds of ONNX Runtime's operators in a call, as :func:`operator_times`."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = build_named(name).eval()
+        session = onnxruntime_session(model, x, settings, profile=str(Path(folder, 'profile')))
+        for _ in range(_WARMUP + calls):
+            session.run(None, {'images': x.numpy()})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    runs = [event['ts'] for event in events if event['name'] == 'model_run']
+    times: Counter[str] = Counter()
+    for event in events:
+        if event['name'].endswith('_kernel_time') and event['ts'] >= runs[_WARMUP]:
+            times[event['args']['op_name']] += event['dur']  # microseconds
+    return {operator: total / calls / 1e3 for operator, total in times.items()}
+
+
+def openvino_times(name: str, x: Tensor, settings: Settings, calls: int) -> Times:
+    """Milliseconds of OpenVINO's operators in a call, as :func:`operator_times`."""
+    request = openvino_request(build_named(name).eval(), x, settings, profile=True)
+    times: Counter[str] = Counter()
+    for i in range(_WARMUP + calls):
+        request.infer(x.numpy())
+        for node in request.get_profiling_info() if i >= _WARMUP else ():
+            if node.status == node.Status.EXECUTED:
+                times[node.node_type] += node.real_time.total_seconds()
+    return {operator: total / calls * 1e3 for operator, total in times.items()}
 
 
 def profile_models(
@@ -42,7 +78,7 @@ def profile_models(
 
     Args:
         models: See :func:`~edgenext_mm.evaluation.models.build_named`.
-        runtime: ``eager``, ``deploy`` or ``training``.
+        runtime: ``eager``, ``deploy``, ``training``, ``onnxruntime`` or ``openvino``.
         batch: Images per call.
         shape: (H, W) of them.
         threads: CPU threads.
@@ -50,7 +86,13 @@ def profile_models(
     """
     x = torch.randn(batch, 3, *shape)
     settings = Settings(threads=threads)
+    if runtime in PROFILERS:
+        return {model: PROFILERS[runtime](model, x, settings, calls) for model in models}
     return {m: operator_times(build_call(m, runtime, x, settings), calls) for m in models}
+
+
+#: Runtimes that tell of their operators themselves.
+PROFILERS = {'onnxruntime': onnxruntime_times, 'openvino': openvino_times}
 
 
 def operators_table(times: Mapping[str, Times], rows: int) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -115,11 +115,29 @@ def compiled(model: nn.Module, x: Tensor, settings: Settings) -> Call:
 
 def onnxruntime(model: nn.Module, x: Tensor, settings: Settings) -> Call:
     """ONNX Runtime on torch's export of the deploy form; on its own devices."""
+    session = onnxruntime_session(model, x, settings)
+    inputs = {'images': x.cpu().numpy()}
+    return lambda: session.run(None, inputs)
+
+
+def onnxruntime_session(
+    model: nn.Module, x: Tensor, settings: Settings, profile: str | None = None
+) -> Any:
+    """An ``onnxruntime.InferenceSession``.
+
+    Args:
+        model: Maps images to a tensor or a tuple of them.
+        x: (B, 3, H, W) images.
+        settings: How.
+        profile: What the name of a file with the time of each node begins with. Default: none.
+    """
     import onnxruntime
 
     from ..deployment.onnx_files import quantize
 
     options = onnxruntime.SessionOptions()
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     options.intra_op_num_threads = settings.threads
     options.log_severity_level = 3
     # Threads that wait in a loop for more work would take the cores from the model that is next.
@@ -127,15 +145,30 @@ def onnxruntime(model: nn.Module, x: Tensor, settings: Settings) -> Call:
     with _onnx_file(model, x, 'onnx', half=settings.precision == 'fp16') as path:
         if settings.precision == 'int8':
             quantize(path, [x.cpu()])
-        session = onnxruntime.InferenceSession(
+        return onnxruntime.InferenceSession(
             path, options, providers=onnxruntime.get_available_providers()
         )
-    inputs = {'images': x.cpu().numpy()}
-    return lambda: session.run(None, inputs)
 
 
 def openvino(model: nn.Module, x: Tensor, settings: Settings) -> Call:
     """OpenVINO on torch's export of the deploy form, on the CPU."""
+    request = openvino_request(model, x, settings)
+    image = x.cpu().numpy()
+    return lambda: request.infer(image, share_inputs=True)
+
+
+def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: bool = False) -> Any:
+    """An ``openvino.InferRequest``.
+
+    Args:
+        model: Maps images to a tensor or a tuple of them.
+        x: (B, 3, H, W) images.
+        settings: How.
+        profile: Whether it keeps the time of each node. Default: no.
+
+    Raises:
+        UserError: If the CPU lacks the precision.
+    """
     import openvino
 
     from ..deployment.openvino_files import quantize
@@ -151,13 +184,10 @@ def openvino(model: nn.Module, x: Tensor, settings: Settings) -> Call:
         graph = openvino.convert_model(path)
     if settings.precision == 'int8':
         graph = quantize(graph, [x.cpu()])
-    request = core.compile_model(
-        graph,
-        'CPU',
-        {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': settings.threads},
+    options = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': settings.threads}
+    return core.compile_model(
+        graph, 'CPU', options | {'PERF_COUNT': profile}
     ).create_infer_request()
-    image = x.cpu().numpy()
-    return lambda: request.infer(image, share_inputs=True)
 
 
 RUNTIMES = {

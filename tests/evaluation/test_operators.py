@@ -38,3 +38,12 @@ def test_gradients_are_there_in_training_alone(runtime):
     times = profile_models(['xxsmall'], runtime, batch=2, shape=(32, 32), threads=1, calls=1)
     backward = any('backward' in name for name in times['xxsmall'])
     assert backward == (runtime == 'training')
+
+
+@pytest.mark.parametrize(
+    ('runtime', 'product'), [('onnxruntime', 'Conv'), ('openvino', 'Convolution')]
+)
+def test_other_runtimes_tell_of_their_operators(runtime, product):
+    times = profile_models(['xxsmall'], runtime, batch=1, shape=(64, 64), threads=1, calls=2)
+    assert max(times['xxsmall'], key=times['xxsmall'].get) == product
+    assert all(t >= 0 for t in times['xxsmall'].values())

@@ -1,4 +1,4 @@
-r"""Show where the time of models goes: the operators of PyTorch on a CPU, side by side.
+r"""Show where the time of models goes: the operators of a runtime on a CPU, side by side.
 
 Recording takes time of its own, mostly for small operators: compare columns and rows, and take
 totals from tools/analysis/benchmark.py.
@@ -7,6 +7,7 @@ Examples:
     python tools/analysis/profile_operators.py small timm:edgenext_small --runtime deploy
     python tools/analysis/profile_operators.py small timm:edgenext_small --runtime training \
         --batch 16 --shape 128 128
+    python tools/analysis/profile_operators.py small timm:mobilevit_s --runtime onnxruntime
 """
 
 import argparse
@@ -14,14 +15,17 @@ import argparse
 from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.evaluation.documents import find_table, update_table
 from edgenext_mm.evaluation.machine import describe_machine
-from edgenext_mm.evaluation.operators import operators_table, profile_models
+from edgenext_mm.evaluation.operators import PROFILERS, operators_table, profile_models
 
 
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument('models', nargs='+', help='as for tools/analysis/benchmark.py')
     parser.add_argument(
-        '--runtime', choices=('eager', 'deploy', 'training'), default='eager', help='(eager)'
+        '--runtime',
+        choices=('eager', 'deploy', 'training', *PROFILERS),
+        default='eager',
+        help='%(choices)s (default: %(default)s)',
     )
     parser.add_argument('--batch', type=int, default=1, help='images per call (1)')
     parser.add_argument(

@@ -13,7 +13,8 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from .attention import CrossCovarianceAttention
-from .norm import build_norm
+from .cpu_gradients import DepthwiseConv2d, normed_mlp, pays
+from .norm import LayerNorm2d, build_norm
 from .position_encoding import PositionalEncodingFourier
 
 
@@ -51,10 +52,24 @@ class Encoder(nn.Module):
     def _layer_scale(dim: int, init_value: float) -> nn.Parameter | None:
         return nn.Parameter(torch.full((dim,), float(init_value))) if init_value > 0 else None
 
-    def _mlp(self, x: Tensor) -> Tensor:
-        x = self.norm(x).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
-        x = self.pwconv2(self.act(self.pwconv1(x)))
-        return x.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+    def _add_mlp(self, x: Tensor, t: Tensor) -> Tensor:
+        """x + drop_path(gamma * mlp(norm(t)))."""
+        if self.training and pays(t) and self._has_gradients_by_hand():
+            drops = self.drop_path.drop_prob > 0
+            residual = torch.zeros_like(x) if drops else x
+            args = (self.norm, self.pwconv1, self.pwconv2, self.gamma)
+            y = normed_mlp(t.permute(0, 2, 3, 1), *args, residual.permute(0, 2, 3, 1))
+            y = y.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+            return x + self.drop_path(y) if drops else y
+        t = self.norm(t).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
+        t = self.pwconv2(self.act(self.pwconv1(t)))
+        return self._add(x, t.permute(0, 3, 1, 2), self.gamma)
+
+    def _has_gradients_by_hand(self) -> bool:
+        """Not with BatchNorm and Hard-Swish, nor where users have put layers of their own."""
+        layers = (self.norm, self.act, self.pwconv1, self.pwconv2)
+        expected = [LayerNorm2d, nn.GELU, nn.Linear, nn.Linear]
+        return [type(m) for m in layers] == expected and self.act.approximate == 'none'
 
     def _add(self, x: Tensor, branch: Tensor, gamma: nn.Parameter | None) -> Tensor:
         """x + drop_path(gamma * branch)."""
@@ -90,19 +105,11 @@ class ConvEncoder(Encoder):
         layer_scale_init_value: float = 1e-6,
     ) -> None:
         super().__init__(dim, norm, act, mlp_ratio, drop_path, layer_scale_init_value)
-        self.dwconv = nn.Conv2d(
-            dim,
-            dim,
-            kernel_size,
-            padding=kernel_size // 2 * dilation,
-            dilation=dilation,
-            groups=dim,
-            bias=norm == 'LN',
-        )
+        self.dwconv = DepthwiseConv2d(dim, kernel_size, dilation, bias=norm == 'LN')
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
-        return self._add(x, self._mlp(self.dwconv(x)), self.gamma)
+        return self._add_mlp(x, self.dwconv(x))
 
 
 class SDTAEncoder(Encoder):
@@ -136,10 +143,7 @@ class SDTAEncoder(Encoder):
     ) -> None:
         super().__init__(dim, norm, act, mlp_ratio, drop_path, layer_scale_init_value)
         width = -(-dim // scales)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, groups=width)
-            for _ in range(scales - 1)
-        )
+        self.convs = nn.ModuleList(DepthwiseConv2d(width, 3, dilation) for _ in range(scales - 1))
         self.pos_embd = PositionalEncodingFourier(dim) if pos_encoding else None
         self.norm_xca = build_norm(norm, dim)
         self.norm_xca_is_residual = norm == 'BN'
@@ -159,7 +163,7 @@ class SDTAEncoder(Encoder):
         y = self.xca(y.flatten(2).transpose(1, 2))  # (B, C, H, W) -> (B, N, C)
         y = y.transpose(1, 2).unflatten(2, size)  # (B, N, C) -> (B, C, H, W)
         t = self._add(t, y, self.gamma_xca)
-        return self._add(x, self._mlp(t), self.gamma)
+        return self._add_mlp(x, t)
 
 
 def multi_scale(x: Tensor, convs: nn.ModuleList) -> Tensor:
