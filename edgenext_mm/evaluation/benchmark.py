@@ -19,7 +19,16 @@ from tqdm import tqdm
 from ..deployment.heads import DTYPES
 from ..errors import UserError
 from .complexity import count_complexity
-from .latency import Call, Timing, interleave, on_cpu, on_gpu, ratio_interval, training_call
+from .latency import (
+    Call,
+    Timing,
+    interleave,
+    on_cpu,
+    on_gpu,
+    paired_ratio,
+    ratio_interval,
+    training_call,
+)
 from .machine import describe_machine, matmul_peak, peak_memory
 from .models import TIMM_NAMES, build_named
 from .runtimes import Settings, find_runtime, prepare
@@ -198,11 +207,12 @@ def _precisions(runtime: str) -> tuple[str, ...]:
 
 def _figures(timing: Timing, baseline: Timing, batch: int) -> dict[str, Any]:
     low, high = timing.quartiles
+    ratio = paired_ratio(timing, baseline)
     return dict(
         median_ms=round(timing.median * 1e3, 3),
         quartiles_ms=[round(low * 1e3, 3), round(high * 1e3, 3)],
         images_per_second=round(batch / timing.median, 2),
-        time_ratio=round(timing.median / baseline.median, 4),
+        time_ratio=round(ratio, 4),
         time_ratio_95=[round(r, 4) for r in ratio_interval(timing, baseline)],
-        throughput_ratio=round(baseline.median / timing.median, 4),
+        throughput_ratio=round(1 / ratio, 4),
     )

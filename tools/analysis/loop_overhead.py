@@ -22,7 +22,7 @@ import torch
 
 from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, reports_errors
 from edgenext_mm.evaluation.documents import update_table
-from edgenext_mm.evaluation.latency import ratio_interval
+from edgenext_mm.evaluation.latency import paired_ratio, ratio_interval
 from edgenext_mm.evaluation.loop_overhead import Overhead, measure_overhead
 from edgenext_mm.evaluation.machine import describe_machine
 
@@ -71,7 +71,7 @@ def describe(shape: int, overhead: Overhead) -> dict:
         shape=shape,
         runner_ms=round(overhead.runner.median * 1e3, 1),
         plain_ms=round(overhead.plain.median * 1e3, 1),
-        ratio=round(overhead.runner.median / overhead.plain.median, 3),
+        ratio=round(paired_ratio(overhead.runner, overhead.plain), 3),
         ratio_95=[round(low, 3), round(high, 3)],
         parts_ms={name: round(seconds * 1e3, 3) for name, seconds in overhead.parts.items()},
     )
