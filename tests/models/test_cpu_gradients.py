@@ -80,10 +80,11 @@ def test_gradients_of_encoders(kind, arguments, channels_last, used, by_operator
 @pytest.mark.parametrize('dilation', [1, 2])
 @pytest.mark.parametrize('bias', [True, False])
 def test_gradients_of_depthwise_kernels(size, kernel_size, dilation, bias, used, by_operators):
-    conv = DepthwiseConv2d(6, kernel_size, dilation, bias)
+    conv = DepthwiseConv2d(6, kernel_size, dilation, bias).to(memory_format=torch.channels_last)
     x = torch.randn(3, 6, *size).contiguous(memory_format=torch.channels_last)
     actual = run_with_gradients(conv, x)
     assert used == ['_DepthwiseConv']
+    assert actual['weight'].stride() == conv.weight.stride()
     assert_same(actual, by_operators(conv, x))
 
 

@@ -151,5 +151,6 @@ class _DepthwiseConv(torch.autograd.Function):
         maps = padded.view(1, H + 2 * p, W + 2 * p, B * C).permute(0, 3, 1, 2)
         kernels = grad.reshape(B * C, 1, H, W)
         found = F.conv2d(maps, kernels, stride=dilation, groups=B * C)  # (1, B * C, k, k)
-        grad_weight = found.view(B, C, *weight.shape[1:]).sum(0)
+        # Laid out as the weight is: distributed training wants that.
+        grad_weight = torch.empty_like(weight).copy_(found.view(B, *weight.shape).sum(0))
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if ctx.has_bias else None, None, None
