@@ -18,7 +18,7 @@ from .metadata import KEY, Metadata
 
 #: With INT8 queries and keys of few channels, the attention of OpenVINO's CPU plugin writes beyond
 #: its buffers on processors with AVX-512 VNNI (seen up to 2026.4; of the kind of
-#: https://github.com/openvinotoolkit/openvino/issues/31633). It is a hundredth of the work.
+#: https://github.com/openvinotoolkit/openvino/issues/31633). It is under a hundredth of the work.
 NOT_INT8 = ['ScaledDotProductAttention']
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgenext_mm.errors import UserError
-from edgenext_mm.evaluation.benchmark import Plan
+from edgenext_mm.evaluation.benchmark import Plan, _figures
 from edgenext_mm.evaluation.benchmark_tables import long_table, wide_table
 from edgenext_mm.evaluation.latency import (
     Timing,
@@ -49,6 +49,9 @@ def test_a_machine_that_changes_its_state_does_not_change_the_ratio():
     assert timing.median / baseline.median == 0.75
     assert paired_ratio(timing, baseline) == 0.5
     assert ratio_interval(timing, baseline) == (0.5, 0.5)
+    figures = _figures(timing, baseline, batch=3)
+    assert (figures['time_ratio'], figures['throughput_ratio']) == (0.5, 2)
+    assert (figures['median_ms'], figures['images_per_second']) == (750, 4)
 
 
 def test_peak_memory_is_that_of_the_tensors():
