@@ -13,7 +13,7 @@ from edgenext_mm.models.layers.cpu_gradients import DepthwiseConv2d
 def used(monkeypatch):
     """Names of the functions that were called."""
     names = []
-    for function in (cpu_gradients._NormedMlp, cpu_gradients._DepthwiseConv):
+    for function in (cpu_gradients._Mlp, cpu_gradients._DepthwiseConv):
 
         def apply(*args, _apply=function.apply, _name=function.__name__):
             names.append(_name)
@@ -71,11 +71,11 @@ def test_gradients_of_encoders(kind, arguments, channels_last, used, by_operator
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     actual = run_with_gradients(encoder, x)
-    assert used == (['_DepthwiseConv', '_NormedMlp'] if kind == 'conv' else ['_NormedMlp'])
+    assert used == (['_DepthwiseConv', '_Mlp'] if kind == 'conv' else ['_Mlp'])
     assert_same(actual, by_operators(encoder, x))
 
 
-@pytest.mark.parametrize('size', [(16, 16), (3, 5), (1, 1)])
+@pytest.mark.parametrize('size', [(24, 16), (3, 5), (1, 1)])
 @pytest.mark.parametrize('kernel_size', [5, 9])
 @pytest.mark.parametrize('dilation', [1, 2])
 @pytest.mark.parametrize('bias', [True, False])
@@ -93,9 +93,6 @@ def test_finite_differences():
     x = torch.randn(2, 2, 4, 3, dtype=torch.double, requires_grad=True)
     args = (x, conv.weight, conv.bias, 2, (1, 1))
     assert torch.autograd.gradcheck(cpu_gradients._DepthwiseConv.apply, args)
-    shapes = [(2, 3, 4, 5), (8, 5), (8,), (8, 5), (5,), (2, 3, 4, 5)]
-    args = [torch.randn(s, dtype=torch.double, requires_grad=True) for s in shapes]
-    assert torch.autograd.gradcheck(lambda *a: cpu_gradients._NormedMlp.apply(*a, 1e-6), args)
 
 
 def test_a_whole_backbone_and_recomputation(used, by_operators):
@@ -108,7 +105,7 @@ def test_a_whole_backbone_and_recomputation(used, by_operators):
     for model in (plain, recomputing):
         used.clear()
         assert_same(run_with_gradients(Single(model), x), expected)
-        assert used.count('_NormedMlp') >= sum(plain.arch.depths)
+        assert used.count('_Mlp') >= sum(plain.arch.depths)
 
 
 class Single(nn.Module):
@@ -140,7 +137,7 @@ def test_elsewhere_the_operators_are_used(case, used):
 
 
 def test_other_families_and_large_maps_use_the_operators(used):
-    ConvEncoder(8, 7, norm='BN', act='HSwish')(torch.randn(2, 8, 32, 32))
+    ConvEncoder(8, 7, norm='BN', act='HSwish')(torch.randn(2, 8, 65, 8))
     assert used == []
 
 

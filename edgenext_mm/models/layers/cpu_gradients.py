@@ -1,9 +1,10 @@
 """Gradients by hand, for training on a CPU: the encoders with less work around their products.
 
-PyTorch's own operators write and read a map once for each step. Here layer scale and the norm's
-scale and shift go into the weights, which are far smaller than a batch's maps; the activation's
-gradient is written over the one it follows from; and large depth-wise kernels get their gradient
-from a forward convolution, for which oneDNN has the better code.
+PyTorch's own operators write and read a map once for each step, and multiply by MKL. Here oneDNN
+multiplies, which adds bias and residual as it goes; layer scale goes into the weights, which are
+smaller than a batch's maps; the activation's gradient is written over the one it follows from; and
+both gradients of large depth-wise kernels are forward convolutions, for which oneDNN has the better
+code.
 
 Only where it is exact and pays: see :func:`pays`.
 """
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 #: Largest side of a map that can serve as a kernel, by measurement.
-_LARGEST_KERNEL = 16
+_LARGEST_KERNEL = 64
 
 
 def pays(x: Tensor) -> bool:
@@ -27,42 +28,37 @@ def pays(x: Tensor) -> bool:
         x.device.type == 'cpu'
         and x.dtype == torch.float32
         and torch.is_grad_enabled()
+        and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled('cpu')
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
     )
 
 
-def normed_mlp(
+def scaled_mlp(
     x: Tensor,
-    norm: nn.LayerNorm,
     expand: nn.Linear,
     project: nn.Linear,
     scale: Tensor | None,
-    residual: Tensor,
+    residual: Tensor | None,
 ) -> Tensor:
-    """``residual + scale * project(gelu(expand(norm(x))))``.
+    """``residual + scale * project(gelu(expand(x)))``.
 
     Args:
         x: (B, H, W, C) map.
-        norm: Over C.
-        expand: From C to the hidden width.
+        expand: From C to the hidden width D.
         project: Back to C.
         scale: (C,), or None for 1.
-        residual: (B, H, W, C).
+        residual: (B, H, W, C), or None for 0.
     """
-    weight1 = expand.weight * norm.weight
-    bias1 = F.linear(norm.bias, expand.weight, expand.bias)
-    weight2, bias2 = project.weight.t(), project.bias
+    weight, bias = project.weight, project.bias
     if scale is not None:
-        weight2, bias2 = weight2 * scale, bias2 * scale
-    # With rows of C, its gradient is the product that MKL is faster at.
-    weight2 = weight2.contiguous()
-    return _NormedMlp.apply(x, weight1, bias1, weight2, bias2, residual, norm.eps)
+        weight, bias = weight * scale[:, None], bias * scale
+    return _Mlp.apply(x, expand.weight, expand.bias, weight, bias, residual)
 
 
-class _NormedMlp(torch.autograd.Function):
-    """Normalisation without scale and shift, (D, C) weight, GELU, (D, C) weight, residual."""
+class _Mlp(torch.autograd.Function):
+    """Linear layer with a (D, C) weight, GELU, linear layer with a (C, D) weight, residual."""
 
     @staticmethod
     def forward(
@@ -72,34 +68,38 @@ class _NormedMlp(torch.autograd.Function):
         bias1: Tensor,
         weight2: Tensor,
         bias2: Tensor,
-        residual: Tensor,
-        eps: float,
+        residual: Tensor | None,
     ) -> Tensor:
         C = x.shape[-1]
-        normed, mean, rstd = torch.native_layer_norm(x, (C,), None, None, eps)
-        tokens = normed.reshape(-1, C)
-        hidden = torch.addmm(bias1, tokens, weight1.t())
+        tokens = x.reshape(-1, C)
+        hidden = _linear(tokens, weight1, bias1)
         active = F.gelu(hidden)
-        y = (residual + bias2).contiguous()
-        y.view(-1, C).addmm_(active, weight2)
-        ctx.save_for_backward(x, tokens, mean, rstd, hidden, active, weight1, weight2)
-        return y
+        ctx.save_for_backward(tokens, hidden, active, weight1, weight2)
+        ctx.has_residual = residual is not None
+        if residual is None:
+            return _linear(active, weight2, bias2).view(x.shape)
+        residual = residual.reshape(-1, C)
+        y = torch.ops.mkldnn._linear_pointwise.binary(active, residual, weight2, bias2, 'add')
+        return y.view(x.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, tokens, mean, rstd, hidden, active, weight1, weight2 = ctx.saved_tensors
-        C = x.shape[-1]
-        rows = grad.reshape(-1, C)
-        grad_hidden = rows @ weight2.t()
+        tokens, hidden, active, weight1, weight2 = ctx.saved_tensors
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_hidden = _linear(rows, weight2.t())
         torch.ops.aten.gelu_backward.grad_input(grad_hidden, hidden, grad_input=grad_hidden)
-        grad_normed = (grad_hidden @ weight1).view(x.shape)
-        grad_x, _, _ = torch.ops.aten.native_layer_norm_backward(
-            grad_normed, x, (C,), mean, rstd, None, None, [True, False, False]
-        )
+        grad_x = _linear(grad_hidden, weight1.t()).view(grad.shape)
+        # Over many tokens and few channels MKL is the faster one.
         grad_weight1, grad_bias1 = grad_hidden.t() @ tokens, grad_hidden.sum(0)
-        grad_weight2, grad_bias2 = active.t() @ rows, rows.sum(0)
-        return grad_x, grad_weight1, grad_bias1, grad_weight2, grad_bias2, grad, None
+        grad_weight2, grad_bias2 = rows.t() @ active, rows.sum(0)
+        grad_residual = grad if ctx.has_residual else None
+        return grad_x, grad_weight1, grad_bias1, grad_weight2, grad_bias2, grad_residual
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.t() + bias`` by oneDNN."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -142,15 +142,12 @@ class _DepthwiseConv(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         p, dilation = ctx.padding, ctx.dilation
         B, C, H, W = x.shape
-        grad_x = torch.ops.aten.convolution_backward(
-            grad, x, weight, None, [1, 1], [p, p], dilation, False, [0, 0], C, [True, False, False]
-        )[0]
-        # The correlation of each padded map with its gradient: B * C maps and kernels as channels.
-        padded = x.new_zeros(H + 2 * p, W + 2 * p, B, C)
-        padded[p : p + H, p : p + W] = x.permute(2, 3, 0, 1)
-        maps = padded.view(1, H + 2 * p, W + 2 * p, B * C).permute(0, 3, 1, 2)
+        grad_x = F.conv2d(grad, weight.flip(2, 3), None, 1, p, dilation, C)
+        # The correlation of each map with its gradient: B * C maps and kernels as channels.
+        maps = x.permute(2, 3, 0, 1).reshape(1, H, W, B * C).permute(0, 3, 1, 2)
         kernels = grad.reshape(B * C, 1, H, W)
-        found = F.conv2d(maps, kernels, stride=dilation, groups=B * C)  # (1, B * C, k, k)
+        # (1, B * C, k, k)
+        found = F.conv2d(maps, kernels, stride=dilation, padding=p, groups=B * C)
         # Laid out as the weight is: distributed training wants that.
         grad_weight = torch.empty_like(weight).copy_(found.view(B, *weight.shape).sum(0))
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if ctx.has_bias else None, None, None

@@ -13,8 +13,8 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from .attention import CrossCovarianceAttention
-from .cpu_gradients import DepthwiseConv2d, normed_mlp, pays
-from .norm import LayerNorm2d, build_norm
+from .cpu_gradients import DepthwiseConv2d, pays, scaled_mlp
+from .norm import build_norm
 from .position_encoding import PositionalEncodingFourier
 
 
@@ -54,21 +54,20 @@ class Encoder(nn.Module):
 
     def _add_mlp(self, x: Tensor, t: Tensor) -> Tensor:
         """x + drop_path(gamma * mlp(norm(t)))."""
+        t = self.norm(t).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
         if self.training and pays(t) and self._has_gradients_by_hand():
             drops = self.drop_path.drop_prob > 0
-            residual = torch.zeros_like(x) if drops else x
-            args = (self.norm, self.pwconv1, self.pwconv2, self.gamma)
-            y = normed_mlp(t.permute(0, 2, 3, 1), *args, residual.permute(0, 2, 3, 1))
+            residual = None if drops else x.permute(0, 2, 3, 1)
+            y = scaled_mlp(t, self.pwconv1, self.pwconv2, self.gamma, residual)
             y = y.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
             return x + self.drop_path(y) if drops else y
-        t = self.norm(t).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
         t = self.pwconv2(self.act(self.pwconv1(t)))
         return self._add(x, t.permute(0, 3, 1, 2), self.gamma)
 
     def _has_gradients_by_hand(self) -> bool:
-        """Not with BatchNorm and Hard-Swish, nor where users have put layers of their own."""
-        layers = (self.norm, self.act, self.pwconv1, self.pwconv2)
-        expected = [LayerNorm2d, nn.GELU, nn.Linear, nn.Linear]
+        """Not with Hard-Swish, nor where users have put layers of their own."""
+        layers = (self.act, self.pwconv1, self.pwconv2)
+        expected = [nn.GELU, nn.Linear, nn.Linear]
         return [type(m) for m in layers] == expected and self.act.approximate == 'none'
 
     def _add(self, x: Tensor, branch: Tensor, gamma: nn.Parameter | None) -> Tensor:
