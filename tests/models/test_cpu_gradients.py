@@ -13,7 +13,7 @@ from edgenext_mm.models.layers.cpu_gradients import DepthwiseConv2d
 def used(monkeypatch):
     """Names of the functions that were called."""
     names = []
-    for function in (cpu_gradients._Mlp, cpu_gradients._DepthwiseConv):
+    for function in (cpu_gradients._ScaledMlp, cpu_gradients._DepthwiseConv):
 
         def apply(*args, _apply=function.apply, _name=function.__name__):
             names.append(_name)
@@ -71,7 +71,9 @@ def test_gradients_of_encoders(kind, arguments, channels_last, used, by_operator
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     actual = run_with_gradients(encoder, x)
-    assert used == (['_DepthwiseConv', '_Mlp'] if kind == 'conv' else ['_Mlp'])
+    assert used == (['_DepthwiseConv', '_ScaledMlp'] if kind == 'conv' else ['_ScaledMlp'])
+    for name in ('pwconv1.weight', 'pwconv2.weight'):
+        assert actual[name].is_contiguous(), name
     assert_same(actual, by_operators(encoder, x))
 
 
@@ -105,7 +107,7 @@ def test_a_whole_backbone_and_recomputation(used, by_operators):
     for model in (plain, recomputing):
         used.clear()
         assert_same(run_with_gradients(Single(model), x), expected)
-        assert used.count('_Mlp') >= sum(plain.arch.depths)
+        assert used.count('_ScaledMlp') >= sum(plain.arch.depths)
 
 
 class Single(nn.Module):

@@ -51,14 +51,12 @@ def scaled_mlp(
         scale: (C,), or None for 1.
         residual: (B, H, W, C), or None for 0.
     """
-    weight, bias = project.weight, project.bias
-    if scale is not None:
-        weight, bias = weight * scale[:, None], bias * scale
-    return _Mlp.apply(x, expand.weight, expand.bias, weight, bias, residual)
+    layers = expand.weight, expand.bias, project.weight, project.bias
+    return _ScaledMlp.apply(x, *layers, scale, residual)
 
 
-class _Mlp(torch.autograd.Function):
-    """Linear layer with a (D, C) weight, GELU, linear layer with a (C, D) weight, residual."""
+class _ScaledMlp(torch.autograd.Function):
+    """Linear layer to D, GELU, linear layer back to C, scale, residual."""
 
     @staticmethod
     def forward(
@@ -68,38 +66,50 @@ class _Mlp(torch.autograd.Function):
         bias1: Tensor,
         weight2: Tensor,
         bias2: Tensor,
+        scale: Tensor | None,
         residual: Tensor | None,
     ) -> Tensor:
         C = x.shape[-1]
         tokens = x.reshape(-1, C)
         hidden = _linear(tokens, weight1, bias1)
         active = F.gelu(hidden)
-        ctx.save_for_backward(tokens, hidden, active, weight1, weight2)
+        scaled2 = weight2 if scale is None else weight2 * scale[:, None]
+        y = _linear(active, scaled2, bias2 if scale is None else bias2 * scale, residual)
+        ctx.save_for_backward(tokens, hidden, active, weight1, weight2, bias2, scaled2, scale)
         ctx.has_residual = residual is not None
-        if residual is None:
-            return _linear(active, weight2, bias2).view(x.shape)
-        residual = residual.reshape(-1, C)
-        y = torch.ops.mkldnn._linear_pointwise.binary(active, residual, weight2, bias2, 'add')
         return y.view(x.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        tokens, hidden, active, weight1, weight2 = ctx.saved_tensors
+        tokens, hidden, active, weight1, weight2, bias2, scaled2, scale = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
-        grad_hidden = _linear(rows, weight2.t())
+        grad_hidden = _linear(rows, scaled2.t())
         torch.ops.aten.gelu_backward.grad_input(grad_hidden, hidden, grad_input=grad_hidden)
         grad_x = _linear(grad_hidden, weight1.t()).view(grad.shape)
-        # Over many tokens and few channels MKL is the faster one.
         grad_weight1, grad_bias1 = grad_hidden.t() @ tokens, grad_hidden.sum(0)
-        grad_weight2, grad_bias2 = rows.t() @ active, rows.sum(0)
-        grad_residual = grad if ctx.has_residual else None
-        return grad_x, grad_weight1, grad_bias1, grad_weight2, grad_bias2, grad_residual
+        # Of the two ways to multiply over all tokens, MKL is faster at the one with D rows.
+        grad_scaled2, grad_bias2 = (active.t() @ rows).t(), rows.sum(0)
+        # Laid out as the weight is: distributed training wants that.
+        grad_weight2, grad_scale = torch.empty_like(weight2), None
+        if scale is None:
+            grad_weight2.copy_(grad_scaled2)
+        else:
+            torch.mul(grad_scaled2, scale[:, None], out=grad_weight2)
+            grad_scale = torch.linalg.vecdot(grad_scaled2, weight2) + grad_bias2 * bias2
+            grad_bias2 = grad_bias2 * scale
+        layers = grad_weight1, grad_bias1, grad_weight2, grad_bias2
+        return grad_x, *layers, grad_scale, grad if ctx.has_residual else None
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.t() + bias`` by oneDNN."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
+def _linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None
+) -> Tensor:
+    """``x @ weight.t() + bias + residual`` by oneDNN."""
+    linear = torch.ops.mkldnn._linear_pointwise
+    if residual is None:
+        return linear(x, weight, bias, 'none', [], '')
+    return linear.binary(x, residual.reshape(len(x), -1), weight, bias, 'add')
 
 
 class DepthwiseConv2d(nn.Conv2d):
