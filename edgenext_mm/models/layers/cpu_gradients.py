@@ -154,10 +154,10 @@ class _DepthwiseConv(torch.autograd.Function):
         B, C, H, W = x.shape
         grad_x = F.conv2d(grad, weight.flip(2, 3), None, 1, p, dilation, C)
         # The correlation of each map with its gradient: B * C maps and kernels as channels.
-        maps = x.permute(2, 3, 0, 1).reshape(1, H, W, B * C).permute(0, 3, 1, 2)
+        maps = x.permute(2, 3, 0, 1).contiguous().view(1, H, W, B * C).permute(0, 3, 1, 2)
         kernels = grad.reshape(B * C, 1, H, W)
-        # (1, B * C, k, k)
         found = F.conv2d(maps, kernels, stride=dilation, padding=p, groups=B * C)
+        found = found.permute(0, 2, 3, 1).reshape(*weight.shape[2:], B, C).sum(2)  # (k, k, C)
         # Laid out as the weight is: distributed training wants that.
-        grad_weight = torch.empty_like(weight).copy_(found.view(B, *weight.shape).sum(0))
+        grad_weight = torch.empty_like(weight).copy_(found.permute(2, 0, 1)[:, None])
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if ctx.has_bias else None, None, None
