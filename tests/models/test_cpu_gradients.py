@@ -149,3 +149,17 @@ def test_frozen_weights_get_no_gradient():
     encoder(torch.randn(2, 8, 8, 8)).sum().backward()
     assert encoder.pwconv1.weight.grad is None
     assert encoder.pwconv2.weight.grad is not None
+
+
+def test_function_transforms_use_the_operators(used):
+    encoder, x = ConvEncoder(8, 7, layer_scale_init_value=0.3), torch.randn(3, 8, 8, 8)
+    weights = dict(encoder.named_parameters())
+
+    def loss(weights, x):
+        return torch.func.functional_call(encoder, weights, (x[None],)).square().sum()
+
+    per_sample = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)
+    assert used == []
+    encoder(x).square().sum().backward()
+    summed = {name: grads.sum(0) for name, grads in per_sample.items()}
+    assert_same(summed, {name: p.grad for name, p in weights.items()})
