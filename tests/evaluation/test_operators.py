@@ -1,5 +1,7 @@
 """The operators that a model spends its time in."""
 
+import time
+
 import pytest
 import torch
 
@@ -41,10 +43,15 @@ def test_gradients_are_there_in_training_alone(runtime):
 
 
 @pytest.mark.parametrize(
-    ('runtime', 'product'), [('onnxruntime', 'Conv'), ('openvino', 'Convolution')]
+    ('runtime', 'operators'),
+    [
+        ('onnxruntime', ('Conv', 'LayerNormalization', 'Gelu', 'Gemm')),
+        ('openvino', ('Convolution', 'GroupConvolution', 'MVN', 'FullyConnected')),
+    ],
 )
-def test_other_runtimes_tell_of_their_operators(runtime, product):
+def test_other_runtimes_tell_of_their_operators(runtime, operators):
+    start = time.perf_counter()
     times = profile_models(['xxsmall'], runtime, batch=1, shape=(64, 64), threads=1, calls=2)
-    longest = sorted(times['xxsmall'], key=lambda name: -times['xxsmall'][name])
-    assert product in longest[:2]  # after the classifier's product, perhaps
-    assert 0 < times['xxsmall'][product] < 1e3
+    elapsed = 1e3 * (time.perf_counter() - start)
+    assert all(times['xxsmall'][name] > 0 for name in operators)
+    assert 2 * sum(times['xxsmall'].values()) < elapsed
