@@ -27,7 +27,7 @@ class Leak(Hook):
 
 def test_a_leak_in_a_training_is_seen(digits_training):
     runner = build_runner(digits_training(batch_size=4, max_epochs=8))
-    hook = UsageHook(interval=2)
+    hook = UsageHook(interval=4)
     runner.register_hook(hook)
     leak = Leak()
     runner.register_hook(leak)
@@ -35,9 +35,9 @@ def test_a_leak_in_a_training_is_seen(digits_training):
     for kept in leak.kept[1::2]:
         kept.close()
 
-    assert [s.iteration for s in hook.samples] == list(range(2, 81, 2))
-    assert [s.epoch for s in hook.samples] == [i // 5 for i in range(40)]
-    before, after = growth(hook.samples[:20]), growth(hook.samples[20:])
+    assert [s.iteration for s in hook.samples] == list(range(4, 81, 4))
+    assert [s.epoch for s in hook.samples] == [(i - 1) // 10 for i in range(4, 81, 4)]
+    before, after = growth(hook.samples[:10]), growth(hook.samples[10:])
     assert before.main_own < 300
     assert after.main_own > 700
     assert before.descriptors == 0
