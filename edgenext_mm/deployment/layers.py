@@ -14,13 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.layers import LayerNorm2d, PositionalEncodingFourier
+from ..models.layers import LayerNorm2d, PositionalEncodingFourier, onednn
 from ..models.layers.position_encoding import axis_features
 from .folding import Affine, affine_of
 
 LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens')
-#: What oneDNN calls the activations that it computes along with a matrix product.
-_FUSED = {nn.GELU: ('gelu', 'none'), nn.Hardswish: ('hardswish', '')}
 #: Multiply-adds of a layer from which one pass of oneDNN pays its dearer call, by measurement.
 _FUSED_FROM = 50e6
 _IN_PLACE = {nn.GELU: torch.ops.aten.gelu_, nn.Hardswish: torch.ops.aten.hardswish_}
@@ -117,28 +115,19 @@ class Pointwise(Prepared):
     def _fuses(self, x: Tensor) -> bool:
         """Whether oneDNN is there to do it all in one pass, on weights laid out for it."""
         return (
-            x.device.type == 'cpu'
-            and x.dtype == torch.float32
-            and (self.act is None or type(self.act) in _FUSED)
+            onednn.takes(x, self.act)
             and x.numel() * len(self.weight) >= _FUSED_FROM
-            and torch.backends.mkldnn.is_available()
             and not torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
-            and not torch.jit.is_tracing()
         )
 
     def _fused(self, x: Tensor, residual: Tensor | None) -> Tensor:
         B, _, H, W = x.shape
-        ops = torch.ops.mkldnn
         if self._prepared is None:
-            self._prepared = ops._reorder_linear_weight(self.weight.detach(), B * H * W)
+            self._prepared = onednn.prepare_weight(self.weight, B * H * W)
         tokens = x.permute(0, 2, 3, 1).reshape(B * H * W, -1)
         if residual is not None:
-            other = residual.permute(0, 2, 3, 1).reshape(B * H * W, -1)
-            y = ops._linear_pointwise.binary(tokens, other, self._prepared, self.bias, 'add')
-        else:
-            attr, algorithm = ('none', '') if self.act is None else _FUSED[type(self.act)]
-            y = ops._linear_pointwise(tokens, self._prepared, self.bias, attr, [], algorithm)
+            residual = residual.permute(0, 2, 3, 1)
+        y = onednn.linear(tokens, self._prepared, self.bias, self.act, residual)
         return y.view(B, H, W, -1).permute(0, 3, 1, 2)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from edgenext_mm import EdgeNeXt
@@ -90,11 +91,20 @@ def test_gradients_of_depthwise_kernels(size, kernel_size, dilation, bias, used,
     assert_same(actual, by_operators(conv, x))
 
 
-def test_finite_differences():
+def test_finite_differences(monkeypatch):
+    def linear(x, weight, bias=None, residual=None):  # oneDNN has no double precision
+        y = F.linear(x, weight, bias)
+        return y if residual is None else y + residual.reshape(y.shape)
+
+    monkeypatch.setattr(cpu_gradients.onednn, 'linear', linear)
     conv = DepthwiseConv2d(2, 5).double()
     x = torch.randn(2, 2, 4, 3, dtype=torch.double, requires_grad=True)
     args = (x, conv.weight, conv.bias, 2, (1, 1))
     assert torch.autograd.gradcheck(cpu_gradients._DepthwiseConv.apply, args)
+    shapes = [(2, 3, 4, 5), (8, 5), (8,), (5, 8), (5,), (5,), (2, 3, 4, 5)]
+    args = [torch.randn(s, dtype=torch.double, requires_grad=True) for s in shapes]
+    assert torch.autograd.gradcheck(cpu_gradients._ScaledMlp.apply, args)
+    assert torch.autograd.gradcheck(cpu_gradients._ScaledMlp.apply, (*args[:-2], None, None))
 
 
 def test_a_whole_backbone_and_recomputation(used, by_operators):

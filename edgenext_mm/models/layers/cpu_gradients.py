@@ -18,20 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from . import onednn
+
 #: Largest side of a map that can serve as a kernel, by measurement.
 _LARGEST_KERNEL = 64
 
 
 def pays(x: Tensor) -> bool:
-    """Whether a map is on a CPU, in single precision, and gradients are recorded eagerly."""
+    """Whether oneDNN takes a map, and gradients are recorded in single precision."""
     return (
-        x.device.type == 'cpu'
-        and x.dtype == torch.float32
+        onednn.takes(x)
         and torch.is_grad_enabled()
-        and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled('cpu')
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()  # they would need rules of their own
     )
 
@@ -72,10 +70,11 @@ class _ScaledMlp(torch.autograd.Function):
     ) -> Tensor:
         C = x.shape[-1]
         tokens = x.reshape(-1, C)
-        hidden = _linear(tokens, weight1, bias1)
+        hidden = onednn.linear(tokens, weight1, bias1)
         active = F.gelu(hidden)
         scaled2 = weight2 if scale is None else weight2 * scale[:, None]
-        y = _linear(active, scaled2, bias2 if scale is None else bias2 * scale, residual)
+        scaled_bias2 = bias2 if scale is None else bias2 * scale
+        y = onednn.linear(active, scaled2, scaled_bias2, residual=residual)
         ctx.save_for_backward(tokens, hidden, active, weight1, weight2, bias2, scaled2, scale)
         ctx.has_residual = residual is not None
         return y.view(x.shape)
@@ -85,9 +84,9 @@ class _ScaledMlp(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tokens, hidden, active, weight1, weight2, bias2, scaled2, scale = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
-        grad_hidden = _linear(rows, scaled2.t())
+        grad_hidden = onednn.linear(rows, scaled2.t())
         torch.ops.aten.gelu_backward.grad_input(grad_hidden, hidden, grad_input=grad_hidden)
-        grad_x = _linear(grad_hidden, weight1.t()).view(grad.shape)
+        grad_x = onednn.linear(grad_hidden, weight1.t()).view(grad.shape)
         grad_weight1, grad_bias1 = grad_hidden.t() @ tokens, grad_hidden.sum(0)
         # Of the two ways to multiply over all tokens, MKL is faster at the one with D rows.
         grad_scaled2, grad_bias2 = (active.t() @ rows).t(), rows.sum(0)
@@ -101,16 +100,6 @@ class _ScaledMlp(torch.autograd.Function):
             grad_bias2 = grad_bias2 * scale
         layers = grad_weight1, grad_bias1, grad_weight2, grad_bias2
         return grad_x, *layers, grad_scale, grad if ctx.has_residual else None
-
-
-def _linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None
-) -> Tensor:
-    """``x @ weight.t() + bias + residual`` by oneDNN."""
-    linear = torch.ops.mkldnn._linear_pointwise
-    if residual is None:
-        return linear(x, weight, bias, 'none', [], '')
-    return linear.binary(x, residual.reshape(len(x), -1), weight, bias, 'add')
 
 
 class DepthwiseConv2d(nn.Conv2d):
