@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from mmengine.dist import get_rank
@@ -34,7 +34,11 @@ def logged_end(runner: Runner) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        _append(runner, _tell(error))
+        try:
+            _append(runner, _tell(error))
+        except BaseException as late:  # raised by a signal's handler meanwhile, see below
+            _append(runner, _tell(late))
+            raise
         raise
     runner.logger.info(FINISHED)
 
@@ -47,15 +51,16 @@ def _tell(error: BaseException) -> str:
 
 
 def _append(runner: Runner, text: str) -> None:
-    """Adds to the file alone, which mmengine opens for the first process only."""
+    """Adds to the file alone, which mmengine opens for the first process only.
+
+    Without the handlers of logging, which print what is raised within them and go on. One thing is
+    raised here at times: a data loading process that is killed shows first by its broken
+    connection, and as killed only when PyTorch's handler of SIGCHLD comes to it, which raises
+    wherever Python is.
+    """
+    line = f'{datetime.now():%Y/%m/%d %H:%M:%S} - mmengine - ERROR - {text}\n'
     try:
-        handler = logging.FileHandler(Path(runner.log_dir, f'{runner.timestamp}.log'))
-    except OSError:
+        with open(Path(runner.log_dir, f'{runner.timestamp}.log'), 'a') as file:
+            file.write(line)
+    except OSError:  # the disk is full, say: the error itself is worth more
         return
-    handler.setFormatter(
-        logging.Formatter(
-            '%(asctime)s - %(name)s - %(levelname)s - %(message)s', '%Y/%m/%d %H:%M:%S'
-        )
-    )
-    handler.handle(logging.LogRecord('mmengine', logging.ERROR, '', 0, text, None, None))
-    handler.close()

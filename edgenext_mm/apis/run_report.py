@@ -23,12 +23,16 @@ from .run_log import FINISHED, STARTED, STOPPED
 
 #: A log that was written to within as many seconds may be one of a run that goes on.
 RECENT = 600
+_KILLED = (
+    'a data loading process was killed, mostly for want of memory: lower '
+    'train_dataloader.num_workers, then'
+)
 #: What an error says, and what helps.
 HINTS = {
     r'No space left|Disk quota|PytorchStreamWriter': 'the disk was full: free some space, then',
     r'out of memory|OutOfMemory': 'memory ran out: lower train_dataloader.batch_size, then',
-    r'DataLoader worker .* (killed by|exited)': 'a data loading process was killed, mostly for '
-    'want of memory: lower train_dataloader.num_workers, then',
+    r'DataLoader worker .* (killed by|exited)': _KILLED,
+    r'_try_get_data(?s:.*)\n(Connection\w*|EOF)Error': _KILLED,  # still about to end
     r'not finite': 'see docs/training.md, then',
 }
 #: How Python ends where it was told to: with the status that asks for another try, or by Ctrl-C.

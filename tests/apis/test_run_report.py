@@ -140,6 +140,14 @@ def test_an_error_of_the_training_is_told(run_tool, few_digits, tmp_path):
     assert log_of(tmp_path).read_text().rstrip().endswith(done.stderr.splitlines()[-1])
 
 
+#: Of a data loading process that is killed before it has ended.
+BROKEN_CONNECTION = """ConnectionResetError: [Errno 104] Connection reset by peer
+Traceback (most recent call last):
+  File "torch/utils/data/dataloader.py", line 1310, in _try_get_data
+    data = self._data_queue.get(timeout=timeout)
+ConnectionResetError: [Errno 104] Connection reset by peer"""
+
+
 def stopped(by):
     return f'2026/11/22 00:42:29 - mmengine - ERROR - Run stopped on process 1 by {by}\n'
 
@@ -149,6 +157,8 @@ def stopped(by):
     [
         ('OSError: [Errno 28] No space left on device', 'on process 1 by OSError', 'free some'),
         ('OutOfMemoryError: CUDA out of memory.', 'by OutOfMemoryError', 'lower train_dataloader'),
+        ('RuntimeError: DataLoader worker (pid 7) is killed by', 'pid 7', 'num_workers'),
+        (BROKEN_CONNECTION, 'reset by peer', 'num_workers'),
         ('UserError: Iteration 3: the loss is not finite', 'the loss is', 'training.md'),
         ('SystemExit: 75', 'was told to stop, epoch 1 of 2', 'python tools/train.py'),
         ('KeyboardInterrupt: ', 'was told to stop, epoch 1 of 2', 'python tools/train.py'),
