@@ -171,7 +171,7 @@ def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: b
     """
     import openvino
 
-    from ..deployment.openvino_files import quantize
+    from ..deployment.openvino_files import arithmetic, quantize
 
     core = openvino.Core()
     offered = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
@@ -179,7 +179,7 @@ def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: b
         raise UserError(
             f'OpenVINO has no {settings.precision} on this CPU. It offers {", ".join(offered)}.'
         )
-    hint = {'fp16': 'f16', 'bf16': 'bf16'}.get(settings.precision, 'f32')
+    hint = 'f16' if settings.precision == 'fp16' else arithmetic(settings.precision)
     with _onnx_file(model, x, 'openvino') as path:
         graph = openvino.convert_model(path)
     if settings.precision == 'int8':

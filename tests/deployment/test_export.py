@@ -15,6 +15,7 @@ from edgenext_mm.apis.model import load_model
 from edgenext_mm.deployment import FORMATS, Runner, export
 from edgenext_mm.deployment import formats as formats_module
 from edgenext_mm.deployment.images import default_images
+from edgenext_mm.deployment.openvino_files import arithmetic
 from edgenext_mm.deployment.tensorrt import required_release
 from edgenext_mm.errors import UserError
 
@@ -136,16 +137,25 @@ def test_integers_stay_near(file_format, classifier, images_for, tmp_path):
     )  # fmt: skip
     assert 1e-4 < deviations[0].relative < 0.2
     if file_format == 'openvino':
-        assert_attention_is_in_floating_point(tmp_path / 'model.xml')
+        ops = openvino.Core().read_model(tmp_path / 'model.xml').get_ops()
+        # OpenVINO corrupts memory where it is not.
+        assert are_in_floating_point(ops, 'ScaledDotProductAttention')
+        assert are_in_floating_point(ops, 'GroupConvolution')
+        assert not are_in_floating_point(ops, 'Convolution')
 
 
-def assert_attention_is_in_floating_point(path):
-    """OpenVINO corrupts memory where it is not."""
-    ops = openvino.Core().read_model(path).get_ops()
-    attentions = [op for op in ops if op.get_type_name() == 'ScaledDotProductAttention']
-    inputs = [value.get_source_output().get_node() for op in attentions for value in op.inputs()]
-    assert len(attentions) == 3
-    assert 'FakeQuantize' not in {node.get_type_name() for node in inputs}
+def test_what_is_not_integer_runs_as_by_default(exported):
+    path, _ = exported('openvino')
+    compiled = openvino.Core().compile_model(path, 'CPU')
+    assert arithmetic('int8') == compiled.get_property('INFERENCE_PRECISION_HINT').to_string()
+    assert (arithmetic('fp32'), arithmetic('bf16')) == ('f32', 'bf16')
+
+
+def are_in_floating_point(ops, kind):
+    chosen = [op for op in ops if op.get_type_name() == kind]
+    inputs = [value.get_source_output().get_node() for op in chosen for value in op.inputs()]
+    assert inputs
+    return 'FakeQuantize' not in {node.get_type_name() for node in inputs}
 
 
 @pytest.mark.parametrize(
