@@ -24,6 +24,12 @@ def used(monkeypatch):
     return names
 
 
+@pytest.fixture(params=['Intel', 'other'])
+def processor(request, monkeypatch):
+    """The order of operators for processors of one make."""
+    monkeypatch.setattr(cpu_gradients, '_ON_INTEL', request.param == 'Intel')
+
+
 @pytest.fixture
 def by_operators(monkeypatch):
     """Results and gradients of a module by PyTorch's operators alone."""
@@ -56,6 +62,7 @@ def assert_same(actual, expected):
         torch.testing.assert_close(actual[name], value, rtol=0, atol=atol, msg=name)
 
 
+@pytest.mark.usefixtures('processor')
 @pytest.mark.parametrize('channels_last', [True, False])
 @pytest.mark.parametrize('arguments', [{}, dict(drop_path=0.5), dict(layer_scale_init_value=0)])
 @pytest.mark.parametrize('kind', ['conv', 'sdta'])
@@ -91,6 +98,7 @@ def test_gradients_of_depthwise_kernels(size, kernel_size, dilation, bias, used,
     assert_same(actual, by_operators(conv, x))
 
 
+@pytest.mark.usefixtures('processor')
 def test_finite_differences(monkeypatch):
     def linear(x, weight, bias=None, residual=None):  # oneDNN has no double precision
         y = F.linear(x, weight, bias)
