@@ -38,7 +38,7 @@ def update_table(path: str | Path, name: str, table: str) -> None:
 
 def _match(path: Path, name: str) -> re.Match[str]:
     text = path.read_text() if path.is_file() else ''
-    marks = rf'(<!-- begin {name}\b[^\n]*-->\n)(.*?)<!-- end {name} -->'
+    marks = rf'(<!-- begin {name}(?![\w-])[^\n]*-->\n)(.*?)<!-- end {name} -->'
     match = re.search(marks, text, re.DOTALL)
     if match is None:
         raise UserError(
