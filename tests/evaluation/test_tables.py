@@ -41,10 +41,11 @@ def test_small_ssdlite_costs_what_the_paper_says():
 
 def test_a_table_replaces_what_stands_between_its_marks(tmp_path):
     path = tmp_path / 'a.md'
-    path.write_text('before\n<!-- begin x: make x -->\nold\n<!-- end x -->\nafter\n')
+    longer = '<!-- begin x-y: make y -->\nanother\n<!-- end x-y -->\n'
+    path.write_text(longer + '<!-- begin x: make x -->\nold\n<!-- end x -->\nafter\n')
     update_table(path, 'x', '| new |')
-    expected = 'before\n<!-- begin x: make x -->\n\n| new |\n\n<!-- end x -->\nafter\n'
-    assert path.read_text() == expected
+    expected = '<!-- begin x: make x -->\n\n| new |\n\n<!-- end x -->\nafter\n'
+    assert path.read_text() == longer + expected
     assert find_table(path, 'x') == '| new |'
 
 
