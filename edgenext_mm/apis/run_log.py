@@ -55,7 +55,8 @@ def _append(runner: Runner, text: str) -> None:
 
     Without the handlers of logging, which print what is raised within them and go on. One thing can
     be raised here: a data loading process that is killed may show first by its broken connection,
-    and as killed only when PyTorch's handler of SIGCHLD comes to it, which raises wherever Python is.
+    and as killed only when PyTorch's handler of SIGCHLD comes to it, which raises wherever Python
+    is.
     """
     line = f'{datetime.now():%Y/%m/%d %H:%M:%S} - mmengine - ERROR - {text}\n'
     try:
