@@ -18,10 +18,15 @@ from edgenext_mm.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class KillLoader:
-    """Ends the process that loads, at its first image: the training waits for it then."""
+    """Ends the process that loads, as the kernel does: at its first image, or at a given one."""
+
+    def __init__(self, sample=None):
+        self.sample = sample
 
     def __call__(self, results):
-        os.kill(os.getpid(), signal.SIGKILL)
+        if self.sample in (None, results['sample_idx']):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return results
 
 
 class BrokenConnectionError(ConnectionError):
@@ -44,7 +49,9 @@ def runner(few_digits, tmp_path, request):
     config.custom_imports.imports.append(__name__)
     config.train_dataloader.update(batch_size=8, num_workers=1)
     config.train_dataloader.dataset.data_root = str(few_digits)
-    config.train_dataloader.dataset.pipeline.insert(1, dict(type='edgenext_mm.KillLoader'))
+    config.train_dataloader.dataset.pipeline.insert(
+        1, dict(type='edgenext_mm.KillLoader', sample=getattr(request, 'param', None))
+    )
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     config.default_hooks.checkpoint.update(save_best=None)
     config.train_cfg = dict(by_epoch=True, max_epochs=1)
@@ -61,6 +68,15 @@ def check_report(folder):
 
 def test_the_run_ends_with_its_name_and_the_doctor_knows_why(runner):
     with pytest.raises(RuntimeError, match='worker'), logged_end(runner):
+        runner.train()
+    check_report(runner.work_dir)
+
+
+@pytest.mark.parametrize('runner', [30], indirect=True)
+def test_batches_may_be_under_way(runner):
+    """Then their broken connection may be what is seen."""
+    expected = (RuntimeError, ConnectionError, EOFError)
+    with pytest.raises(expected, match=r'worker|onnection|^$'), logged_end(runner):
         runner.train()
     check_report(runner.work_dir)
 

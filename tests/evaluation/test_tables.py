@@ -41,7 +41,7 @@ def test_small_ssdlite_costs_what_the_paper_says():
 
 def test_a_table_replaces_what_stands_between_its_marks(tmp_path):
     path = tmp_path / 'a.md'
-    longer = '<!-- begin x-y: make y -->\nanother\n<!-- end x-y -->\n'
+    longer = 'before\n<!-- begin x-y: make y -->\nanother\n<!-- end x-y -->\n'
     path.write_text(longer + '<!-- begin x: make x -->\nold\n<!-- end x -->\nafter\n')
     update_table(path, 'x', '| new |')
     expected = '<!-- begin x: make x -->\n\n| new |\n\n<!-- end x -->\nafter\n'

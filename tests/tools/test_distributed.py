@@ -127,12 +127,12 @@ def test_a_killed_process_ends_the_others(training):
 
 
 @pytest.mark.parametrize(
-    'training', [[29642, 'env_cfg.dist_cfg.timeout=10']], indirect=True, ids=['hanging']
+    'training', [[29642, 'env_cfg.dist_cfg.timeout=4']], indirect=True, ids=['hanging']
 )
 def test_a_process_that_hangs_ends_the_others(training):
     hanging = training.rank(1)
     hanging.send_signal(signal.SIGSTOP)
-    training.wait_for('Timed out waiting 10000ms', seconds=60)
+    training.wait_for('Timed out waiting 4000ms', seconds=60)
     hanging.send_signal(signal.SIGCONT)  # else torchrun kills it half a minute later
     training.fails(seconds=60)
 

@@ -2,9 +2,9 @@
 
 PyTorch's own operators write and read a map once for each step, and multiply by MKL. Here oneDNN
 multiplies, which adds bias and residual as it goes; layer scale goes into the weights, which are
-smaller than a batch's maps; the activation's gradient is written over the one it follows from; and
-both gradients of large depth-wise kernels are forward convolutions, for which oneDNN has the better
-code.
+smaller than a batch's maps; the activation's gradient is written over the one it follows from,
+where that is faster; and both gradients of large depth-wise kernels are forward convolutions, for
+which oneDNN has the better code.
 
 Only where it is exact and pays: see :func:`pays`.
 """
