@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..models import EdgeNeXt
-from ..models.layers import ConvEncoder, SDTAEncoder
+from ..models.layers import ConvEncoder, SDTAEncoder, to_channels_last
 from ..models.layers.encoders import Encoder, multi_scale
 from .folding import Affine, affine_of, conv_with, fold_after, fold_before, is_layer_norm
 from .layers import LAYOUTS, Normalize, Pointwise, Position
@@ -75,15 +75,20 @@ class DeploySDTAEncoder(nn.Module):
         B, C, H, W = qkv.shape
         qkv = qkv.reshape(B, 3, self.num_heads, C // 3 // self.num_heads, H * W)
         q, k, v = qkv.unbind(1)  # each (B, h, d, N)
-        # Quotients: of factors, OpenVINO would think that they are the scalar of usual attention.
-        q, k = q / (_length(q) * self.inverse_temperature), k / _length(k)
-        attention = q @ k.transpose(-2, -1)
+        # Divisions, because OpenVINO would take factors for the scale of standard attention.
+        attention = _unit(q, self.inverse_temperature) @ _unit(k).transpose(-2, -1)
         return (attention.softmax(dim=-1) @ v).reshape(B, C // 3, H, W)
 
 
-def _length(x: Tensor) -> Tensor:
-    """Along the last axis; in single precision, where squares do not overflow."""
-    return torch.linalg.vector_norm(x.float(), dim=-1, keepdim=True).clamp_min(1e-12).to(x.dtype)
+def _unit(x: Tensor, divisor: Tensor | float = 1.0) -> Tensor:
+    """``x`` scaled to L2 norm ``1 / divisor`` along the last axis.
+
+    The norm and the division are at least in single precision: in half precision, squares overflow,
+    and so can the norm itself.
+    """
+    precise = x.to(torch.promote_types(x.dtype, torch.float32))
+    length = torch.linalg.vector_norm(precise, dim=-1, keepdim=True).clamp_min(1e-12)
+    return (precise / (length * divisor)).to(x.dtype)
 
 
 class DeployEdgeNeXt(nn.Module):
@@ -122,8 +127,6 @@ class DeployEdgeNeXt(nn.Module):
         for name in [*names, *(f'norm{i}' for i in backbone._normed)]:
             self.add_module(name, _kept_norm(backbone.get_submodule(name), layout))
         self._normed = backbone._normed
-        if layout == 'channels_last':
-            self.to(memory_format=torch.channels_last)
         self.requires_grad_(False)
         super().train(False)
 
@@ -131,7 +134,7 @@ class DeployEdgeNeXt(nn.Module):
         """As :meth:`EdgeNeXt.forward <edgenext_mm.EdgeNeXt.forward>`."""
         self._check(x)
         if self.layout == 'channels_last':
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = to_channels_last(x)
         outputs: dict[int, Tensor] = {}
         for i, (downsample, stage) in enumerate(
             zip(self.downsample_layers, self.stages, strict=True)

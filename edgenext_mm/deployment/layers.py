@@ -8,20 +8,18 @@ tokens. Which one a runtime sees through, and which it carries out, was measured
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.layers import LayerNorm2d, PositionalEncodingFourier, onednn
+from ..models.layers import LayerNorm2d, PositionalEncodingFourier
 from ..models.layers.position_encoding import axis_features
+from . import onednn
 from .folding import Affine, affine_of
 
 LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens')
-#: Multiply-adds of a layer from which one pass of oneDNN pays its dearer call, by measurement.
+#: Multiply-adds of a layer from which one pass of oneDNN is faster, by measurement.
 _FUSED_FROM = 50e6
-_IN_PLACE = {nn.GELU: torch.ops.aten.gelu_, nn.Hardswish: torch.ops.aten.hardswish_}
 
 
 class Normalize(nn.Module):
@@ -57,25 +55,10 @@ class Normalize(nn.Module):
         return F.conv2d(x, weight.view(-1, 1, 1, 1), bias, groups=len(weight))
 
 
-class Prepared(nn.Module):
-    """A layer that prepares its weights at the first call, and anew once they have changed."""
-
-    _prepared: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_prepared': None}  # copies prepare their own
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        self._prepared = None
-        return super()._apply(*args, **kwargs)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self._prepared = None
-        super()._load_from_state_dict(*args)
-
-
-class Pointwise(Prepared):
+class Pointwise(nn.Module):
     """A linear layer over channels, with an activation or a residual after it.
+
+    No operator works in place: what it writes to a view is lost in converters of traced models.
 
     Args:
         affine: (O, I) weight and (O,) bias.
@@ -92,46 +75,36 @@ class Pointwise(Prepared):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Maps a (B, I, H, W) map to (B, O, H, W), plus the residual of that shape."""
-        if self.layout != 'channels_last':
-            y = self._activate(F.conv2d(x, self.weight[..., None, None], self.bias))
-            return y if residual is None else residual + y
-        if self._fuses(x):
-            return self._fused(x, residual)
-        x = x.permute(0, 2, 3, 1)
-        if residual is None:
-            return self._activate(F.linear(x, self.weight, self.bias)).permute(0, 3, 1, 2)
-        if torch.is_autocast_enabled(x.device.type):  # which leaves operators in place alone
-            return residual + F.linear(x, self.weight, self.bias).permute(0, 3, 1, 2)
-        y = (residual.permute(0, 2, 3, 1) + self.bias).contiguous()
-        y.flatten(0, 2).addmm_(x.flatten(0, 2), self.weight.t())
-        return y.permute(0, 3, 1, 2)
-
-    def _activate(self, y: Tensor) -> Tensor:
-        if self.act is None:
-            return y
-        in_place = _IN_PLACE.get(type(self.act))
-        return self.act(y) if in_place is None else in_place(y)
+        if self.layout == 'channels_last':
+            tokens = x.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
+            if self._fuses(x):
+                return self._fused(tokens, residual).permute(0, 3, 1, 2)
+            y = F.linear(tokens, self.weight, self.bias)
+        else:
+            y = F.conv2d(x, self.weight[..., None, None], self.bias)
+        if self.act is not None:
+            y = self.act(y)
+        if self.layout == 'channels_last':
+            y = y.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+        return y if residual is None else residual + y
 
     def _fuses(self, x: Tensor) -> bool:
-        """Whether oneDNN is there to do it all in one pass, on weights laid out for it."""
+        """Whether oneDNN can do all of it in one pass, and is faster at that."""
         return (
             onednn.takes(x, self.act)
             and x.numel() * len(self.weight) >= _FUSED_FROM
             and not torch.is_grad_enabled()
         )
 
-    def _fused(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        B, _, H, W = x.shape
-        if self._prepared is None:
-            self._prepared = onednn.prepare_weight(self.weight, B * H * W)
-        tokens = x.permute(0, 2, 3, 1).reshape(B * H * W, -1)
+    def _fused(self, tokens: Tensor, residual: Tensor | None) -> Tensor:
+        B, H, W, C = tokens.shape
         if residual is not None:
             residual = residual.permute(0, 2, 3, 1)
-        y = onednn.linear(tokens, self._prepared, self.bias, self.act, residual)
-        return y.view(B, H, W, -1).permute(0, 3, 1, 2)
+        y = onednn.linear(tokens.reshape(-1, C), self.weight, self.bias, self.act, residual)
+        return y.view(B, H, W, -1)
 
 
-class Position(Prepared):
+class Position(nn.Module):
     """The positional encoding, for a fixed size or any.
 
     Rows and columns are projected by themselves and added: the same, with H + W products of vectors
@@ -150,10 +123,10 @@ class Position(Prepared):
         self.temperature = encoding.temperature
         weight, bias = affine_of(encoding.token_projection)
         rows, columns = weight.flatten(1).float().split(self.hidden_dim, dim=1)
-        self.rows = nn.Parameter(rows, requires_grad=False)
-        self.columns = nn.Parameter(columns, requires_grad=False)
+        self.rows = nn.Parameter(rows.contiguous(), requires_grad=False)
+        self.columns = nn.Parameter(columns.contiguous(), requires_grad=False)
         self.bias = nn.Parameter(bias.float(), requires_grad=False)
-        self.register_buffer('fixed', size and self._encode(*size))
+        self.register_buffer('fixed', size and self._encode(*size).contiguous())
         if size is not None:
             del self.rows, self.columns, self.bias
 
@@ -161,12 +134,7 @@ class Position(Prepared):
         """The (C, H, W) encoding for a (B, C, H, W) map."""
         if self.fixed is not None:
             return self.fixed
-        size = (x.shape[-2], x.shape[-1])
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
-            return self._encode(*size)
-        if self._prepared is None or self._prepared.shape[1:] != size:
-            self._prepared = self._encode(*size)
-        return self._prepared
+        return self._encode(x.shape[-2], x.shape[-1])
 
     def _encode(self, height: int, width: int) -> Tensor:
         y = F.linear(self._features(height), self.rows, self.bias)
@@ -174,7 +142,5 @@ class Position(Prepared):
         return (y[:, None, :] + x[None, :, :]).permute(2, 0, 1)  # channels last in memory
 
     def _features(self, length: int) -> Tensor:
-        features = axis_features.__wrapped__(
-            length, self.hidden_dim, self.temperature, self.rows.device
-        )
+        features = axis_features(length, self.hidden_dim, self.temperature, self.rows.device)
         return features.to(self.rows.dtype)

@@ -15,6 +15,7 @@ from edgenext_mm.apis.model import build_model
 from edgenext_mm.deployment import DeployEdgeNeXt, layers, switch_to_deploy
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import ARCHS
+from edgenext_mm.models.layers import CrossCovarianceAttention
 
 ALL = (0, 1, 2, 3)
 
@@ -86,14 +87,20 @@ def test_large_layers_give_the_same(arch, small_layers_fused):
     assert_alike(model, switch_to_deploy(model), 2, 3, 97, 140)
 
 
-def test_only_large_layers_are_fused():
+def test_only_large_layers_are_fused(monkeypatch):
+    fused = []
+    linear = layers.onednn.linear
+    monkeypatch.setattr(
+        layers.onednn,
+        'linear',
+        lambda x, weight, *args: fused.append(weight) or linear(x, weight, *args),
+    )
     deployed = switch_to_deploy(trained('small'))
     with torch.no_grad():
         deployed(torch.randn(1, 3, 64, 64))
-        assert not any(m._prepared for m in deployed.modules() if isinstance(m, layers.Pointwise))
+        assert not fused
         deployed(torch.randn(2, 3, 256, 256))
-    first = deployed.stages[0][0]
-    assert first.expand._prepared is not None
+    assert any(weight is deployed.stages[0][0].expand.weight for weight in fused)
 
 
 def test_gradients_on_or_off_make_no_difference(small_layers_fused):
@@ -161,7 +168,7 @@ def test_weights_are_saved_and_loaded(small_layers_fused):
     source, target = switch_to_deploy(trained()), switch_to_deploy(EdgeNeXt(out_indices=ALL))
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        target(x)  # packs its weights
+        target(x)
         target.load_state_dict(source.state_dict())
         expected = source(x)
         for copied in (target, copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
@@ -174,6 +181,49 @@ def test_other_precisions_go_the_plain_way():
     with torch.no_grad():
         for a, e in zip(deployed(x.bfloat16()), model(x), strict=True):
             torch.testing.assert_close(a.float(), e, rtol=0, atol=0.1 * e.abs().max().item())
+
+
+@pytest.mark.parametrize('layout', layers.LAYOUTS)
+def test_half_precision_takes_keys_of_any_length(layout):
+    model = trained()
+    x = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        expected = model(x)  # does not depend on the length of the keys
+        for module in model.modules():
+            if isinstance(module, CrossCovarianceAttention):
+                rows = slice(len(module.proj.weight), 2 * len(module.proj.weight))
+                module.qkv.weight[rows] *= 8000
+                module.qkv.bias[rows] *= 8000
+        deployed = switch_to_deploy(model, layout).half()
+        for a, e in zip(deployed(x.half()), expected, strict=True):
+            torch.testing.assert_close(a.float(), e, rtol=0, atol=0.02 * e.abs().max().item())
+
+
+@pytest.mark.parametrize('arch', ['xxsmall', 'xxsmall_bnhs'])
+@pytest.mark.parametrize('layout', layers.LAYOUTS)
+def test_a_trace_holds_no_operator_in_place(arch, layout):
+    # Core ML, ncnn and others lose what such an operator writes to a view.
+    deployed = switch_to_deploy(trained(arch), layout)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        traced = torch.jit.trace(deployed, x)
+        kinds = {node.kind() for node in traced.inlined_graph.nodes()}
+        assert not {kind for kind in kinds if kind.endswith('_') and not kind.endswith('__')}
+        for a, e in zip(traced(x), deployed(x), strict=True):
+            torch.testing.assert_close(a, e, rtol=0, atol=1e-5 * e.abs().max().item())
+
+
+@pytest.mark.parametrize('layout', layers.LAYOUTS)
+def test_weights_changed_in_place_count_at_the_next_call(layout, small_layers_fused):
+    deployed, x = switch_to_deploy(trained(), layout), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        deployed(x)
+        for i, parameter in enumerate(deployed.parameters()):
+            change = parameter.data if i % 2 else parameter  # `data` counts no changes
+            change.mul_(1.1)
+        changed = copy.deepcopy(deployed)
+        for a, e in zip(deployed(x), changed(x), strict=True):
+            torch.testing.assert_close(a, e, rtol=0, atol=1e-5 * e.abs().max().item())
 
 
 # A fixed size.

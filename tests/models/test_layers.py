@@ -134,11 +134,20 @@ def test_attention_follows_the_published_formula(dim, num_heads, scale):
     torch.testing.assert_close(layer(x), naive_attention(layer, x), rtol=1e-4, atol=1e-5)
 
 
-def test_attention_in_half_precision_stays_near_single_precision():
-    # As many tokens as stage 2 has at 512x512: their sum of squares exceeds half precision.
+# As many tokens as stage 2 has at 512x512: their sum of squares exceeds half precision and, with
+# the larger factors, the norm of the tokens does, too.
+@pytest.mark.parametrize('factor', [1, 100, 500])
+@pytest.mark.parametrize('kind', ['queries', 'keys'])
+def test_attention_in_half_precision_stays_near_single_precision(kind, factor):
     layer, x = drawn(CrossCovarianceAttention(24, 4)), 8 * randn(1, 4096, 24)
-    expected = layer(x)
+    expected = layer(x)  # does not depend on the length of queries and keys
+    rows = slice(0, 24) if kind == 'queries' else slice(24, 48)
+    layer.qkv.weight.data[rows] *= factor
+    layer.qkv.bias.data[rows] *= factor
+    norms = layer.qkv(x)[..., rows].norm(dim=1)
+    assert factor < 500 or norms.min() > torch.finfo(torch.half).max
     atol = 1e-2 * expected.abs().max().item()
+    torch.testing.assert_close(layer(x), expected, rtol=0, atol=1e-3 * atol)
     torch.testing.assert_close(layer.half()(x.half()).float(), expected, rtol=0, atol=atol)
 
 

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import UserError
 from ...registry import MODELS
-from ..layers import ConvEncoder, SDTAEncoder, build_norm, recompute
+from ..layers import ConvEncoder, SDTAEncoder, build_norm, recompute, to_channels_last
 from .arch import NUM_STAGES, Arch, build_arch
 from .weights import check_arch
 
@@ -145,8 +145,6 @@ class EdgeNeXt(BaseModule):
         self._normed = tuple(i for i in self.out_indices if output_norms and not self._is_pooled(i))
         for i in self._normed:
             self.add_module(f'norm{i}', build_norm(norm, dims[i]))
-        # As the maps are: distributed training wants weights laid out like their gradients.
-        self.to(memory_format=torch.channels_last)
         self._freeze()
 
     def _build_encoder(self, stage: int, index: int, dilation: int, **args: Any) -> nn.Module:
@@ -166,8 +164,8 @@ class EdgeNeXt(BaseModule):
             x: (B, in_channels, H, W) images; H and W at least the largest stride.
 
         Returns:
-            One (B, dims[i], H // stride, W // stride) map per index i, channels-last in memory;
-            with ``final_norm``, (B, dims[3]) instead for the last stage.
+            One contiguous (B, dims[i], H // stride, W // stride) map per index i; with
+            ``final_norm``, (B, dims[3]) instead for the last stage.
 
         Raises:
             UserError: If the image is smaller than one cell of the deepest map.
@@ -178,7 +176,7 @@ class EdgeNeXt(BaseModule):
                 f'EdgeNeXt with {len(self.stages)} stages needs an input of at least '
                 f'{smallest}x{smallest} pixels, got {x.shape[-2]}x{x.shape[-1]}.'
             )
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = to_channels_last(x)
         features: dict[int, Tensor] = {}
         for i, (downsample, stage) in enumerate(
             zip(self.downsample_layers, self.stages, strict=True)
@@ -195,7 +193,11 @@ class EdgeNeXt(BaseModule):
             if self.final_norm == 'pool_first':
                 return self.norm(x.mean((2, 3), keepdim=True)).flatten(1)
             return self.norm(x).mean((2, 3))
-        return self.get_submodule(f'norm{stage}')(x) if stage in self._normed else x
+        if stage in self._normed:
+            x = self.get_submodule(f'norm{stage}')(x)
+        # mmcv's operators read the memory of a channels-last map as if it were contiguous:
+        # https://github.com/open-mmlab/mmcv/issues/2203.
+        return x.contiguous()
 
     def train(self, mode: bool = True) -> EdgeNeXt:
         """Sets the mode, except for what is frozen, and returns the model."""

@@ -1,5 +1,5 @@
 from .attention import CrossCovarianceAttention
-from .encoders import ConvEncoder, SDTAEncoder
+from .encoders import ConvEncoder, SDTAEncoder, to_channels_last
 from .norm import LayerNorm2d, build_norm
 from .position_encoding import PositionalEncodingFourier
 from .recompute import recompute
@@ -12,4 +12,5 @@ __all__ = [
     'SDTAEncoder',
     'build_norm',
     'recompute',
+    'to_channels_last',
 ]

@@ -1,6 +1,7 @@
 """Cross-covariance attention."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -30,20 +31,15 @@ class CrossCovarianceAttention(nn.Module):
         # The attention works along the tokens: one transposing copy serves all that follows.
         qkv = self.qkv(x).transpose(1, 2).reshape(B, 3, self.num_heads, -1, N)
         q, k, v = qkv.unbind(1)  # each (B, h, d, N)
-        # Of the three scales of q k^T, two go to the queries and one to the small product: the
-        # keys are not copied, and the product stays small enough for half precision.
-        attention = (q * (_inverse_norm(q) * self.temperature)) @ k.transpose(-2, -1)
-        attention = (attention * _inverse_norm(k).transpose(-2, -1)).softmax(dim=-1)
-        x = (attention @ v).reshape(B, C, N)
+        attention = (_unit(q) @ _unit(k).transpose(-2, -1)) * self.temperature
+        x = (attention.softmax(dim=-1) @ v).reshape(B, C, N)
         return self.proj(x.transpose(1, 2))
 
 
-def _inverse_norm(x: Tensor) -> Tensor:
-    """1 / max(L2 norm along the last axis, 1e-12), which is kept with length 1.
+def _unit(x: Tensor) -> Tensor:
+    """``x`` scaled to L2 norm 1 along the last axis; vectors shorter than 1e-12 stay near 0.
 
-    The squares are summed in single precision; where the result is half, the bound of 1e-12 is
-    raised so that it is finite.
+    The norm is computed at least in single precision: sums of squares overflow in half precision.
     """
-    smallest = max(1e-24, torch.finfo(x.dtype).max ** -2)
-    squares = x.float().pow(2).sum(dim=-1, keepdim=True)
-    return squares.clamp_min(smallest).rsqrt().to(x.dtype)
+    precise = x.to(torch.promote_types(x.dtype, torch.float32))
+    return F.normalize(precise, dim=-1, eps=1e-12).to(x.dtype)

@@ -2,9 +2,9 @@
 
 Dimension letters: B batch, C channels, H height, W width, N = H * W tokens.
 
-Feature maps are (B, C, H, W) tensors in channels-last memory, so that the same memory serves the
-convolutions as a map and the linear layers as (B, H, W, C) or (B, N, C) tokens: the permutes
-between them are views.
+Inside the backbone, feature maps are (B, C, H, W) tensors in channels-last memory, so that the same
+memory serves the convolutions as a map and the linear layers as (B, H, W, C) or (B, N, C) tokens:
+the permutes between them are views.
 """
 
 import torch
@@ -13,9 +13,16 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from .attention import CrossCovarianceAttention
-from .cpu_gradients import DepthwiseConv2d, pays, scaled_mlp
 from .norm import build_norm
 from .position_encoding import PositionalEncodingFourier
+
+
+def to_channels_last(x: Tensor) -> Tensor:
+    """A (B, C, H, W) map in channels-last memory.
+
+    Like ``x.contiguous(memory_format=torch.channels_last)``, which ``torch.func.vmap`` lacks.
+    """
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 class Encoder(nn.Module):
@@ -55,20 +62,8 @@ class Encoder(nn.Module):
     def _add_mlp(self, x: Tensor, t: Tensor) -> Tensor:
         """x + drop_path(gamma * mlp(norm(t)))."""
         t = self.norm(t).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
-        if self.training and pays(t) and self._has_gradients_by_hand():
-            drops = self.drop_path.drop_prob > 0
-            residual = None if drops else x.permute(0, 2, 3, 1)
-            y = scaled_mlp(t, self.pwconv1, self.pwconv2, self.gamma, residual)
-            y = y.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
-            return x + self.drop_path(y) if drops else y
         t = self.pwconv2(self.act(self.pwconv1(t)))
         return self._add(x, t.permute(0, 3, 1, 2), self.gamma)
-
-    def _has_gradients_by_hand(self) -> bool:
-        """Not with Hard-Swish, nor where users have put layers of their own."""
-        layers = (self.act, self.pwconv1, self.pwconv2)
-        expected = [nn.GELU, nn.Linear, nn.Linear]
-        return [type(m) for m in layers] == expected and self.act.approximate == 'none'
 
     def _add(self, x: Tensor, branch: Tensor, gamma: nn.Parameter | None) -> Tensor:
         """x + drop_path(gamma * branch)."""
@@ -104,7 +99,7 @@ class ConvEncoder(Encoder):
         layer_scale_init_value: float = 1e-6,
     ) -> None:
         super().__init__(dim, norm, act, mlp_ratio, drop_path, layer_scale_init_value)
-        self.dwconv = DepthwiseConv2d(dim, kernel_size, dilation, bias=norm == 'LN')
+        self.dwconv = depthwise_conv(dim, kernel_size, dilation, bias=norm == 'LN')
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
@@ -142,7 +137,7 @@ class SDTAEncoder(Encoder):
     ) -> None:
         super().__init__(dim, norm, act, mlp_ratio, drop_path, layer_scale_init_value)
         width = -(-dim // scales)
-        self.convs = nn.ModuleList(DepthwiseConv2d(width, 3, dilation) for _ in range(scales - 1))
+        self.convs = nn.ModuleList(depthwise_conv(width, 3, dilation) for _ in range(scales - 1))
         self.pos_embd = PositionalEncodingFourier(dim) if pos_encoding else None
         self.norm_xca = build_norm(norm, dim)
         self.norm_xca_is_residual = norm == 'BN'
@@ -163,6 +158,21 @@ class SDTAEncoder(Encoder):
         y = y.transpose(1, 2).unflatten(2, size)  # (B, N, C) -> (B, C, H, W)
         t = self._add(t, y, self.gamma_xca)
         return self._add_mlp(x, t)
+
+
+def depthwise_conv(dim: int, kernel_size: int, dilation: int, bias: bool = True) -> nn.Conv2d:
+    """A depth-wise convolution of stride 1 that keeps the size of its map.
+
+    Args:
+        dim: C.
+        kernel_size: Odd.
+        dilation: Distance between the elements of the kernel, in pixels.
+        bias: Whether it has a bias. Default: True.
+    """
+    padding = kernel_size // 2 * dilation
+    return nn.Conv2d(
+        dim, dim, kernel_size, padding=padding, dilation=dilation, groups=dim, bias=bias
+    )
 
 
 def multi_scale(x: Tensor, convs: nn.ModuleList) -> Tensor:

@@ -37,17 +37,35 @@ class PositionalEncodingFourier(nn.Module):
         return self.token_projection(features.to(weight.dtype))
 
     def _features(self, length: int, device: torch.device) -> Tensor:
-        args = (length, self.hidden_dim, self.temperature, device)
-        # An exporter may vary the length, and must see how the features follow from it.
-        recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        return axis_features.__wrapped__(*args) if recorded else axis_features(*args)
+        return axis_features(length, self.hidden_dim, self.temperature, device)
 
 
-@lru_cache(maxsize=256)
 def axis_features(length: int, hidden_dim: int, temperature: float, device: torch.device) -> Tensor:
-    """(length, hidden_dim) features of the positions along one axis."""
+    """The features of the positions along one axis.
+
+    Args:
+        length: Number of positions.
+        hidden_dim: Number of features.
+        temperature: Base of the wavelengths.
+        device: Device of the result.
+
+    Returns:
+        A (length, hidden_dim) tensor, computed once for the same arguments; not to be changed.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        # An exporter may vary the length, and must see how the features follow from it.
+        return _compute_features(length, hidden_dim, temperature, device)
+    return _known_features(length, hidden_dim, temperature, device)
+
+
+def _compute_features(
+    length: int, hidden_dim: int, temperature: float, device: torch.device
+) -> Tensor:
     position = torch.arange(1, length + 1, dtype=torch.float32, device=device)
     position = position / (length + 1e-6) * (2 * math.pi)
     exponent = torch.arange(0, hidden_dim, 2, dtype=torch.float32, device=device)
     angle = position[:, None] / temperature ** (exponent / hidden_dim)
     return torch.stack((angle.sin(), angle.cos()), dim=2).flatten(1)
+
+
+_known_features = lru_cache(maxsize=256)(_compute_features)

@@ -8,16 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-#: What oneDNN calls the activations.
-_ACTIVATIONS = {nn.GELU: ('gelu', 'none'), nn.Hardswish: ('hardswish', '')}
+_ACTIVATIONS = (nn.GELU, nn.Hardswish)
 
 
 def takes(x: Tensor, act: nn.Module | None = None) -> bool:
-    """Whether it is there for a tensor: on a CPU, in single precision, run eagerly.
+    """Whether oneDNN can be used for a tensor: on a CPU, in single precision, run eagerly.
 
     Args:
         x: Any.
-        act: Activation that is to follow. Default: None.
+        act: Activation that follows, or None. Default: None.
     """
     return (
         x.device.type == 'cpu'
@@ -27,16 +26,6 @@ def takes(x: Tensor, act: nn.Module | None = None) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
     )
-
-
-def prepare_weight(weight: Tensor, rows: int) -> Tensor:
-    """The weight laid out for oneDNN; it takes others, too, and lays them out at each call.
-
-    Args:
-        weight: (O, I).
-        rows: Tokens of a call.
-    """
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
 
 
 def linear(
@@ -50,7 +39,7 @@ def linear(
 
     Args:
         x: (N, I) tokens.
-        weight: (O, I), prepared or not.
+        weight: (O, I).
         bias: (O,), or None for 0.
         act: GELU, Hard-Swish, or None. Default: None.
         residual: (..., O) of N places, instead of an activation. Default: None.
@@ -58,5 +47,8 @@ def linear(
     operator = torch.ops.mkldnn._linear_pointwise
     if residual is not None:
         return operator.binary(x, residual.reshape(len(x), -1), weight, bias, 'add')
-    attr, algorithm = ('none', '') if act is None else _ACTIVATIONS[type(act)]
-    return operator(x, weight, bias, attr, [], algorithm)
+    if act is None:
+        return operator(x, weight, bias, 'none', [], '')
+    if isinstance(act, nn.GELU):
+        return operator(x, weight, bias, 'gelu', [], act.approximate)
+    return operator(x, weight, bias, 'hardswish', [], '')

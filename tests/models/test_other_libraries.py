@@ -1,0 +1,326 @@
+"""What other code expects of a model: contiguous maps and weights, hooks, transforms, pruning."""
+
+import copy
+
+import pytest
+import torch
+import torchvision.ops
+from golden import draw_like, make_input
+from mmcv import ops
+from mmengine.config import Config
+from paths import ROOT
+from torch.nn.utils import parameters_to_vector, prune, spectral_norm
+
+from edgenext_mm import EdgeNeXt
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.model import build_model
+from edgenext_mm.deployment import switch_to_deploy
+from edgenext_mm.deployment.layers import LAYOUTS
+from edgenext_mm.files import write_hashed_checkpoint
+
+ALL = (0, 1, 2, 3)
+TWO_STAGE = [
+    path
+    for path in sorted((ROOT / 'configs').glob('*/*.py'))
+    if 'roi_head' in Config.fromfile(path).get('model', {})
+]
+IMAGES = make_input(2, 96, 128)
+
+
+def drawn(**arguments):
+    """A backbone whose weights leave no branch without effect."""
+    model = EdgeNeXt(**arguments)
+    model.load_state_dict(draw_like(model.state_dict()))
+    return model.eval()
+
+
+# Memory.
+
+
+@pytest.mark.parametrize('layout', [None, *LAYOUTS])
+@pytest.mark.parametrize(
+    'arguments',
+    [dict(), dict(output_norms=True), dict(output_stride=8), dict(arch='xxsmall_bnhs')],
+    ids=str,
+)
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_maps_and_weights_are_contiguous(arguments, layout, channels_last):
+    model = drawn(out_indices=ALL, **arguments)
+    if layout is not None:
+        model = switch_to_deploy(model, layout)
+    images = IMAGES
+    if channels_last:  # as users do for speed on a GPU
+        images = images.contiguous(memory_format=torch.channels_last)
+    assert all(value.is_contiguous() for value in model.state_dict().values())
+    with torch.no_grad():
+        assert all(x.is_contiguous() for x in model(images))
+    if layout is None:
+        assert all(x.is_contiguous() for x in model.train()(images))
+
+
+def rois_for(x, stride):
+    """Boxes (image, x1, y1, x2, y2) that lie across a (B, C, H, W) map of a stride."""
+    size = torch.tensor([x.shape[3], x.shape[2]]).repeat(2) * stride
+    corners = torch.tensor([[0.1, 0.2, 0.6, 0.9], [0.3, 0.0, 1.0, 0.5], [0.45, 0.4, 0.6, 0.6]])
+    image = torch.arange(len(corners))[:, None] % len(x)
+    return torch.cat([image, corners * size], dim=1).float()
+
+
+@pytest.mark.parametrize('deploys', [False, True])
+@pytest.mark.parametrize('path', TWO_STAGE, ids=lambda path: path.stem)
+@torch.no_grad()
+def test_roi_features_of_shipped_two_stage_models_are_torchvisions(path, deploys):
+    config = load_config(path, {'model.backbone.init_cfg': None})
+    torch.manual_seed(0)
+    model = build_model(config).eval()
+    if deploys:
+        model = switch_to_deploy(model)
+    head, levels = model.roi_head, model.extract_feat(IMAGES)
+    extractors = [head.bbox_roi_extractor]
+    extractors += [head.mask_roi_extractor] * head.with_mask * (not head.share_roi_extractor)
+    assert TWO_STAGE
+    for extractor in extractors:
+        for x, layer, stride in zip(
+            levels, extractor.roi_layers, extractor.featmap_strides, strict=False
+        ):
+            rois = rois_for(x, stride)
+            expected = torchvision.ops.roi_align(
+                x.clone(memory_format=torch.contiguous_format),
+                rois,
+                layer.output_size,
+                layer.spatial_scale,
+                layer.sampling_ratio,
+                layer.aligned,
+            )
+            assert expected.std() > 0
+            torch.testing.assert_close(layer(x, rois), expected)
+
+
+@pytest.mark.parametrize('layout', [None, 'channels_last'])
+@torch.no_grad()
+def test_operators_of_mmcv_read_maps_as_they_are(layout):
+    model = drawn(out_indices=(2,))
+    x = (model if layout is None else switch_to_deploy(model, layout))(IMAGES)[0]
+    B, C, H, W = x.shape
+    same = x.clone(memory_format=torch.contiguous_format)
+    rois = rois_for(x, 16)
+    torch.manual_seed(0)
+
+    # Against torchvision.
+    torch.testing.assert_close(
+        ops.RoIAlign(3, 1 / 16, 2)(x, rois),
+        torchvision.ops.roi_align(same, rois, 3, 1 / 16, 2, aligned=True),
+    )
+    weight, offset = torch.randn(6, C, 3, 3), torch.randn(B, 18, H, W)
+    torch.testing.assert_close(
+        ops.deform_conv2d(x, offset, weight, 1, 1),
+        torchvision.ops.deform_conv2d(same, offset, weight, padding=1),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    mask = torch.rand(B, 9, H, W)
+    torch.testing.assert_close(
+        ops.modulated_deform_conv2d(x, offset, mask, weight, None, 1, 1),
+        torchvision.ops.deform_conv2d(same, offset, weight, padding=1, mask=mask),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+    # A box that is not turned has the features of the upright one.
+    centres, sizes = (rois[:, 1:3] + rois[:, 3:]) / 2, rois[:, 3:] - rois[:, 1:3]
+    turned = torch.cat([rois[:, :1], centres, sizes, torch.zeros(len(rois), 1)], dim=1)
+    torch.testing.assert_close(
+        ops.RoIAlignRotated(3, 1 / 16, 2)(x, turned),
+        torchvision.ops.roi_align(same, rois, 3, 1 / 16, 2, aligned=True),
+    )
+    boxes = torch.rand(B, H, W, 5) * 16
+    torch.testing.assert_close(
+        ops.rotated_feature_align(x, boxes, 1 / 16), ops.rotated_feature_align(same, boxes, 1 / 16)
+    )
+    assert x.view(B, -1).shape == (B, C * H * W)
+
+
+@pytest.mark.parametrize('arch', ['xxsmall', 'xxsmall_bnhs'])
+def test_weights_are_saved_as_safetensors(arch, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model = EdgeNeXt(arch)
+    save_file(model.state_dict(), tmp_path / 'weights.safetensors')
+    loaded = load_file(tmp_path / 'weights.safetensors')
+    torch.testing.assert_close(loaded, dict(model.state_dict()), rtol=0, atol=0)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'weights.pth')
+    loaded = torch.load(tmp_path / 'weights.pth')['state_dict']
+    save_file(loaded, tmp_path / 'again.safetensors')
+    write_hashed_checkpoint(loaded, tmp_path / 'hashed.safetensors')
+
+
+def test_optimisers_that_flatten_weights_train():
+    torch.manual_seed(0)
+    model = EdgeNeXt(layer_scale_init_value=0.3)
+    assert len(parameters_to_vector(model.parameters())) == sum(
+        p.numel() for p in model.parameters()
+    )
+    optimizer, losses = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3), []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(IMAGES)[0].square().mean()
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    optimizer.step(closure)
+    assert losses[-1] < losses[0]
+
+
+# Hooks, pruning and parametrizations of single layers. timm's model is the reference: the same is
+# done to the same layers of both.
+
+
+LAYERS = ('dwconv', 'pwconv1', 'pwconv2')
+
+
+@pytest.fixture
+def pair(timm_edgenext):
+    """The first encoder of our xxsmall and of timm's, with the same weights."""
+    from edgenext_mm.models.layers import ConvEncoder
+
+    ours = ConvEncoder(24, 5)
+    ours.load_state_dict(draw_like(ours.state_dict()))
+    theirs = timm_edgenext.ConvBlock(24, kernel_size=5)
+    theirs.load_state_dict({to_timm(name): value for name, value in ours.state_dict().items()})
+    return ours.train(), theirs.train()
+
+
+def to_timm(name):
+    return name.replace('dwconv', 'conv_dw').replace('pwconv', 'mlp.fc')
+
+
+def layers_of(ours, theirs):
+    return [(ours.get_submodule(n), theirs.get_submodule(to_timm(n))) for n in LAYERS]
+
+
+def assert_trains_alike(ours, theirs, steps=4):
+    """Outputs, and all parameters after steps of SGD."""
+    torch.manual_seed(0)
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.05) for m in (ours, theirs)]
+    for _ in range(steps):
+        x = torch.randn(2, 24, 9, 7, requires_grad=True)
+        outputs = []
+        for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            outputs.append(model(x))
+            outputs[-1].square().mean().backward()
+            optimizer.step()
+        torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+    expected = dict(theirs.named_parameters())
+    assert len(expected) == len(list(ours.parameters()))
+    for name, parameter in ours.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter, expected[to_timm(name)], rtol=1e-4, atol=1e-5)
+
+
+def test_forward_hooks_fire(pair):
+    fired = []
+    for own, other in layers_of(*pair):
+        for layer in (own, other):
+            layer.register_forward_hook(
+                lambda layer, x, y: fired.append((type(layer).__name__, y.shape))
+            )
+            layer.register_forward_pre_hook(lambda layer, x: (2 * x[0],))
+            layer.register_full_backward_hook(lambda layer, x, y: (x[0] * 0.5,))
+    assert_trains_alike(*pair)
+    assert len(fired) == 2 * len(LAYERS) * 4
+
+
+@pytest.mark.parametrize('method', [prune.l1_unstructured, prune.random_unstructured])
+def test_pruned_layers_train(pair, method):
+    for own, other in layers_of(*pair):
+        for layer in (own, other):
+            torch.manual_seed(3)
+            method(layer, 'weight', amount=0.5)
+    assert_trains_alike(*pair)
+    assert (pair[0].pwconv1.weight == 0).float().mean() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        spectral_norm,
+        torch.nn.utils.weight_norm,
+        torch.nn.utils.parametrizations.spectral_norm,
+        torch.nn.utils.parametrizations.weight_norm,
+    ],
+    ids=['old spectral', 'old weight', 'spectral', 'weight'],
+)
+@pytest.mark.filterwarnings('ignore')
+def test_normed_layers_train(pair, wrap):
+    for own, other in layers_of(*pair):
+        for layer in (own, other):
+            torch.manual_seed(3)
+            wrap(layer)
+    assert_trains_alike(*pair)
+
+
+# Compilers and function transforms.
+
+
+@pytest.mark.parametrize('base', ['xxsmall', 'xxsmall_bnhs'])
+def test_a_training_step_is_captured_in_one_graph(base):
+    model = drawn(arch=dict(base=base, depths=(1, 1, 1, 1), num_sdta=(0, 1, 0, 0))).train()
+    compiled = torch.compile(copy.deepcopy(model), backend='aot_eager', fullgraph=True)
+    for m in (model, compiled):
+        m(IMAGES)[0].square().mean().backward()
+    for expected, actual in zip(model.parameters(), compiled.parameters(), strict=True):
+        scale = expected.grad.abs().max().item()
+        torch.testing.assert_close(actual.grad, expected.grad, rtol=0, atol=1e-4 * scale)
+
+
+def test_gradients_per_sample_and_directional_derivatives():
+    model = drawn(arch=dict(base='xxsmall', depths=(1, 1, 1, 1), num_sdta=(0, 1, 0, 0)))
+    weights = dict(model.named_parameters())
+
+    def loss(weights, x):
+        return torch.func.functional_call(model, weights, (x[None],))[0].square().sum()
+
+    per_sample = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, IMAGES)
+    model(IMAGES)[0].square().sum().backward()
+    for name, parameter in weights.items():
+        scale = parameter.grad.abs().max().item()
+        summed = per_sample[name].sum(0)
+        torch.testing.assert_close(summed, parameter.grad, rtol=0, atol=1e-4 * scale)
+
+    model = model.train().double()
+    x, direction = IMAGES.double(), make_input(2, 96, 128).flip(0).double()
+    _, slope = torch.func.jvp(lambda x: model(x)[0], (x,), (direction,))
+    step = 1e-5
+    with torch.no_grad():
+        ahead, behind = model(x + step * direction)[0], model(x - step * direction)[0]
+    expected = (ahead - behind) / (2 * step)
+    torch.testing.assert_close(slope, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def test_second_derivatives():
+    torch.manual_seed(0)
+    model = EdgeNeXt(dict(depths=1, dims=8, num_sdta=(0, 1, 0, 0)), layer_scale_init_value=0.5)
+    model.load_state_dict(draw_like(model.state_dict()))
+    model = model.double()
+    weight = model.stages[1][0].pwconv1.weight
+
+    def gradient():
+        (g,) = torch.autograd.grad(
+            model(make_input(1, 32, 32).double())[0].square().sum(), weight, create_graph=True
+        )
+        return g.square().sum()
+
+    (actual,) = torch.autograd.grad(gradient(), weight)
+    step, place = 1e-5, (3, 5)
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight[place] += sign * step
+        values.append(gradient().item())
+        with torch.no_grad():
+            weight[place] -= sign * step
+    expected = (values[0] - values[1]) / (2 * step)
+    assert actual[place].item() == pytest.approx(expected, rel=1e-4)
