@@ -173,6 +173,15 @@ def test_optimisers_that_flatten_weights_train():
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize('arch', ['xxsmall', 'xxsmall_bnhs'])
+def test_gradients_are_laid_out_like_their_weights(arch):
+    # Else distributed training warns, and copies.
+    model = EdgeNeXt(arch, out_indices=ALL, output_norms=True)
+    sum(x.square().mean() for x in model(IMAGES)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.stride() == parameter.stride(), name
+
+
 # Hooks, pruning and parametrizations of single layers. timm's model is the reference: the same is
 # done to the same layers of both.
 

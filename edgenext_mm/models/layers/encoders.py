@@ -170,9 +170,12 @@ def depthwise_conv(dim: int, kernel_size: int, dilation: int, bias: bool = True)
         bias: Whether it has a bias. Default: True.
     """
     padding = kernel_size // 2 * dilation
-    return nn.Conv2d(
+    conv = nn.Conv2d(
         dim, dim, kernel_size, padding=padding, dilation=dilation, groups=dim, bias=bias
     )
+    # A (C, 1, k, k) weight is contiguous in both memory formats, whose strides differ at the second
+    # dimension. Distributed training warns where they are not those of the gradient.
+    return conv.to(memory_format=torch.channels_last)
 
 
 def multi_scale(x: Tensor, convs: nn.ModuleList) -> Tensor:
