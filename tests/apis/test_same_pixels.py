@@ -233,4 +233,5 @@ def test_arrays_are_what_the_decoder_gives(case):
     for name in by_name.keys() & sources.keys():
         for source in sources[name]:
             [pixels] = seen(model.data_preprocessor, lambda s=source: inference_model(model, s))
-            np.testing.assert_array_equal(pixels, expected[name], name)
+            # libpng and OpenCV round grey differently.
+            np.testing.assert_allclose(pixels, expected[name], 0, 1 if grey else 0, name)
