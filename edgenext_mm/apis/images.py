@@ -58,8 +58,9 @@ def list_images(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
         found = list(_images_in(Path(str(source)))) if _is_folder(source) else []
         if not found and (problem := _source_problem(source)):
             problems.append(problem)
-        is_file = isinstance(source, str) and not _is_url(source)
-        images.extend(found or [Path(source) if is_file else source])
+        if isinstance(source, str) and not _is_url(source):
+            source = Path(source)
+        images.extend(found or [source])
     if not images:
         raise UserError('No image was given. Give files, folders, URLs or arrays.')
     if len(problems) == len(images):

@@ -100,10 +100,11 @@ def _outcomes(
         good = [item for item in inputs if isinstance(item, dict)]
         samples = iter(_run(model, good))
         for source, item in zip(sources, inputs, strict=True):
-            outcome = item if isinstance(item, UserError) else next(samples)
-            if outcome is item:
+            if isinstance(item, UserError):
                 yield item
-            elif isinstance(outcome, Exception):
+                continue
+            outcome = next(samples)
+            if isinstance(outcome, Exception):
                 shape = tuple(item['inputs'].shape)
                 yield _caused_by(
                     outcome,

@@ -112,7 +112,8 @@ def _names(labels: Iterable[int], classes: Sequence[str]) -> list[str]:
 
 
 def _segmentation(data: torch.Tensor, classes: Sequence[str] | None) -> Result:
-    sem_seg = _array(data).squeeze(0).astype(int)  # of one channel and a threshold, it is of floats
+    # That of one channel and a threshold is of floats.
+    sem_seg: np.ndarray = _array(data).squeeze(0).astype(int)
     return (
         dict(sem_seg=sem_seg) if classes is None else dict(sem_seg=sem_seg, classes=tuple(classes))
     )
@@ -145,14 +146,18 @@ def is_class(result: Result) -> bool:
 def class_name(result: Result) -> str:
     """The class or classes of a classified image, or their numbers where no name is known."""
     if 'pred_labels' in result:
-        return ', '.join(map(str, result.get('pred_classes', result['pred_labels']))) or 'none'
+        return ', '.join(map(str, _label_names(result))) or 'none'
     return str(result['pred_class'] if 'pred_class' in result else result['pred_label'])
+
+
+def _label_names(result: Result) -> Sequence[Any]:
+    return result['pred_classes'] if 'pred_classes' in result else result['pred_labels']
 
 
 def label_scores(result: Result) -> list[tuple[str, float]]:
     """The classes that a multi-label prediction gives an image and their scores, highest first."""
     labels = result['pred_labels']
-    names = map(str, result.get('pred_classes', labels))
+    names = map(str, _label_names(result))
     pairs = zip(names, result['pred_scores'][labels].tolist(), strict=True)
     return sorted(pairs, key=lambda pair: -pair[1])
 

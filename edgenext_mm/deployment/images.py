@@ -47,7 +47,7 @@ def default_images(channels: int = 3) -> list[ImageSource]:
     blue and so on."""
     from sklearn.datasets import load_sample_images
 
-    order = 2 - np.arange(channels) % 3
+    order: np.ndarray = 2 - np.arange(channels) % 3
     return [np.ascontiguousarray(image[..., order]) for image in load_sample_images().images]
 
 

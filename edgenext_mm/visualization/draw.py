@@ -75,7 +75,7 @@ def add_legend(figure: Figure, results: Iterable[Result]) -> None:
     if names:
         colours = voc_palette() / 255
         patches = [
-            Patch(facecolor=colours[value], edgecolor='grey', label=name)
+            Patch(facecolor=colours[value % 256], edgecolor='grey', label=name)
             for value, name in sorted(names.items())
         ]
         figure.legend(handles=patches, loc='outside lower center', ncols=6, fontsize=8)
