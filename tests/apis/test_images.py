@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
+from mmengine.registry import DATASETS, init_default_scope
 from paths import ROOT
 from PIL import Image
 
@@ -181,8 +182,12 @@ def test_a_broken_link_is_an_error_that_says_where_it_leads(tmp_path):
 
 def test_inference_reads_the_endings_that_the_folder_configs_train_on():
     config = load_config(ROOT / 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py')
+    init_default_scope('mmpretrain')
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        assert sorted(loader.dataset.extensions) == sorted(IMAGE_EXTENSIONS)
+        named = dict(metainfo=dict(classes=('a',)), lazy_init=True, pipeline=[])
+        assert sorted(DATASETS.build({**loader.dataset, **named}).extensions) == sorted(
+            IMAGE_EXTENSIONS
+        )
 
 
 def test_lists_may_mix_sources(tmp_path):
