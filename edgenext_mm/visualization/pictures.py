@@ -50,7 +50,10 @@ def plot_predictions(
     if not results:
         return []
     parents = [Path(str(source)).parent.name for source in sources]
-    truths = [parent if parent in classes else None for parent in parents]
+    truths = [
+        parent if parent in classes and 'pred_label' in result else None
+        for parent, result in zip(parents, results, strict=True)
+    ]
     dense = not is_class(results[0])
     pictures = [(overview, choose(results, truths))]
     if dense:

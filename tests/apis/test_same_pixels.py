@@ -21,6 +21,7 @@ from edgenext_mm import inference_model
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.testing import run_test
+from edgenext_mm.datasets.image_files import format_problems
 from edgenext_mm.deployment import export
 from edgenext_mm.deployment.images import normalised_images
 
@@ -214,6 +215,12 @@ def test_models_and_files_agree_on_such_images(case):
         inference_model(model, paths), inference_model(exported, paths), strict=True
     ):
         np.testing.assert_allclose(own['pred_scores'], other['pred_scores'], atol=1e-4)
+
+
+def test_the_check_of_data_warns_of_what_is_dropped_only():
+    for name, kind in (('deep.png', 'sixteen_bit'), ('alpha.png', 'alpha')):
+        assert [p.kind for p in format_problems(FILES[name], 'cv2')] == [kind]
+        assert list(format_problems(FILES[name], 'cv2', 'unchanged')) == []
 
 
 def test_arrays_are_what_the_decoder_gives(case):
