@@ -122,6 +122,8 @@ class ImageReader:
     Pillow images are turned upright as their EXIF data says where the step does so to files: unless
     ``color_type`` is ``unchanged`` or ends with ``ignore_orientation``.
 
+    tifffile heeds no ``color_type``: it reads all as stored.
+
     Args:
         *steps: Steps from ``img_path`` to ``img``, the last of which loads the image. Default:
             mmcv's ``LoadImageFromFile()``.
@@ -130,7 +132,9 @@ class ImageReader:
     def __init__(self, *steps: Callable[[dict], dict | None]) -> None:
         self.steps = steps or (LoadImageFromFile(),)
         self.loader = self.steps[-1]
-        self.color_type: str = getattr(self.loader, 'color_type', 'unchanged')
+        as_stored = getattr(self.loader, 'imdecode_backend', '') == 'tifffile'
+        color_type = getattr(self.loader, 'color_type', 'unchanged')
+        self.color_type: str = 'unchanged' if as_stored else color_type
 
     def __call__(self, source: ImageSource) -> dict[str, Any]:
         """Reads one image.
@@ -156,7 +160,7 @@ class ImageReader:
         else:
             with _as_file(source) as path:
                 results = self._from_file(path, source)
-        height, width = results['img_shape'][:2]
+        height, width = results.get('img_shape', results['img'].shape)[:2]
         if max(height, width) > MAX_ELONGATION * min(height, width):
             raise UserError(
                 f'{results["img_path"] or "An image"} is {width} pixels wide and {height} high; '
@@ -280,9 +284,10 @@ def _hint(path: str) -> str:
     except Exception:  # what decoders raise at damaged files is of any kind
         return 'Give a complete PNG, JPEG, WebP, TIFF or another image file.'
     return (
-        f'Pillow reads it as {kind} of mode {mode}: convert it to PNG, or train and test with '
-        "imdecode_backend='pillow' in that step; TIFF files of floats or many channels take "
-        "imdecode_backend='tifffile', color_type='unchanged'."
+        f'Pillow reads it as {kind} of mode {mode}: convert it to a PNG of 8 bits, or train and '
+        "test with other settings of that step: color_type='unchanged' for floats, "
+        "imdecode_backend='tifffile' for TIFF of many channels, imdecode_backend='pillow' for the "
+        'rest.'
     )
 
 

@@ -118,7 +118,7 @@ CASES = {
         by_cv2(cv2.IMREAD_UNCHANGED),
     ),
     'floats': (
-        dict(imdecode_backend='tifffile', color_type='unchanged'),
+        dict(imdecode_backend='tifffile'),
         1,
         {'floats.tif': tiff(FLOATS), 'deep.tif': tiff(DEEP)},
         lambda content: tifffile.imread(io.BytesIO(content)),
