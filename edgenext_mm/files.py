@@ -83,7 +83,8 @@ def write_hashed_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[
 
     Args:
         checkpoint: What to write; weights alone, for a ``.safetensors`` file.
-        path: Such as ``edgenext-small.pth``, which becomes ``edgenext-small-1a2b3c4d.pth``.
+        path: Such as ``edgenext-small.pth``, which becomes ``edgenext-small-1a2b3c4d.pth``. What
+            follows a dot in another name is not an ending: ``birds-v1.0-1a2b3c4d``.
 
     Returns:
         The path of the file.
@@ -100,7 +101,8 @@ def write_hashed_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[
         else:
             torch.save(checkpoint, temporary)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        hashed = path.with_stem(f'{path.stem}-{digest[:8]}')
+        ending = path.suffix if path.suffix in ('.pth', '.pt', '.safetensors') else ''
+        hashed = path.with_name(f'{path.name.removesuffix(ending)}-{digest[:8]}{ending}')
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(hashed)
     return hashed

@@ -11,8 +11,8 @@ from pathlib import Path
 from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, reports_errors
 from edgenext_mm.apis.data import iterate_truths
 from edgenext_mm.apis.model import find_config
-from edgenext_mm.visualization import plot_grid, plot_result
-from edgenext_mm.visualization.draw import is_class
+from edgenext_mm.apis.results import is_class
+from edgenext_mm.visualization import picture_names, plot_grid, plot_result
 
 
 @reports_errors
@@ -26,20 +26,20 @@ def main() -> None:
         '--out', metavar='DIR', help='folder for the pictures (default: work_dirs/NAME/browse)'
     )
     args = parser.parse_args()
-    path = find_config(args.config)
-    config = load_config(path, args.cfg_options)
-    folder = Path(args.out or Path('work_dirs') / path.stem / 'browse')
+    config_path = find_config(args.config)
+    config = load_config(config_path, args.cfg_options)
+    folder = Path(args.out or Path('work_dirs') / config_path.stem / 'browse')
 
-    names, images, truths = [], [], []
-    for name, image, truth in islice(iterate_truths(config, args.split, args.seed), args.count):
-        names.append(name)
+    paths, images, truths = [], [], []
+    for path, image, truth in islice(iterate_truths(config, args.split, args.seed), args.count):
+        paths.append(path)
         images.append(image)
         truths.append(truth)
     overview = folder / f'{args.split}.png'
-    plot_grid(images, truths, overview, title=f'{path.stem}: {args.split}')
+    plot_grid(images, truths, overview, title=f'{config_path.stem}: {args.split}')
     print(f'picture: {overview}')
     if not is_class(truths[0]):
-        for name, image, truth in zip(names, images, truths, strict=True):
+        for name, image, truth in zip(picture_names(paths), images, truths, strict=True):
             plot_result(image, truth, folder / args.split / f'{name}.png')
         print(f'picture: {folder / args.split}')
 

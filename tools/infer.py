@@ -5,19 +5,27 @@ Examples:
     python tools/infer.py CONFIG photo.jpg https://example.org/bird.jpg --checkpoint best.pth
     python tools/infer.py CONFIG photos/ --checkpoint best.pth --json > results.json
     python tools/infer.py model.onnx photos/     # what tools/deployment/export.py wrote
+
+Images that cannot be read or processed cost the others nothing: they are listed at the end, have an
+`error` in the JSON, and make the exit status 1. Ctrl-C ends with the results so far and status 130.
 """
 
 import argparse
 import json
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
+from torch import nn
+from tqdm import tqdm
+
 from edgenext_mm.apis.cli import make_parser, reports_errors
-from edgenext_mm.apis.images import list_images
-from edgenext_mm.apis.inference import inference_model
+from edgenext_mm.apis.images import ImageSource, list_images
+from edgenext_mm.apis.inference import ImagePipeline, iterate_results
 from edgenext_mm.apis.model import load_model
-from edgenext_mm.apis.results import to_json, to_text
+from edgenext_mm.apis.results import Result, to_json, to_text
+from edgenext_mm.errors import UserError
 from edgenext_mm.visualization import plot_predictions
 
 
@@ -55,21 +63,50 @@ def main() -> None:
     images = list_images(args.images)
     with redirect_stdout(sys.stderr):  # libraries talk while they load; stdout is for results
         model = load_model(args.model, args.checkpoint, args.device)
-        results = inference_model(
-            model,
-            images,
-            batch_size=args.batch_size,
-            score_thr=args.score_thr,
-            progress=sys.stderr.isatty(),
-        )
+        results = run(model, images, args)
+    pairs = list(zip(images, results, strict=False))
     if args.json:
-        print(json.dumps([to_json(i, r) for i, r in zip(images, results, strict=True)], indent=2))
+        print(json.dumps([to_json(*pair) for pair in pairs], indent=2))
     else:
-        print('\n'.join(to_text(i, r) for i, r in zip(images, results, strict=True)))
+        lines = [to_text(*pair) for pair in pairs if 'error' not in pair[1]]
+        print('\n'.join(lines), end='\n' * bool(lines))
+    if len(results) < len(images):
+        print(f'interrupted after {len(results)} of {len(images)} images', file=sys.stderr)
+        sys.exit(130)
+    problems = [f'  {result["error"]}' for result in results if 'error' in result]
+    if problems:
+        problems.insert(0, f'{len(problems)} of {len(images)} images have no result:')
     if args.out:
-        classes = model.dataset_meta.get('classes') or ()
-        for path in plot_predictions(images, results, classes, args.out, Path(args.model).stem):
+        problems += draw(model, images, results, args)
+    if problems:
+        raise UserError('\n'.join(problems))
+
+
+def run(model: nn.Module, images: Sequence[ImageSource], args: argparse.Namespace) -> list[Result]:
+    """A result for each image; where the user interrupts, for those so far."""
+    results: list[Result] = []
+    found = iterate_results(model, images, args.batch_size, args.score_thr)
+    with suppress(KeyboardInterrupt):
+        for result in tqdm(found, total=len(images), unit='image', disable=None):
+            results.append(result)
+    return results
+
+
+def draw(
+    model: nn.Module,
+    images: Sequence[ImageSource],
+    results: Sequence[Result],
+    args: argparse.Namespace,
+) -> list[str]:
+    """Writes pictures, and gives what went wrong with some."""
+    classes = model.dataset_meta.get('classes') or ()
+    title, read = Path(args.model).name, ImagePipeline(model.cfg).read
+    try:
+        for path in plot_predictions(images, results, classes, args.out, title, read):
             print(f'picture: {path}', file=sys.stderr)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 if __name__ == '__main__':

@@ -202,7 +202,8 @@ def iterate_truths(
         seed: Of the order and the random transforms. Default: 0.
 
     Yields:
-        Name, image ((H, W, 3) uint8, blue-green-red) and ground truth.
+        Path of the image (or its number), image ((H, W, C), as the pipeline leaves it) and ground
+        truth.
 
     Raises:
         UserError: If the data is not there, or holds no annotation.
@@ -215,7 +216,6 @@ def iterate_truths(
     for index in np.random.permutation(len(dataset)):
         item = dataset[int(index)]
         sample = item['data_samples']
-        # Photometric transforms leave floats, some of them out of range.
-        image = item['inputs'].permute(1, 2, 0).clamp(0, 255).byte().numpy()
-        name = Path(sample.metainfo.get('img_path', '')).stem or f'{index:06d}'
-        yield name, np.ascontiguousarray(image), to_truth(sample, dataset.metainfo)
+        image = item['inputs'].permute(1, 2, 0).numpy()
+        path = str(sample.metainfo.get('img_path') or f'{index:06d}')
+        yield path, np.ascontiguousarray(image), to_truth(sample, dataset.metainfo)

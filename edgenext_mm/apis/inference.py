@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -14,15 +15,9 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 
 from ..errors import UserError
-from .images import ImageSource, is_single, list_images, read_image
+from .images import ImageReader, ImageSource, is_single, list_images
 from .model import load_model
 from .results import Result, to_result
-
-#: Transforms of a test pipeline that read what inference has in memory, or does not have.
-LOADERS = ('LoadImageFromFile', 'LoadAnnotations')
-#: How many times longer than wide an image may be, or wider than long. Beyond, resizing makes its
-#: sides vanish, or its area enormous.
-MAX_ELONGATION = 100
 
 
 def inference_model(
@@ -40,7 +35,8 @@ def inference_model(
         model: A model of :func:`~edgenext_mm.apis.model.load_model`, or what that takes: a
             config, its path, or the name of a shipped one.
         img: An image file, URL, Pillow image or array (blue-green-red), a folder, or a list of
-            them; see :func:`~edgenext_mm.apis.images.read_image`.
+            them. They are read by the loading step of the config's test pipeline; see
+            :class:`~edgenext_mm.apis.images.ImageReader`.
         checkpoint: Path or URL of the weights, unless ``model`` is one with weights.
         device: Where to run, unless ``model`` is one already. Default: a GPU if there is one.
         batch_size: Images per forward pass; pipelines that keep sizes need 1. Default: 1.
@@ -49,51 +45,198 @@ def inference_model(
 
     Returns:
         For one image a dict, for a folder or list a list of dicts; their keys, by task, are
-        those of :mod:`~edgenext_mm.apis.results`.
+        those of :mod:`~edgenext_mm.apis.results`. In a list, the result of an image that cannot be
+        read or processed is ``dict(error=REASON)``; the others keep theirs.
 
     Raises:
-        UserError: If model, weights or an image cannot be read or do not fit, or ``batch_size`` is
-            not positive.
+        UserError: If the model or its weights cannot be read, a single image cannot be read or
+            processed, none of the sources is an image, or ``batch_size`` is not positive.
 
     Example:
         >>> inference_model('edgenext-xxsmall_digits', 'digit.png')['pred_class']  # doctest: +SKIP
         '7'
     """
-    if batch_size < 1:
-        raise UserError(f'batch_size is at least 1, got {batch_size}.')
+    images = list_images(img)
     if not isinstance(model, nn.Module):
         model = load_model(model, checkpoint, device)
-    images = list_images(img)
-    pipeline = build_pipeline(model.cfg)
-    chunks = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    results: list[Result] = []
-    for chunk in track_iter_progress(chunks) if progress else chunks:
-        data = pseudo_collate([pipeline(to_sample(source)) for source in chunk])
+    if is_single(img):
+        outcome = next(_outcomes(model, images, batch_size, score_thr))
+        if isinstance(outcome, UserError):
+            raise outcome
+        return outcome
+    results = iterate_results(model, images, batch_size, score_thr)
+    return list(track_iter_progress((results, len(images))) if progress else results)
+
+
+def iterate_results(
+    model: nn.Module, images: Sequence[ImageSource], batch_size: int = 1, score_thr: float = 0.3
+) -> Iterator[Result]:
+    """The results of :func:`inference_model` for many images, as they come.
+
+    Args:
+        model: Of :func:`~edgenext_mm.apis.model.load_model`.
+        images: Of :func:`~edgenext_mm.apis.images.list_images`.
+        batch_size: Images per forward pass. Default: 1.
+        score_thr: Detected objects of lower scores are left out. Default: 0.3.
+
+    Yields:
+        A result for each image, in order; ``dict(error=REASON)`` where there is none.
+    """
+    for outcome in _outcomes(model, images, batch_size, score_thr):
+        yield dict(error=str(outcome)) if isinstance(outcome, UserError) else outcome
+
+
+def _outcomes(
+    model: nn.Module, images: Sequence[ImageSource], batch_size: int, score_thr: float
+) -> Iterator[Result | UserError]:
+    """A result for each image, or the error that says why there is none."""
+    if batch_size < 1:
+        raise UserError(f'batch_size is at least 1, got {batch_size}.')
+    check_task(model)
+    pipeline, multi_label = ImagePipeline(model.cfg), is_multi_label(model)
+    for start in range(0, len(images), batch_size):
+        sources = images[start : start + batch_size]
+        inputs = [_or_error(pipeline, source) for source in sources]
+        good = [item for item in inputs if isinstance(item, dict)]
+        samples = iter(_run(model, good))
+        for source, item in zip(sources, inputs, strict=True):
+            if isinstance(item, UserError):
+                yield item
+                continue
+            outcome = next(samples)
+            if isinstance(outcome, Exception):
+                shape = tuple(item['inputs'].shape)
+                yield _caused_by(
+                    outcome,
+                    f'The model cannot process {_name(source)}, an input of {shape} after the '
+                    f'pipeline',
+                )
+            else:
+                yield to_result(outcome, model.dataset_meta, score_thr, multi_label)
+
+
+def _or_error(pipeline: ImagePipeline, source: ImageSource) -> dict[str, Any] | UserError:
+    try:
+        return pipeline(source)
+    except UserError as error:
+        return error
+
+
+def _run(model: nn.Module, inputs: Sequence[dict[str, Any]]) -> list[Any]:
+    """Data samples with a model's predictions; where it fails for an image, the exception."""
+    if not inputs:
+        return []
+    try:
         with torch.inference_mode():
-            samples = model.test_step(data)
-        results.extend(to_result(sample, model.dataset_meta, score_thr) for sample in samples)
-    return results[0] if is_single(img) else results
+            return list(model.test_step(pseudo_collate(inputs)))
+    except Exception as error:
+        if len(inputs) == 1:
+            return [error]
+        # One image may be at fault, such as one of another number of channels.
+        return [sample for single in inputs for sample in _run(model, [single])]
 
 
-def build_pipeline(config: Config) -> Compose:
-    """The test pipeline, less the loading of files."""
-    init_default_scope(config.get('default_scope', 'mmengine'))
-    transforms = config.test_dataloader.dataset.pipeline
-    return Compose([t for t in transforms if t['type'].split('.')[-1] not in LOADERS])
+class ImagePipeline:
+    """A config's test pipeline for images from anywhere.
+
+    Args:
+        config: With a ``test_dataloader``. Its loading step reads files, from where they are:
+            ``backend_args``, which say where the data set is stored, do not count. Annotations are
+            not loaded.
+    """
+
+    def __init__(self, config: Config) -> None:
+        init_default_scope(config.get('default_scope', 'mmengine'))
+        steps = [
+            _from_anywhere(step)
+            for step in config.test_dataloader.dataset.pipeline
+            if not _loads_annotations(_type_name(step))
+        ]
+        loading = [i for i, step in enumerate(steps) if _type_name(step).startswith('Load')]
+        count = loading[0] + 1 if loading else 0  # data sets may hold images in memory
+        built = Compose(steps).transforms
+        self._reader = ImageReader(*built[:count])
+        self.transforms = built[count:]
+
+    def __call__(self, source: ImageSource) -> dict[str, Any]:
+        """The input of the model for one image: ``inputs``, (C, H, W), and ``data_samples``.
+
+        Raises:
+            UserError: If it cannot be read as an image, or a step of the pipeline fails for it.
+        """
+        data: Any = self._reader(source)
+        for step in self.transforms:
+            try:
+                data = step(data)
+                if data is None:
+                    raise ValueError('it gives nothing')
+            except Exception as error:  # transforms raise anything
+                name = type(step).__name__
+                raise _caused_by(
+                    error, f'The step {name} of the test pipeline fails for {_name(source)}'
+                ) from error
+        return data
+
+    def read(self, source: ImageSource) -> np.ndarray:
+        """The pixels of one image as the loading step gives them.
+
+        Raises:
+            UserError: If it cannot be read as an image.
+        """
+        return self._reader(source)['img']
 
 
-def to_sample(source: ImageSource) -> dict[str, Any]:
-    """What a loading transform leaves to the next one.
+def _type_name(step: Any) -> str:
+    """The name of a step's class, without its scope."""
+    kind = step['type'] if isinstance(step, dict) else type(step)
+    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
+
+
+def _loads_annotations(name: str) -> bool:
+    words = ('Annotation', 'Proposal', 'Segmentation')
+    return name.startswith('Load') and any(word in name for word in words)
+
+
+def _from_anywhere(step: Any) -> Any:
+    """A loading step for files that are on disk, whatever storage the data set is in."""
+    name = _type_name(step)
+    if not isinstance(step, dict) or not name.startswith('Load'):
+        return step
+    step = {k: v for k, v in step.items() if k not in ('backend_args', 'file_client_args')}
+    return {**step, 'type': 'LoadImageFromFile'} if name == 'LoadImageFromNDArray' else step
+
+
+def _name(source: ImageSource) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return f'an image of {getattr(source, "shape", None) or getattr(source, "size", None)}'
+
+
+def _caused_by(error: Exception, message: str) -> UserError:
+    """An error that says what failed and why; its traceback shows where."""
+    kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
+    caused = UserError(f'{message}: {kind}{" ".join(str(error).split())[:500]}')
+    caused.__cause__ = error
+    return caused
+
+
+def is_multi_label(model: nn.Module) -> bool:
+    """Whether a classifier gives each image any number of labels."""
+    return 'MultiLabelClsHead' in _kinds(getattr(getattr(model, 'shell', model), 'head', None))
+
+
+def check_task(model: nn.Module) -> None:
+    """Makes sure that a model's predictions are not of a kind that looks like another.
 
     Raises:
-        UserError: If it cannot be read as an image, or that is too long or too wide to be resized.
+        UserError: If they are.
     """
-    image = read_image(source)
-    path = str(source) if isinstance(source, (str, Path)) else ''
-    size = image.shape[:2]
-    if max(size) > MAX_ELONGATION * min(size):
+    if 'BaseRetriever' in _kinds(model):
         raise UserError(
-            f'{path or "An image"} is {size[1]} pixels wide and {size[0]} high; the longer side '
-            f'may be up to {MAX_ELONGATION} times the shorter. Cut it up.'
+            f'A {type(model).__name__} ranks the images of a gallery; it has no classes to give. '
+            'Use `model.test_step` or the ImageRetrievalInferencer of mmpretrain.'
         )
-    return dict(img=image, img_path=path, img_shape=size, ori_shape=size)
+
+
+def _kinds(part: object) -> set[str]:
+    return {kind.__name__ for kind in type(part).__mro__}

@@ -14,6 +14,10 @@ from PIL import Image
 
 from .findings import Problem
 
+#: Endings of image files, in lower case; those in upper case count as well. Inference reads such
+#: files, and so do the data sets of the configs that take folders of images.
+IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _EXIF_ORIENTATION = 0x0112
@@ -76,18 +80,21 @@ def _start_of_scan(content: bytes) -> int:
     return scan if scan >= 0 else len(content)
 
 
-def format_problems(content: bytes, decoder: str) -> Iterator[Problem]:
+def format_problems(content: bytes, decoder: str, color_type: str = 'color') -> Iterator[Problem]:
     """What an image holds that becomes something else when it is loaded.
 
     Args:
         content: Of a file that a decoder has read.
         decoder: mmcv's name of it: ``cv2``, ``pillow``, ``turbojpeg`` or ``tifffile``.
+        color_type: Of the loading step; ``unchanged`` keeps 16 bits and alpha channels. Default:
+            ``color``.
     """
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
             with Image.open(io.BytesIO(content)) as image:
-                yield from _mode_problems(image, decoder)
+                kept = ('sixteen_bit', 'alpha') if color_type == 'unchanged' else ()
+                yield from (p for p in _mode_problems(image, decoder) if p.kind not in kept)
                 orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return  # a format that Pillow does not know

@@ -180,7 +180,8 @@ class _Samples(Dataset):
             return report
         if messages:
             report.add(report.file, Problem('corrupt', f'is damaged: {messages[0]}.'))
-        report.add(report.file, *format_problems(content, self.reader.imdecode_backend))
+        settings = self.reader.imdecode_backend, self.reader.color_type
+        report.add(report.file, *format_problems(content, *settings))
         self._look_at_annotations(sample, report)
         return report
 

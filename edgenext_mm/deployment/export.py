@@ -15,8 +15,18 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .form import switch_to_deploy
-from .formats import DIMENSIONS, FORMATS, PRECISIONS, Content, FileFormat, find_format, write
+from .formats import (
+    DIMENSIONS,
+    FORMATS,
+    PRECISIONS,
+    Content,
+    FileFormat,
+    find_format,
+    with_ending,
+    write,
+)
 from .heads import BoxNetwork, Network
+from .images import image_channels
 from .metadata import TASKS, Metadata, model_config, preprocessing_of
 from .verify import Deviation, check_deviations, compare
 
@@ -76,7 +86,7 @@ def export(
     )
     size = None if {'height', 'width'} & set(dynamic) else shape
     deployed = type(network)(switch_to_deploy(model, kind.layout, size)).eval()
-    path = Path(path).with_suffix(kind.suffix)
+    path = with_ending(path, file_format)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         temporary = Path(folder, path.name)
@@ -99,7 +109,7 @@ def _example_size(
     height, width = shape
     if {'height', 'width'} & set(dynamic):
         height, width = max(height, 2 * stride), max(width, 3 * stride)
-    return 2 if 'batch' in dynamic else 1, 3, height, width
+    return 2 if 'batch' in dynamic else 1, image_channels(network.model), height, width
 
 
 def _check_request(

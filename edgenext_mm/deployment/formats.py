@@ -102,6 +102,15 @@ def format_of(path: str | Path) -> str | None:
     return next((name for name, kind in FORMATS.items() if kind.suffix == suffix), None)
 
 
+def with_ending(path: str | Path, file_format: str) -> Path:
+    """The path of a file of a format: its ending replaces that of another format, or is added.
+
+    What else follows a dot is part of the name, as in ``birds-v1.0``.
+    """
+    path, suffix = Path(path), FORMATS[file_format].suffix
+    return path.with_suffix(suffix) if format_of(path) else path.with_name(path.name + suffix)
+
+
 def require(package: str, purpose: str) -> None:
     """Makes sure that a package is installed.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from ..apis.images import ImageSource, list_images
-from ..apis.inference import build_pipeline, to_sample
+from ..apis.inference import ImagePipeline
 from .runner import fit_size
 
 
@@ -20,7 +21,7 @@ def normalised_images(
     shape: tuple[int, int],
     dynamic: Iterable[str] = (),
 ) -> Iterator[Tensor]:
-    """(1, 3, H, W) images after a model's own preprocessing.
+    """(1, C, H, W) images after a model's own preprocessing.
 
     Args:
         model: Of :func:`~edgenext_mm.load_model`.
@@ -28,25 +29,32 @@ def normalised_images(
         shape: (H, W) that a file takes; smaller images are padded.
         dynamic: Which of ``height`` and ``width`` may be other.
     """
-    pipeline = build_pipeline(model.cfg)
+    pipeline = ImagePipeline(model.cfg)
     for source in sources:
-        data = model.data_preprocessor(pseudo_collate([pipeline(to_sample(source))]), False)
+        data = model.data_preprocessor(pseudo_collate([pipeline(source)]), False)
         inputs = data['inputs']
         images = torch.stack(inputs) if isinstance(inputs, list) else inputs
         yield fit_size(images.cpu(), shape, tuple(dynamic))
 
 
-def default_images() -> list[ImageSource]:
-    """Two photographs that come with scikit-learn."""
+def image_channels(model: nn.Module) -> int:
+    """Channels of the images that a model takes: those of its first convolution."""
+    return next(m.in_channels for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
+
+
+def default_images(channels: int = 3) -> list[ImageSource]:
+    """Two photographs that come with scikit-learn, (H, W, channels) in the order blue, green, red,
+    blue and so on."""
     from sklearn.datasets import load_sample_images
 
-    return [image[:, :, ::-1].copy() for image in load_sample_images().images]
+    order: np.ndarray = 2 - np.arange(channels) % 3
+    return [np.ascontiguousarray(image[..., order]) for image in load_sample_images().images]
 
 
-def images_in(folder: str | Path | None, count: int) -> list[ImageSource]:
+def images_in(folder: str | Path | None, count: int, channels: int = 3) -> list[ImageSource]:
     """Up to ``count`` images of a folder, evenly spread; without a folder, the default ones."""
     if folder is None:
-        return default_images()[:count]
+        return default_images(channels)[:count]
     images = list_images(folder)
     step = max(len(images) // count, 1)
     return images[::step][:count]

@@ -88,9 +88,11 @@ def model_config(config: Config) -> dict[str, Any]:
 def preprocessing_of(config: Config) -> dict[str, Any]:
     """What happens to an image, for readers and for runners in other languages."""
     preprocessor = config.get('data_preprocessor') or config.model.data_preprocessor
-    steps = [dict(t) for t in config.test_dataloader.dataset.pipeline if 'Load' not in t.type]
+    pipeline = [dict(t) for t in config.test_dataloader.dataset.pipeline]
+    steps = [step for step in pipeline if 'Load' not in str(step['type'])]
     to_rgb = preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')
     return dict(
+        loading=[step for step in pipeline if 'LoadImage' in str(step['type'])],
         channel_order='RGB' if to_rgb else 'BGR',
         mean=preprocessor.get('mean'),
         std=preprocessor.get('std'),

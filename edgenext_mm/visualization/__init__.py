@@ -1,4 +1,4 @@
 from .curves import plot_curves
-from .pictures import plot_grid, plot_predictions, plot_result
+from .pictures import picture_names, plot_grid, plot_predictions, plot_result
 
-__all__ = ['plot_curves', 'plot_grid', 'plot_predictions', 'plot_result']
+__all__ = ['picture_names', 'plot_curves', 'plot_grid', 'plot_predictions', 'plot_result']

@@ -10,15 +10,10 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Polygon
 
-from ..apis.results import Result, class_name, object_names
+from ..apis.results import Result, class_name, label_scores, object_names
 from ..datasets.palette import IGNORED, voc_palette
 
 RIGHT, WRONG, UNKNOWN = 'tab:green', 'tab:red', 'black'
-
-
-def is_class(result: Result) -> bool:
-    """Whether a result is no more than the image's class."""
-    return 'pred_label' in result
 
 
 def num_panels(result: Result) -> int:
@@ -31,11 +26,11 @@ def draw(axes: Sequence[Axes], image: np.ndarray, result: Result, truth: str | N
 
     Args:
         axes: Where to draw.
-        image: (H, W, 3) uint8, blue-green-red.
+        image: As :func:`displayable` takes it.
         result: See :mod:`~edgenext_mm.apis.results`; a prediction or the ground truth.
         truth: Name of the true class of a classified image, where it is known.
     """
-    image = image[..., ::-1]
+    image = displayable(image)[..., ::-1]
     for axis in axes:
         axis.axis('off')
     if 'sem_seg' in result:
@@ -44,6 +39,26 @@ def draw(axes: Sequence[Axes], image: np.ndarray, result: Result, truth: str | N
         _draw_objects(axes[0], image, result)
     else:
         _draw_class(axes[0], image, result, truth)
+
+
+def displayable(image: np.ndarray) -> np.ndarray:
+    """An image of any depth and number of channels as (H, W, 3) uint8, blue-green-red.
+
+    Args:
+        image: (H, W) or (H, W, C), as a loading step or a pipeline leaves it. Of more than three
+            channels the first three are shown, of two the first. Values that fit eight bits, give
+            or take what a photometric transform does to them, stay as they are; others are spread
+            from the lowest to the highest.
+    """
+    image = image if image.ndim == 3 else image[..., None]
+    image = image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+    if image.dtype == np.uint8:
+        return image
+    values = np.nan_to_num(image.astype(np.float32), posinf=0, neginf=0)
+    low, high = values.min(), values.max()
+    if not (low >= -255 and 1 < high <= 510):
+        values = (values - low) / max(high - low, 1e-12) * 255
+    return values.clip(0, 255).astype(np.uint8)
 
 
 def add_legend(figure: Figure, results: Iterable[Result]) -> None:
@@ -60,7 +75,7 @@ def add_legend(figure: Figure, results: Iterable[Result]) -> None:
     if names:
         colours = voc_palette() / 255
         patches = [
-            Patch(facecolor=colours[value], edgecolor='grey', label=name)
+            Patch(facecolor=colours[value % 256], edgecolor='grey', label=name)
             for value, name in sorted(names.items())
         ]
         figure.legend(handles=patches, loc='outside lower center', ncols=6, fontsize=8)
@@ -77,6 +92,8 @@ def _draw_class(axis: Axes, image: np.ndarray, result: Result, truth: str | None
     label, colour = name, UNKNOWN
     if 'pred_score' in result:
         label += f'  {result["pred_score"]:.0%}'
+    elif 'pred_scores' in result and label_scores(result):
+        label = '\n'.join(f'{name}  {score:.0%}' for name, score in label_scores(result))
     if truth is not None:
         colour = RIGHT if name == truth else WRONG
         label += f'\n(is {truth})' if colour == WRONG else ''
@@ -102,7 +119,13 @@ def _draw_objects(axis: Axes, image: np.ndarray, result: Result) -> None:
 
 
 def box_corners(box: np.ndarray) -> np.ndarray:
-    """(4, 2) corners of a box x1, y1, x2, y2, or centre, size and angle of a rotated one."""
+    """(4, 2) corners of a box.
+
+    Args:
+        box: x1, y1, x2, y2; or of a rotated one centre, size and angle, or the corners.
+    """
+    if len(box) == 8:
+        return box.reshape(4, 2)
     if len(box) == 4:
         x1, y1, x2, y2 = box
         return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
@@ -114,7 +137,7 @@ def box_corners(box: np.ndarray) -> np.ndarray:
 
 
 def _draw_segmentation(axes: Sequence[Axes], image: np.ndarray, sem_seg: np.ndarray) -> None:
-    mask = voc_palette()[sem_seg]
+    mask = voc_palette()[sem_seg % 256]
     axes[0].imshow(mask, interpolation='nearest')
     axes[1].imshow(image)
     # The first class is the background in most data sets: seen through in full.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..apis.images import ImageSource, read_image
-from ..apis.results import Result, class_name
-from .draw import add_legend, draw, is_class, num_panels
+from ..apis.results import Result, class_name, is_class
+from ..errors import UserError
+from .draw import add_legend, draw, num_panels
 from .figure import new_figure, save
 
 LIMITS = {'classification': 48, 'dense': 12}
@@ -22,39 +23,64 @@ def plot_predictions(
     classes: Sequence[str],
     folder: str | os.PathLike[str],
     title: str = '',
+    read: Callable[[ImageSource], np.ndarray] = read_image,
 ) -> list[Path]:
     """Draws results: an overview, and each image on its own where there is more than its class.
 
     Args:
         sources: What ``inference_model`` was given, as a list.
-        results: What it returned.
+        results: What it returned; images without a result are left out.
         classes: Names of the classes; the folder of a classified image tells its true class if
             it is named like one.
         folder: Where to write ``predictions.png`` and ``predictions/NAME.png``.
         title: Printed above the overview.
+        read: Reads an image as the model was given it, (H, W) or (H, W, C). Default:
+            :func:`~edgenext_mm.apis.images.read_image`.
 
     Returns:
         The overview, and the folder of the others where there are any.
+
+    Raises:
+        UserError: If a picture cannot be drawn, once the others are.
     """
     overview, single = Path(folder) / 'predictions.png', Path(folder) / 'predictions'
+    good = [i for i, result in enumerate(results) if 'error' not in result]
+    names = [picture_names(sources)[i] for i in good]
+    sources, results = [sources[i] for i in good], [results[i] for i in good]
+    if not results:
+        return []
     parents = [Path(str(source)).parent.name for source in sources]
-    truths = [parent if parent in classes else None for parent in parents]
-    chosen = choose(results, truths)
-    images = [read_image(sources[i]) for i in chosen]
-    plot_grid(images, [results[i] for i in chosen], overview, [truths[i] for i in chosen], title)
-    if is_class(results[0]):
-        return [overview]
-    for name, source, result in zip(_file_names(sources), sources, results, strict=True):
-        plot_result(read_image(source), result, single / f'{name}.png')
-    return [overview, single]
+    truths = [
+        parent if parent in classes and 'pred_label' in result else None
+        for parent, result in zip(parents, results, strict=True)
+    ]
+    dense = not is_class(results[0])
+    pictures = [(overview, choose(results, truths))]
+    if dense:
+        pictures += [(single / f'{name}.png', [i]) for i, name in enumerate(names)]
+    failures = []
+    for path, shown in pictures:
+        try:
+            images = [read(sources[i]) for i in shown]
+            if path == overview:
+                chosen = [results[i] for i in shown]
+                plot_grid(images, chosen, path, [truths[i] for i in shown], title)
+            else:
+                plot_result(images[0], results[shown[0]], path)
+        except Exception as error:  # one picture must not cost the others
+            failures.append(f'{path} ({type(error).__name__}: {error})')
+    if failures:
+        raise UserError(f'{len(failures)} pictures cannot be drawn: {"; ".join(failures)[:2000]}')
+    return [overview, single] if dense else [overview]
 
 
-def _file_names(sources: Sequence[ImageSource]) -> list[str]:
-    """The images' own names where they tell them apart, else numbered ones."""
-    names = [Path(s).stem if isinstance(s, (str, Path)) else 'image' for s in sources]
-    if len(set(names)) == len(names):
-        return names
-    return [f'{i:04d}_{name}' for i, name in enumerate(names)]
+def picture_names(sources: Sequence[ImageSource]) -> list[str]:
+    """Names of pictures: the images' own, numbered where those are not all different."""
+    paths = [Path(s) if isinstance(s, (str, Path)) else Path('image') for s in sources]
+    for names in ([p.stem[:100] for p in paths], [p.name[:100] for p in paths]):
+        if len({name.lower() for name in names}) == len(names):  # some file systems know one case
+            return names
+    return [f'{i:04d}_{path.stem[:100]}' for i, path in enumerate(paths)]
 
 
 def choose(results: Sequence[Result], truths: Sequence[str | None]) -> list[int]:
@@ -85,7 +111,8 @@ def plot_grid(
     """Draws images with their results side by side, to a PNG, SVG or PDF.
 
     Args:
-        images: (H, W, 3) uint8 images, blue-green-red.
+        images: (H, W) or (H, W, C), blue-green-red; see
+            :func:`~edgenext_mm.visualization.draw.displayable`.
         results: One per image, all of one task; see :mod:`~edgenext_mm.apis.results`.
         path: The file to write.
         truths: Names of the true classes of classified images. Default: unknown.
@@ -112,7 +139,7 @@ def plot_result(image: np.ndarray, result: Result, path: str | os.PathLike[str])
     """Draws one image with its result at about the image's size, 640 pixels wide at least.
 
     Args:
-        image: (H, W, 3) uint8, blue-green-red.
+        image: As for :func:`plot_grid`.
         result: See :mod:`~edgenext_mm.apis.results`.
         path: The file to write.
     """

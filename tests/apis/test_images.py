@@ -1,12 +1,18 @@
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
+from mmengine.registry import DATASETS, init_default_scope
+from paths import ROOT
 from PIL import Image
 
-from edgenext_mm.apis.images import list_images, read_image
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.images import ImageReader, list_images, read_image
+from edgenext_mm.datasets.image_files import IMAGE_EXTENSIONS
 from edgenext_mm.errors import UserError
 
 GRADIENT = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5  # red-green-blue
@@ -32,19 +38,17 @@ def test_colour_files_are_read_as_blue_green_red(tmp_path):
     assert image.flags.c_contiguous
 
 
-@pytest.mark.parametrize('mode', ['L', 'LA', 'P', 'RGBA', 'CMYK', '1', 'YCbCr'])
+@pytest.mark.parametrize('mode', ['L', 'LA', 'P', 'RGBA', '1'])
 def test_other_modes_are_read_as_pillow_converts_them(tmp_path, mode):
-    source = Image.fromarray(GRADIENT).convert(mode)
-    path = tmp_path / ('a.jpg' if mode in ('CMYK', 'YCbCr') else 'a.png')
-    source.save(path)
+    path = tmp_path / 'a.png'
+    Image.fromarray(GRADIENT).convert(mode).save(path)
     expected = np.asarray(Image.open(path).convert('RGB'))[..., ::-1]
     np.testing.assert_array_equal(read_image(path), expected)
 
 
-@pytest.mark.parametrize('suffix', ['png', 'tif'])
-def test_sixteen_bits_keep_their_upper_half(tmp_path, suffix):
+def test_sixteen_bits_keep_their_upper_half(tmp_path):
     deep = (np.arange(16, dtype=np.uint16).reshape(4, 4) * 4096) + 200
-    image = read_image(save(tmp_path / f'a.{suffix}', deep))
+    image = read_image(save(tmp_path / 'a.png', deep))
     np.testing.assert_array_equal(image, np.repeat((deep >> 8)[..., None], 3, axis=2))
     assert image.max() == 240
 
@@ -84,17 +88,18 @@ def test_arrays_keep_their_channel_order(array, expected):
 
 
 @pytest.mark.parametrize(
-    'array',
-    [np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+    ('array', 'message'),
+    [
+        (np.zeros((4, 4, 2), np.uint8), r'of uint8 or uint16, got \(4, 4, 2\)'),
+        (np.zeros((4, 4, 3)), r'of uint8 or uint16, got \(4, 4, 3\) of float64'),
+        (np.zeros((0, 4, 3), np.uint8), r'of numbers, got \(0, 4, 3\)'),
+        (np.zeros((4, 4), bool), 'of numbers, got .* of bool'),
+        (Image.new('RGB', (4, 0)), r'of numbers, got \(0, 4, 3\)'),
+    ],
 )
-def test_unfit_arrays_are_refused(array):
-    with pytest.raises(UserError, match=r'of uint8 or uint16, got \('):
+def test_unfit_images_in_memory_are_refused(array, message):
+    with pytest.raises(UserError, match=message):
         read_image(array)
-
-
-def test_empty_pillow_images_are_refused():
-    with pytest.raises(UserError, match=r'got \(0, 4, 3\)'):
-        read_image(Image.new('RGB', (4, 0)))
 
 
 def test_pillow_images_are_read():
@@ -102,19 +107,29 @@ def test_pillow_images_are_read():
     np.testing.assert_array_equal(image, GRADIENT[..., ::-1])
 
 
-def test_a_truncated_file_is_an_error(tmp_path):
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('cut.jpg', lambda jpeg: jpeg[:600], 'is cut short'),
+        ('empty.jpg', lambda _: b'', 'is empty'),
+        ('text.jpg', lambda _: b'not an image', 'is not an image that the loading step .*Give a'),
+        ('._a.jpg', lambda _: b'\0\5\x16\7\0\2\0\0Mac OS X' + bytes(99), 'is not an image'),
+    ],
+)
+def test_broken_files_are_errors_that_name_them(tmp_path, backend, name, content, message):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    path = save(tmp_path / 'a.jpg', noise)
-    path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises(UserError, match=r'a\.jpg .*cut short.*Give a complete PNG, JPEG'):
-        read_image(path)
+    jpeg = save(tmp_path / 'whole.jpg', noise).read_bytes()
+    (tmp_path / name).write_bytes(content(jpeg))
+    with pytest.raises(UserError, match=rf'{name} {message}'):
+        ImageReader(LoadImageFromFile(imdecode_backend=backend))(tmp_path / name)
 
 
-def test_a_file_that_is_no_image_is_an_error(tmp_path):
-    path = tmp_path / 'a.png'
-    path.write_text('not an image')
-    with pytest.raises(UserError, match=r'a\.png is no image that Pillow can read'):
-        read_image(path)
+def test_what_another_decoder_reads_is_said(tmp_path):
+    save(tmp_path / 'a.gif', GRADIENT[..., 0])
+    reader = ImageReader(LoadImageFromFile(imdecode_backend='tifffile'))
+    with pytest.raises(UserError, match=r"tifffile.*Pillow reads it as GIF.*='pillow'"):
+        reader(tmp_path / 'a.gif')
 
 
 def test_a_header_that_promises_too_much_is_an_error(tmp_path):
@@ -125,16 +140,54 @@ def test_a_header_that_promises_too_much_is_an_error(tmp_path):
 
 def test_a_file_that_is_a_program_is_not_run(tmp_path):
     Image.fromarray(GRADIENT).save(tmp_path / 'a.eps')
-    with pytest.raises(UserError, match=r'a\.eps is no image that Pillow can read'):
-        read_image(tmp_path / 'a.eps')
+    for backend in ('cv2', 'pillow'):
+        with pytest.raises(UserError, match=r'a\.eps is a program'):
+            ImageReader(LoadImageFromFile(imdecode_backend=backend))(tmp_path / 'a.eps')
 
 
 def test_folders_are_searched_in_order_with_their_subfolders(tmp_path):
-    for name in ('b.png', 'a.JPG', 'sub/c.png', 'notes.txt'):
+    names = (
+        *('b.png', 'a.JPG', 'sub/c.png', 'birds-v1.0/d.tiff', 'folder.jpg/e.webp'),
+        *('notes.txt', '._a.JPG', '.hidden.png', '.ipynb_checkpoints/b.png', 'x.png.txt', 'png'),
+    )
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b'')
-    names = [str(p.relative_to(tmp_path)) for p in list_images(tmp_path)]
-    assert names == ['a.JPG', 'b.png', 'sub/c.png']
+    (tmp_path / 'linked').symlink_to(tmp_path / 'sub')
+    (tmp_path / 'sub' / 'up').symlink_to(tmp_path)
+    (tmp_path / 'broken.png').symlink_to(tmp_path / 'none.png')
+    found = [str(p.relative_to(tmp_path)) for p in list_images(tmp_path)]
+    assert found == [
+        *('a.JPG', 'b.png', 'birds-v1.0/d.tiff', 'broken.png', 'folder.jpg/e.webp'),
+        *('linked/c.png', 'sub/c.png'),
+    ]
+
+
+def test_one_bad_source_costs_the_others_nothing(tmp_path):
+    good = save(tmp_path / 'a.png', GRADIENT)
+    (tmp_path / 'empty').mkdir()
+    sources = [good, 'none.png', tmp_path / 'empty', 7, tmp_path]
+    images = list_images(sources)
+    assert images == [good, Path('none.png'), tmp_path / 'empty', 7, good]
+    for image in images[1:4]:
+        with pytest.raises(UserError, match=r'There is no image|holds no image'):
+            read_image(image)
+
+
+def test_a_broken_link_is_an_error_that_says_where_it_leads(tmp_path):
+    (tmp_path / 'a.png').symlink_to(tmp_path / 'gone.png')
+    with pytest.raises(UserError, match=r'a\.png is a link to .*gone\.png, which does not exist'):
+        read_image(tmp_path / 'a.png')
+
+
+def test_inference_reads_the_endings_that_the_folder_configs_train_on():
+    config = load_config(ROOT / 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py')
+    init_default_scope('mmpretrain')
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        named = dict(metainfo=dict(classes=('a',)), lazy_init=True, pipeline=[])
+        assert sorted(DATASETS.build({**loader.dataset, **named}).extensions) == sorted(
+            IMAGE_EXTENSIONS
+        )
 
 
 def test_lists_may_mix_sources(tmp_path):

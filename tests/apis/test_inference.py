@@ -1,12 +1,23 @@
 import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmpretrain.models import ImageToImageRetriever
+from paths import DIGITS_CONFIG, ROOT
 from PIL import Image
 
 from edgenext_mm import inference_model
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.images import list_images
+from edgenext_mm.apis.inference import ImagePipeline
+from edgenext_mm.apis.model import build_model, load_model
 from edgenext_mm.apis.results import to_json
+from edgenext_mm.deployment import export
 from edgenext_mm.errors import UserError
 
 
@@ -79,3 +90,154 @@ def test_an_image_too_long_to_be_resized_is_refused(model):
 def test_a_batch_holds_an_image(model):
     with pytest.raises(UserError, match='batch_size is at least 1, got 0'):
         inference_model(model, np.zeros((4, 4, 3), np.uint8), batch_size=0)
+
+
+def bad_files(folder):
+    """Files that users have among their images, by name."""
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / 'cut.jpg')
+    (folder / 'cut.jpg').write_bytes((folder / 'cut.jpg').read_bytes()[:500])
+    (folder / 'empty.png').write_bytes(b'')
+    (folder / 'text.jpg').write_text('<html>404</html>')
+    (folder / 'link.png').symlink_to(folder / 'gone.png')
+    Image.new('RGB', (500, 2)).save(folder / 'wide.png')
+    (folder / 'bomb.ppm').write_bytes(b'P6 30000 30000 255\n')
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def mixed(tmp_path, few_digits):
+    """A folder of good and bad files; returns it and the names of the bad ones."""
+    folder = tmp_path / 'photos'
+    folder.mkdir()
+    bad = bad_files(folder)
+    for i, path in enumerate(sorted((few_digits / 'val').rglob('*.png'))[:6]):
+        shutil.copy(path, folder / f'digit-v1.{i}.png')
+    for name in ('._digit.png', '.hidden.png'):  # left out
+        (folder / name).write_bytes(b'Mac OS X')
+    (folder / 'album.jpg').mkdir()
+    return folder, bad
+
+
+@pytest.mark.parametrize('batch_size', [1, 32])
+def test_bad_files_cost_the_others_nothing(model, mixed, batch_size):
+    folder, bad = mixed
+    paths = list_images(folder)
+    results = inference_model(model, folder, batch_size=batch_size)
+    assert {p.name for p, r in zip(paths, results, strict=True) if 'error' in r} == bad
+    for path, result in zip(paths, results, strict=True):
+        if path.name in bad:
+            assert path.name in result['error']
+            with pytest.raises(UserError) as raised:
+                inference_model(model, path)
+            assert str(raised.value) == result['error']
+        else:
+            alone = inference_model(model, path)['pred_scores']
+            np.testing.assert_allclose(result['pred_scores'], alone, atol=1e-5)
+
+
+def test_an_image_that_the_model_cannot_take_costs_its_batch_nothing(digits_checkpoint):
+    config = load_config(DIGITS_CONFIG)
+    config.test_dataloader.dataset.pipeline[0] = dict(
+        type='LoadImageFromFile', color_type='unchanged'
+    )
+    model = load_model(config, digits_checkpoint, 'cpu')
+    good, bad = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40, 6), np.uint8)
+    results = inference_model(model, [good, bad, good], batch_size=3)
+    assert ['error' in result for result in results] == [False, True, False]
+    assert '(40, 40, 6)' in results[1]['error']
+    with pytest.raises(UserError, match=r'cannot process an image of \(40, 40, 6\)') as raised:
+        inference_model(model, bad)
+    assert isinstance(raised.value.__cause__, RuntimeError)
+
+
+def test_a_failing_step_is_named(digits_checkpoint):
+    config = load_config(DIGITS_CONFIG)
+    config.test_dataloader.dataset.pipeline[1] = dict(type='ResizeEdge', scale=0)
+    model = load_model(config, digits_checkpoint, 'cpu')
+    with pytest.raises(UserError, match='The step ResizeEdge of the test pipeline fails for an im'):
+        inference_model(model, np.zeros((40, 40, 3), np.uint8))
+
+
+def multi_label_model(tmp_path, head):
+    """A multi-label classifier whose scores are known, whatever the image."""
+    config = load_config(DIGITS_CONFIG)
+    config.model.head = dict(num_classes=4, in_channels=168, **head)
+    model = build_model(config)
+    for parameter in model.head.parameters():
+        torch.nn.init.zeros_(parameter)
+    path = tmp_path / 'weights.pth'
+    model.head.fc.bias.data = torch.tensor([3.5, -4.0, 3.5, 0.2])
+    meta = dict(dataset_meta=dict(classes=('cat', 'dog', 'sofa', 'car')))
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), path)
+    return load_model(config, path, 'cpu')
+
+
+@pytest.mark.parametrize(
+    ('settings', 'classes'),
+    [
+        (dict(thr=0.9), ['cat', 'sofa']),
+        (dict(), ['cat', 'sofa', 'car']),
+        (dict(thr=0.99), []),
+        (dict(topk=1), ['cat']),
+    ],
+)
+def test_multi_label_classifiers_give_all_labels(tmp_path, settings, classes):
+    model = multi_label_model(tmp_path, dict(type='MultiLabelLinearClsHead', **settings))
+    result = inference_model(model, np.zeros((40, 40, 3), np.uint8))
+    assert result['pred_classes'] == classes
+    expected = 1 / (1 + np.exp([-3.5, 4, -3.5, -0.2]))
+    np.testing.assert_allclose(result['pred_scores'], expected, atol=1e-6)
+
+
+def test_files_of_multi_label_classifiers_give_all_labels(tmp_path):
+    model = multi_label_model(tmp_path, dict(type='MultiLabelLinearClsHead', thr=0.9))
+    export(model, tmp_path / 'file.torchscript', 'torchscript', (64, 64))
+    image = np.zeros((40, 40, 3), np.uint8)
+    result = inference_model(load_model(tmp_path / 'file.torchscript'), image)
+    assert result['pred_classes'] == ['cat', 'sofa']
+
+
+def test_a_retriever_is_refused():
+    model = ImageToImageRetriever(
+        image_encoder=dict(type='EdgeNeXt', arch='xxsmall'), prototype=torch.zeros(2, 168)
+    )
+    model.cfg, model.dataset_meta = load_config(DIGITS_CONFIG), {}
+    with pytest.raises(UserError, match='ranks the images of a gallery'):
+        inference_model(model, np.zeros((40, 40, 3), np.uint8))
+
+
+def test_the_tool_lists_bad_files_and_keeps_the_others(run_tool, mixed, digits_checkpoint):
+    folder, bad = mixed
+    out = folder.parent / 'pictures-v1.0'
+    options = ('--checkpoint', digits_checkpoint, '--device', 'cpu', '--batch-size', 32)
+    done = run_tool('infer.py', DIGITS_CONFIG, folder, *options, '--json', '--out', out, status=1)
+    results = json.loads(done.stdout)
+    assert [Path(r['image']) for r in results] == list_images(folder)
+    assert {Path(r['image']).name for r in results if 'error' in r} == bad
+    listed = done.stderr.partition('error: 6 of 12 images have no result:')[2]
+    assert all(name in listed for name in bad)
+    assert (out / 'predictions.png').is_file()
+    assert 'Traceback' not in done.stderr
+
+
+def test_the_tool_keeps_what_it_has_at_ctrl_c(monkeypatch, capsys, few_digits, digits_checkpoint):
+    """The third image stands for the moment at which the user presses Ctrl-C."""
+    images = [str(path) for path in sorted((few_digits / 'val').rglob('*.png'))[:5]]
+    infer = runpy.run_path(str(ROOT / 'tools' / 'infer.py'))
+    read = ImagePipeline.__call__
+
+    def read_until(self, source):
+        if str(source) == images[2]:
+            raise KeyboardInterrupt
+        return read(self, source)
+
+    monkeypatch.setattr(ImagePipeline, '__call__', read_until)
+    options = ['--checkpoint', str(digits_checkpoint), '--device', 'cpu']
+    monkeypatch.setattr(sys, 'argv', ['infer.py', str(DIGITS_CONFIG), *images, *options])
+    with pytest.raises(SystemExit) as ended:
+        infer['main']()
+    assert ended.value.code == 130
+    printed = capsys.readouterr()
+    assert [line.partition(': ')[0] for line in printed.out.splitlines()] == images[:2]
+    assert 'interrupted after 2 of 5 images' in printed.err

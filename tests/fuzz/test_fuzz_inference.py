@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inputs import FILES, OTHERS, SMALL_SIDES, arrays, pillow_images
+from mmcv.transforms import LoadImageFromFile
 from paths import ROOT
 
 from edgenext_mm import inference_model
 from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.images import read_image
+from edgenext_mm.apis.images import ImageReader, read_image
 from edgenext_mm.apis.model import build_model, load_model
 from edgenext_mm.errors import UserError
 
@@ -110,6 +111,28 @@ def test_files(run_digits, path, content):
     path.write_bytes(content)
     result = run_digits(path)
     assert result is None or np.isfinite(result['pred_scores']).all()
+
+
+STEPS = [
+    dict(imdecode_backend='pillow'),
+    dict(color_type='grayscale'),
+    dict(color_type='unchanged'),
+    dict(color_type='unchanged', imdecode_backend='pillow'),
+    dict(color_type='unchanged', imdecode_backend='tifffile', to_float32=True),
+]
+
+
+@given(arrays() | pillow_images() | FILES, st.sampled_from(STEPS))
+def test_other_loading_steps(path, image, settings):
+    if isinstance(image, bytes):
+        path.write_bytes(image)
+        image = path
+    try:
+        results = ImageReader(LoadImageFromFile(**settings))(image)
+    except UserError:
+        return
+    assert results['img'].size
+    assert results['img'].shape[:2] == results['ori_shape'] == results['img_shape']
 
 
 @given(arrays(SMALL_SIDES) | pillow_images(SMALL_SIDES))

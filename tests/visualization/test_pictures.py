@@ -7,12 +7,14 @@ from PIL import Image
 from edgenext_mm.errors import UserError
 from edgenext_mm.visualization import (
     curves,
+    picture_names,
     pictures,
     plot_curves,
     plot_grid,
     plot_predictions,
     plot_result,
 )
+from edgenext_mm.visualization.draw import displayable
 
 
 def write_log(folder, name, records):
@@ -125,3 +127,68 @@ def test_every_dense_result_gets_a_picture_of_its_own(tmp_path):
     overview, folder = plot_predictions(images, [result] * 3, (), tmp_path)
     assert overview.is_file()
     assert len(list(folder.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    'image',
+    [
+        np.linspace(0, 4095, 60 * 80).reshape(60, 80).astype(np.uint16),
+        np.linspace(-7, 9000, 60 * 80).reshape(60, 80, 1).astype(np.float32),
+        np.linspace(0, 255, 60 * 80 * 4).reshape(60, 80, 4).astype(np.uint8),
+        np.full((60, 80, 6), np.nan, np.float32),
+    ],
+    ids=['twelve-bits', 'floats', 'alpha', 'bands-without-data'],
+)
+def test_images_of_any_depth_are_drawn(tmp_path, image):
+    results = dict(
+        boxes=dict(
+            bboxes=np.array([[10.0, 10, 30, 30, 60, 20, 50, 5]]),
+            labels=np.array([0]),
+            masks=np.ones((1, 60, 80), bool),
+        ),
+        mask=dict(sem_seg=np.full((60, 80), 300), classes=('background',)),
+        labels=dict(pred_labels=np.array([0, 2]), pred_scores=np.array([0.9, 0.1, 0.8])),
+    )
+    for name, result in results.items():
+        plot_result(image, result, tmp_path / f'{name}.png')
+        plot_grid([image] * 2, [result] * 2, tmp_path / f'{name}-grid.png')
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_values_are_shown_as_they_are_or_spread():
+    twelve_bits = np.array([[[5, 4095]]], np.uint16).transpose(0, 2, 1)
+    np.testing.assert_array_equal(displayable(twelve_bits)[0, :, 0], [0, 255])
+    eight_bits_changed = np.array([[-20.0, 99.4, 290.0]], np.float32)
+    np.testing.assert_array_equal(displayable(eight_bits_changed)[0, :, 2], [0, 99, 255])
+    colours = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+    np.testing.assert_array_equal(displayable(colours), colours[..., :3])
+
+
+def test_pictures_of_images_of_one_name_are_kept_apart(tmp_path):
+    assert picture_names(['x/birds-v1.0', 'birds-v1.1.png']) == ['birds-v1', 'birds-v1.1']
+    assert picture_names(['a.jpg', 'a.png']) == ['a.jpg', 'a.png']
+    assert picture_names(['x/a.jpg', 'y/a.jpg', 'y/A.jpg']) == ['0000_a', '0001_a', '0002_A']
+    for name in picture_names(['http://host/find?name=' + 'x' * 300 + '.png']):
+        (tmp_path / f'{name}.png').touch()
+
+
+def test_one_failing_picture_costs_the_others_nothing(tmp_path):
+    images = {name: np.zeros((40, 60, 3), np.uint8) for name in ('a.png', 'b.png', 'c.png')}
+    del images['b.png']
+    result = dict(bboxes=np.zeros((0, 4)), labels=np.zeros(0, int), scores=np.zeros(0))
+    results = [result, result, dict(error='b'), result]
+    sources = ['a.png', 'b.png', 'x.png', 'c.png']
+    with pytest.raises(UserError, match=r'2 pictures cannot be drawn: .*predictions/b\.png \(KeyE'):
+        plot_predictions(sources, results, (), tmp_path, read=images.__getitem__)
+    assert {p.name for p in (tmp_path / 'predictions').iterdir()} == {'a.png', 'c.png'}
+
+
+def test_a_picture_has_the_name_that_was_asked_for(tmp_path):
+    write_log(tmp_path / 'work', '1', [train(10, 1), val(1)])
+    for name in ('birds-v1.0', 'birds-v1.1', 'birds', 'birds.svg'):
+        plot_curves(tmp_path / 'work', tmp_path / 'out' / name)
+    assert {p.name for p in (tmp_path / 'out').iterdir()} == {
+        *('birds-v1.0', 'birds-v1.1', 'birds', 'birds.svg'),
+    }
+    assert Image.open(tmp_path / 'out' / 'birds').format == 'PNG'
+    assert (tmp_path / 'out' / 'birds.svg').read_text().startswith('<?xml')

@@ -25,8 +25,8 @@ from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, r
 from edgenext_mm.apis.model import find_config, input_shape, load_model
 from edgenext_mm.apis.testing import run_test
 from edgenext_mm.deployment import FORMATS, export
-from edgenext_mm.deployment.formats import PRECISIONS
-from edgenext_mm.deployment.images import images_in, normalised_images
+from edgenext_mm.deployment.formats import PRECISIONS, with_ending
+from edgenext_mm.deployment.images import image_channels, images_in, normalised_images
 
 
 def parse_args() -> argparse.Namespace:
@@ -81,7 +81,7 @@ def main() -> None:
         sources = images_in(args.calib, args.calib_images)
         calibration = list(normalised_images(model, sources, shape, dynamic))
     if args.verify:
-        sources = images_in(args.images or args.calib, 8)
+        sources = images_in(args.images or args.calib, 8, image_channels(model))
         images = list(normalised_images(model, sources, shape, dynamic))
     deviations = export(
         model,
@@ -95,7 +95,7 @@ def main() -> None:
         images,
         args.bound,
     )
-    path = Path(args.out).with_suffix(FORMATS[args.format].suffix)
+    path = with_ending(args.out, args.format)
     size = sum(file.stat().st_size for file in {path, path.with_suffix('.bin')} if file.is_file())
     print(f'{path}: {size / 2**20:.1f} MiB, {args.precision}, {shape[0]}x{shape[1]}')
     for deviation in deviations:

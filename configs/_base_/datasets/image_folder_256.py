@@ -6,6 +6,8 @@ data_preparation = (
     'Put the images there, one folder per class, or name their place in the config: `data_root` '
     'of the data sets.'
 )
+# What inference reads, too (edgenext_mm.datasets.image_files); mmpretrain's default lacks two.
+extensions = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 train_dataloader = dict(
     batch_size=64,
     num_workers=2,
@@ -14,6 +16,7 @@ train_dataloader = dict(
         type='CustomDataset',
         data_root=data_root,
         data_prefix='train',
+        extensions=extensions,
         pipeline=_base_.train_pipeline,
     ),
 )
@@ -25,6 +28,7 @@ val_dataloader = dict(
         type='CustomDataset',
         data_root=data_root,
         data_prefix='val',
+        extensions=extensions,
         pipeline=_base_.test_pipeline,
     ),
 )
