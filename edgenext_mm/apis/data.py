@@ -182,13 +182,13 @@ def annotation_problems(
 
 
 def _class_problems(config: Config, split: str, source: Source) -> Iterator[Located]:
-    lazy, classes = source.lazy, source.classes
+    lazy, problems = source.lazy, []
     if source.format == 'folders':
         check = named_folder_problems if source.by_name else numbered_folder_problems
-        given = lazy.metainfo.get('classes')
-        yield from ((lazy.img_prefix, problem) for problem in check(lazy.img_prefix, given))
-    if classes is not None:
-        yield from head_problems(config.get('model', {}), classes, _advice(split, source))
+        problems = list(check(lazy.img_prefix, lazy.metainfo.get('classes')))
+        yield from ((lazy.img_prefix, problem) for problem in problems)
+    if source.classes is not None and not problems:
+        yield from head_problems(config.get('model', {}), source.classes, _advice(split, source))
 
 
 def _entry_problems(
@@ -282,6 +282,8 @@ def find_source(config: Config, dataset: ConfigDict) -> Source | None:
     lazy = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []})
     form = _format_of(lazy, kinds)
     classes = lazy.metainfo.get('classes')
+    if any(name_problems(classes)):  # which check_data refuses
+        return Source(lazy, 'none', None, None)
     if form == 'folders' and classes is None:
         classes = class_folders(lazy.img_prefix)
     heads = [number for _, number in _heads(config.get('model', {}))]
@@ -337,8 +339,16 @@ def _named_problems(config: Config, splits: Sequence[str]) -> Iterator[Located]:
     faults = {name: list(name_problems(_named_classes(d))) for name, d in datasets.items()}
     sound = {name: d for name, d in datasets.items() if not faults[name]}
     known = {name: found for name, d in sound.items() if (found := _find_classes(config, d))}
+    names = {name: (place, classes) for name, (place, classes, _) in known.items()}
+    # Folders that are numbered must be the same ones, whatever the config calls them.
+    folders = {
+        name: (place, numbered)
+        for name, (_, classes, numbered) in known.items()
+        if numbered and numbered != classes
+        for place in [f'the folders of {name}']
+    }
     located = [(name, problem) for name, problems in faults.items() for problem in problems]
-    for name, problem in (*located, *split_problems(known)):
+    for name, problem in (*located, *split_problems(names), *split_problems(folders)):
         if name.startswith(tuple(f'{split}_' for split in splits)):
             yield name, problem
 
@@ -347,23 +357,26 @@ def _named_classes(dataset: ConfigDict) -> Any:
     return dataset.get('classes', (dataset.get('metainfo') or {}).get('classes'))
 
 
-def _find_classes(config: Config, dataset: ConfigDict) -> tuple[str, Sequence[str]] | None:
-    """Where the classes of a data set come from, and their names; None if nothing says."""
+def _find_classes(
+    config: Config, dataset: ConfigDict
+) -> tuple[str, list[str], list[str] | None] | None:
+    """Where the classes of a data set come from, their names, and folders that it numbers; None
+    if nothing says."""
     try:
         lazy = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []})
         classes = lazy.metainfo.get('classes')
-        if classes is not None:
-            by_folders = _named_classes(dataset) is None and 'ImageFolder' in _kinds(
-                config, dataset
-            )
-            origin = f'folders of {dataset.get("classes_from") or lazy.img_prefix}'
-            place = origin if by_folders else 'as its `metainfo` or its type says'
-        elif getattr(lazy, 'with_label', False) and not lazy.ann_file:
-            place = f'folders of {lazy.img_prefix}'
-            classes = class_folders(lazy.img_prefix, hidden=True)
+        by_name = 'ImageFolder' in _kinds(config, dataset)
+        folders = None
+        if getattr(lazy, 'with_label', False) and not lazy.ann_file and not by_name:
+            folders = class_folders(lazy.img_prefix, hidden=True)
     except Exception:  # data sets raise anything; what is wrong with those of a split is said later
         return None
-    return None if classes is None else (place, list(classes))
+    place = 'from its `metainfo` or its type'
+    if folders is not None and classes is None:
+        place, classes = f'folders of {lazy.img_prefix}', folders
+    elif by_name and not _named_classes(dataset):
+        place = f'folders of {dataset.get("classes_from") or lazy.img_prefix}'
+    return None if classes is None else (place, list(classes), folders)
 
 
 def _metrics(config: Config, split: str) -> Iterator[ConfigDict]:
@@ -470,7 +483,7 @@ def head_problems(model: Any, classes: Sequence[str], advice: str = '') -> Itera
         if number == len(classes):
             continue
         is_main = _MAIN_HEADS.fullmatch(path) is not None
-        is_spare = number > len(classes) and path == 'model.head'
+        is_spare = number > len(classes) and path == 'model.head' and not advice
         is_binary = number == 1 and len(classes) == 2  # one output, above or below a threshold
         detail = f'is for {number} classes, but the data has {len(classes)} ({listing(classes)}). '
         remedy = advice or (

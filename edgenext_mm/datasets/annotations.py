@@ -19,15 +19,16 @@ HOW_TO_NAME_CLASSES = 'Name the classes with `metainfo=dict(classes=(...))` in t
 
 #: What mmdet and pycocotools read of each entry of a COCO file: a test, and what passes it.
 _ID = (lambda value: _is_whole(value), 'a whole number')
+_KEY = (lambda value: _is_whole(value) or isinstance(value, str), 'a whole number or a text')
 _TEXT = (lambda value: isinstance(value, str) and bool(value), 'a text')
 _SIDE = (lambda value: _is_real(value) and value > 0, 'a positive number')
 _NUMBER = (lambda value: _is_real(value), 'a number')
 _BOX = (lambda value: _is_box(value), 'four numbers: x, y, width, height')
 _FLAG = (lambda value: isinstance(value, int | float) and value in (0, 1), '0 or 1')
 _FIELDS = {
-    'images': dict(id=_ID, file_name=_TEXT, height=_SIDE, width=_SIDE),
-    'categories': dict(id=_ID, name=_TEXT),
-    'annotations': dict(id=_ID, image_id=_ID, category_id=_ID, bbox=_BOX, area=_NUMBER),
+    'images': dict(id=_KEY, file_name=_TEXT, height=_SIDE, width=_SIDE),
+    'categories': dict(id=_KEY, name=_TEXT),
+    'annotations': dict(id=_ID, image_id=_KEY, category_id=_KEY, bbox=_BOX, area=_NUMBER),
 }
 
 
@@ -55,11 +56,11 @@ def coco_entry_problems(
     for entry in content['annotations']:
         name, category, image = (entry[key] for key in ('id', 'category_id', 'image_id'))
         if category not in categories:
-            known = listing(sorted(categories))
-            detail = f'has annotation {name} of category {category}'
+            known = listing(sorted(categories, key=str))
+            detail = f'has annotation {name} of category {category!r}'
             yield Problem('orphan', f'{detail}, which its `categories` do not list ({known}).')
         if image not in images:
-            detail = f'has annotation {name} of image {image}'
+            detail = f'has annotation {name} of image {image!r}'
             yield Problem('orphan', f'{detail}, which its `images` do not list.')
     if evaluated and any(entry['id'] == 0 for entry in content['annotations']):
         yield Problem(

@@ -93,15 +93,13 @@ def numbered_folder_problems(root: str | Path, classes: Sequence[str] | None) ->
             f'one folder for each class. Add or remove folders, or {_USE_OURS}, with which a class '
             'may have none.',
         )
-    elif classes is not None and any(
-        name in folders and name != folder for name, folder in zip(classes, folders, strict=True)
-    ):
+    elif classes is not None and {*classes} & {*folders} and list(classes) != folders:
         yield Problem(
             'classes',
             f'holds the folders {listing(folders)}, but the config names the classes '
-            f'{listing(classes)}. mmpretrain numbers the folders in alphabetical order, so results '
-            f'would have wrong names. Give the classes in that order, or {_USE_OURS}, which finds '
-            'the class of a folder by its name.',
+            f'{listing(classes)}. {difference(folders, classes)} mmpretrain numbers the folders in '
+            'alphabetical order, so results would have wrong names. Give the classes in that '
+            f'order, or {_USE_OURS}, which finds the class of a folder by its name.',
         )
 
 

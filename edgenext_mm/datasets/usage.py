@@ -42,15 +42,17 @@ def coco_use_problems(
     if units is not None:
         yield units
         return
-    left_out = [
-        (
-            _why_left_out(entry, images[entry['image_id']], names, classes, training, filter_cfg),
-            entry,
-        )
-        for entry in entries
-    ]
-    reasons = Counter(reason for reason, _ in left_out if reason)
-    others = Counter(names[e['category_id']] for reason, e in left_out if reason == _OTHER)
+    smallest = (filter_cfg or {}).get('min_size', 0)
+    reasons: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    for entry in entries:
+        name = names.get(entry['category_id'], '')
+        reason = _why_left_out(entry, images[entry['image_id']], training, smallest)
+        if name not in classes:
+            reason = _OTHER
+            others[name] += 1
+        if reason is not None:
+            reasons[reason] += 1
     told = ', '.join(f'{count:,} are {reason}' for reason, count in reasons.most_common())
     if others:
         told += f' ({", ".join(f"{name!r} {count:,}" for name, count in others.most_common(12))})'

@@ -1,4 +1,5 @@
 # Data of one's own: DATA_ROOT/train/CLASS/* and DATA_ROOT/val/CLASS/*, in ImageNet's pipelines.
+# The folders of training name the classes of all splits.
 _base_ = 'imagenet_256.py'
 
 data_root = 'data/images'
@@ -11,7 +12,7 @@ train_dataloader = dict(
     num_workers=2,
     dataset=dict(
         _delete_=True,
-        type='CustomDataset',
+        type='edgenext_mm.ImageFolder',
         data_root=data_root,
         data_prefix='train',
         pipeline=_base_.train_pipeline,
@@ -22,9 +23,10 @@ val_dataloader = dict(
     num_workers=2,
     dataset=dict(
         _delete_=True,
-        type='CustomDataset',
+        type='edgenext_mm.ImageFolder',
         data_root=data_root,
         data_prefix='val',
+        classes_from='train',
         pipeline=_base_.test_pipeline,
     ),
 )
