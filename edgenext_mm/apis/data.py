@@ -231,16 +231,21 @@ def mask_problems_of(config: Config, source: Source, single: bool = True) -> Ite
         source: Of the data set.
         single: Whether faults of single masks count. Default: True.
     """
-    heads = config.get('model', {}).get('decode_head') or {}
-    head = heads[0] if isinstance(heads, list | tuple) else heads
     if source.format == 'masks' and source.num_classes is not None:
         yield from masks_problems(
             source.lazy.load_data_list(),
             source.num_classes,
             source.lazy.reduce_zero_label,
-            head.get('ignore_index', IGNORED),
+            ignored_value(config),
             single,
         )
+
+
+def ignored_value(config: Config) -> int:
+    """The value of a mask's pixels that the loss of a segmentor leaves out."""
+    heads = config.get('model', {}).get('decode_head') or {}
+    head = heads[0] if isinstance(heads, list | tuple) else heads
+    return head.get('ignore_index', IGNORED)
 
 
 @dataclass(frozen=True)
@@ -348,7 +353,9 @@ def _named_problems(config: Config, splits: Sequence[str]) -> Iterator[Located]:
         for place in [f'the folders of {name}']
     }
     located = [(name, problem) for name, problems in faults.items() for problem in problems]
-    for name, problem in (*located, *split_problems(names), *split_problems(folders)):
+    if not _takes_words(config.get('model', {})):
+        located += [*split_problems(names), *split_problems(folders)]
+    for name, problem in located:
         if name.startswith(tuple(f'{split}_' for split in splits)):
             yield name, problem
 
@@ -466,6 +473,11 @@ def _heads(model: Any, name: str = 'model') -> Iterator[tuple[str, int]]:
         yield from _heads(value, f'{name}.{key}')
 
 
+def _takes_words(model: Any) -> bool:
+    """Whether a model reads the names of classes, so that its data sets may differ in them."""
+    return any('text' in key or 'language' in key for key in model)
+
+
 def head_problems(model: Any, classes: Sequence[str], advice: str = '') -> Iterator[Located]:
     """Parts of a model for another number of classes than the data has.
 
@@ -477,8 +489,10 @@ def head_problems(model: Any, classes: Sequence[str], advice: str = '') -> Itera
         classes: Of the data.
         advice: What to do. Default: '', change the head or the classes.
     """
-    if any('text' in key or 'language' in key for key in model):  # classes are words
+    if _takes_words(model):
         return
+    # With stuff beside things, a head for boxes is for some of the classes.
+    has_stuff = any(key in model for key in ('semantic_head', 'panoptic_fusion_head'))
     for path, number in _heads(model):
         if number == len(classes):
             continue
@@ -490,7 +504,7 @@ def head_problems(model: Any, classes: Sequence[str], advice: str = '') -> Itera
             f'Set {path}.num_classes={len(classes)}, or the classes in the `metainfo` of the data '
             'sets.'
         )
-        sure = is_main and not is_spare and not is_binary
+        sure = is_main and not (is_spare or is_binary or has_stuff)
         yield path, Problem('classes' if sure else 'other_classes', detail + remedy)
 
 

@@ -17,6 +17,7 @@ from .data import (
     check_folders,
     config_problems,
     find_source,
+    ignored_value,
     leaves,
     mask_problems_of,
 )
@@ -69,7 +70,9 @@ def _inspect_split(config: Config, split: str, num_workers: int, progress: bool)
                     report.add(annotation_problems(config, split, dataset, source))
                     report.add(mask_problems_of(config, source, single=False))
             num_classes = source.num_classes if source else None
-            inspect_samples(report, _build(dataset), num_classes, num_workers, progress)
+            inspect_samples(
+                report, _build(dataset), num_classes, num_workers, progress, ignored_value(config)
+            )
     report.add(split_problems(report))
     return report
 
@@ -97,6 +100,6 @@ def _build(dataset: ConfigDict) -> Any:
     except Exception as error:  # each data set raises its own
         raise UserError(
             f'cannot be loaded ({type(error).__name__}: {error}), so its images were not looked '
-            'at. Mend the annotations first.'
+            'at. Fix the annotations first.'
         ) from error
     return built

@@ -132,7 +132,7 @@ def coco_class_problems(
         yield Problem(
             'classes',
             f'has no category named {listing(unknown)}. It has {listing(names)}. '
-            f'{slip(classes, names)} {HOW_TO_NAME_CLASSES}',
+            + (slip(classes, names) or HOW_TO_NAME_CLASSES),
         )
     elif twice:
         yield Problem(
@@ -220,7 +220,7 @@ def dota_line_problem(line: str, classes: Sequence[str]) -> Problem | None:
         return Problem(
             'label_range',
             f'is of class {fields[8]!r}. The config has {listing(classes)}. '
-            f'{slip([fields[8]], classes)} {HOW_TO_NAME_CLASSES}',
+            f'{slip([fields[8]], classes) or slip(classes, [fields[8]])}'.rstrip(),
         )
     return None
 

@@ -171,20 +171,20 @@ def split_problems(classes: dict[str, tuple[str, Sequence[str]]]) -> Iterator[Lo
         return
     (first, (origin, wanted)), *others = classes.items()
     for name, (place, given) in others:
-        if list(given) != list(wanted):
-            yield (
-                name,
-                Problem(
-                    'classes',
-                    f'has the classes {listing(given)} ({place}), but {first} has '
-                    f'{listing(wanted)} ({origin}), so that the same number stands for different '
-                    f'classes. {difference(wanted, given)} {_how_to_share(place, origin)}',
-                ),
-            )
+        if list(given) == list(wanted):
+            continue
+        # Where one list begins as the other, the numbers agree.
+        differ = any(a != b for a, b in zip(given, wanted, strict=False))
+        consequence = ', so that the same number stands for different classes' if differ else ''
+        detail = (
+            f'has the classes {listing(given)} ({place}), but {first} has {listing(wanted)} '
+            f'({origin}){consequence}. {difference(wanted, given)} {_how_to_share(place, origin)}'
+        )
+        yield name, Problem('classes' if differ else 'other_classes', detail)
 
 
 def _how_to_share(*places: str) -> str:
-    if any(place.startswith('folders') for place in places):
+    if any('folders' in place for place in places):
         return (
             "Give all data sets one list: type='edgenext_mm.ImageFolder' with "
             "`classes_from='FOLDER'`, the folder of training whose folders name the classes, or "

@@ -46,7 +46,7 @@ KINDS = {
     **_warnings(
         duplicate_entry='an image that is listed twice',
         duplicate_image='two images of a split with the same content',
-        other_classes='a part of the model for another number of classes than the data has',
+        other_classes='a part of the model or a split with more or fewer classes',
         annotation_zero='an annotation with the id 0, which pycocotools evaluates wrongly',
         left_out_box='boxes that are not used, by reason',
         left_out_image='images that are not used, by reason',
