@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS, init_default_scope
 
-from ..datasets.annotations import label_list_problems
+from ..datasets.annotations import HOW_TO_NAME_CLASSES, label_list_problems
 from ..datasets.checks import (
     check_coco_images,
     check_dota_images,
@@ -25,6 +24,7 @@ from ..datasets.checks import (
     dota_folder_problems,
     masks_problems,
     read_coco,
+    read_lines,
     refuse,
 )
 from ..datasets.classes import (
@@ -148,7 +148,7 @@ def check_content(config: Config, split: str, dataset: ConfigDict, samples: bool
         return
     lazy = source.lazy
     if source.format == 'list':
-        lines = list_from_file(lazy.ann_file)
+        lines = read_lines(lazy.ann_file)
         check_label_list(lines, lazy.ann_file, lazy.img_prefix, source.num_classes)
     elif source.format == 'coco':
         check_coco_images(lazy.ann_file, lazy.data_prefix['img'])
@@ -176,19 +176,22 @@ def annotation_problems(
         UserError: If an annotation file cannot be read.
     """
     if is_on(config, 'classes'):
-        yield from _class_problems(config, split, source)
+        yield from _class_problems(config, split, dataset, source)
     if is_on(config, 'data'):
         yield from _entry_problems(config, split, dataset, source, samples)
 
 
-def _class_problems(config: Config, split: str, source: Source) -> Iterator[Located]:
+def _class_problems(
+    config: Config, split: str, dataset: ConfigDict, source: Source
+) -> Iterator[Located]:
     lazy, problems = source.lazy, []
     if source.format == 'folders':
         check = named_folder_problems if source.by_name else numbered_folder_problems
         problems = list(check(lazy.img_prefix, lazy.metainfo.get('classes')))
         yield from ((lazy.img_prefix, problem) for problem in problems)
     if source.classes is not None and not problems:
-        yield from head_problems(config.get('model', {}), source.classes, _advice(split, source))
+        advice = _advice(split, dataset, source)
+        yield from head_problems(config.get('model', {}), source.classes, advice)
 
 
 def _entry_problems(
@@ -203,7 +206,7 @@ def _entry_problems(
         found = left_out_files(folder, (lazy.img_suffix,), fold_case=False)
         yield from ((folder, problem) for problem in found)
     elif source.format == 'list':
-        lines = list_from_file(lazy.ann_file)
+        lines = read_lines(lazy.ann_file)
         yield from label_list_problems(lines, lazy.ann_file, source.num_classes)
     elif source.format == 'coco':
         yield from coco_problems(
@@ -508,16 +511,22 @@ def head_problems(model: Any, classes: Sequence[str], advice: str = '') -> Itera
         yield path, Problem('classes' if sure else 'other_classes', detail + remedy)
 
 
-def _advice(split: str, source: Source) -> str:
-    """What to do about a head where the data do not name all classes; '' where they do."""
-    if source.format != 'folders' or split == 'train' or source.by_name:
-        return ''
-    return (
-        f'{split}_dataloader takes the classes from its own folders, in '
-        f'{source.lazy.img_prefix}. Name the classes of training: '
-        "type='edgenext_mm.ImageFolder' with `classes_from='FOLDER'` or with "
-        '`metainfo=dict(classes=(...))`.'
-    )
+def _advice(split: str, dataset: ConfigDict, source: Source) -> str:
+    """What to do about a head where nobody has named the classes; '' where the data do."""
+    if source.format == 'folders' and split != 'train' and not source.by_name:
+        return (
+            f'{split}_dataloader takes the classes from its own folders, in '
+            f'{source.lazy.img_prefix}. Name the classes of training: '
+            "type='edgenext_mm.ImageFolder' with `classes_from='FOLDER'` or with "
+            '`metainfo=dict(classes=(...))`.'
+        )
+    if source.format != 'folders' and _named_classes(dataset) is None:
+        return (
+            f'These are the classes of {type(source.lazy).__name__}. {HOW_TO_NAME_CLASSES} If '
+            f'they are those of the data, set the `num_classes` of the head to '
+            f'{len(source.classes or ())}.'
+        )
+    return ''
 
 
 def iterate_truths(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from PIL import Image, ImageOps
 
@@ -192,6 +193,20 @@ def check_dota_images(ann_folder: str | Path, image_folder: str | Path, suffix: 
     _check_files([folder / f'{path.stem}.{suffix}' for path in files], 'images', ann_folder)
 
 
+def read_lines(ann_file: str | Path) -> list[str]:
+    """The lines of a text file, as mmengine reads it.
+
+    Raises:
+        UserError: If it is not UTF-8 text.
+    """
+    try:
+        return list_from_file(str(ann_file))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{ann_file} is not UTF-8 text (byte {error.start}). Save it as UTF-8.'
+        ) from error
+
+
 def check_label_list(
     lines: Sequence[str],
     ann_file: str | Path,
@@ -296,7 +311,7 @@ def trained_values(
     values: np.ndarray, info: Mapping[str, Any], reduce_zero_label: bool
 ) -> np.ndarray:
     """The labels that mmseg's ``LoadAnnotations`` makes of values of a mask."""
-    labels = values.astype(int)
+    labels: np.ndarray = values.astype(int)
     if reduce_zero_label:
         labels = np.where((labels == 0) | (labels == IGNORED), IGNORED, labels - 1)
     mapping = info.get('label_map') or {}

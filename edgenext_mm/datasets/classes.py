@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def _simple(name: str) -> str:
     return ''.join(character for character in name.casefold() if character not in ' _-')
 
 
-def split_problems(classes: dict[str, tuple[str, Sequence[str]]]) -> Iterator[Located]:
+def split_problems(classes: Mapping[str, tuple[str, Sequence[str]]]) -> Iterator[Located]:
     """Data sets of a config that number the classes in different ways.
 
     Args:

@@ -136,7 +136,12 @@ def split_problems(report: SplitReport) -> Iterator[Located]:
         first, *others = dict.fromkeys(paths)
         for path in others:
             yield path, Problem('duplicate_image', f'is the same image as {first}.')
-    if report.split == 'train':
+    if report.num_per_class and not report.num_per_class.total() and not report.count('error'):
+        yield (
+            f'The data of {report.split}',
+            Problem('no_objects', f'has no example of any class in {report.num_images:,} images.'),
+        )
+    elif report.split == 'train':
         for name, count in report.num_per_class.items():
             if not count:
                 yield 'The training data', Problem('empty_class', f'has no example of {name!r}.')

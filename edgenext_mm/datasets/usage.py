@@ -53,9 +53,11 @@ def coco_use_problems(
             others[name] += 1
         if reason is not None:
             reasons[reason] += 1
-    told = ', '.join(f'{count:,} are {reason}' for reason, count in reasons.most_common())
-    if others:
-        told += f' ({", ".join(f"{name!r} {count:,}" for name, count in others.most_common(12))})'
+    categories = ', '.join(f'{name!r} {count:,}' for name, count in others.most_common(12))
+    told = ', '.join(
+        f'{count:,} are {reason}' + (f' ({categories})' if reason == _OTHER else '')
+        for reason, count in reasons.most_common()
+    )
     num_used = len(entries) - reasons.total()
     if not num_used:
         yield Problem(
