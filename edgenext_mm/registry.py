@@ -6,6 +6,7 @@ so on, once ``custom_imports = dict(imports=['edgenext_mm'])`` has imported the 
 
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -14,6 +15,13 @@ from mmengine.registry import Registry
 #: Backbones, necks, heads, losses and classifiers.
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='edgenext_mm', locations=['edgenext_mm.models']
+)
+#: Data sets. The module needs mmpretrain, and is imported on the first use of a name.
+DATASETS = Registry(
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope='edgenext_mm',
+    locations=['edgenext_mm.datasets.image_folder'],
 )
 #: Samplers of batches.
 DATA_SAMPLERS = Registry(

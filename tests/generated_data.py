@@ -40,7 +40,7 @@ def _replace_roots(value, roots):
 
 
 def _write(leaf, scenes, digits, config):
-    if leaf.type in ('ImageNet', 'CustomDataset'):
+    if leaf.type in ('ImageNet', 'CustomDataset', 'edgenext_mm.ImageFolder'):
         target = Path(leaf.data_root, leaf.get('split') or leaf.data_prefix)
         target.mkdir(parents=True)
         for i in range(config.model.head.num_classes):

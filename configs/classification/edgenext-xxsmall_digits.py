@@ -46,7 +46,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     dataset=dict(
-        type='CustomDataset',
+        type='edgenext_mm.ImageFolder',
         data_root=data_root,
         data_prefix='train',
         pipeline=train_pipeline,
@@ -58,7 +58,11 @@ val_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     dataset=dict(
-        type='CustomDataset', data_root=data_root, data_prefix='val', pipeline=test_pipeline
+        type='edgenext_mm.ImageFolder',
+        data_root=data_root,
+        data_prefix='val',
+        classes_from='train',
+        pipeline=test_pipeline,
     ),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )

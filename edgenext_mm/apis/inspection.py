@@ -7,21 +7,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS, init_default_scope
 
-from ..datasets.annotations import (
-    Located,
-    coco_entry_problems,
-    coco_object_problems,
-    dota_problems,
-    label_list_problems,
-)
-from ..datasets.checks import read_coco
 from ..datasets.findings import Problem
 from ..datasets.inspection import SplitReport, inspect_samples, overlap_problems, split_problems
 from ..errors import UserError
-from .data import Source, check_content, check_folders, find_source, leaves
+from .data import (
+    annotation_problems,
+    check_folders,
+    config_problems,
+    find_source,
+    ignored_value,
+    leaves,
+    mask_problems_of,
+)
 
 
 def inspect_data(
@@ -61,16 +60,19 @@ def _dataset(config: Config, split: str) -> ConfigDict:
 
 def _inspect_split(config: Config, split: str, num_workers: int, progress: bool) -> SplitReport:
     report = SplitReport(split)
+    report.add(config_problems(config, split))
     for dataset in leaves(_dataset(config, split)):
         with _noting_errors(report, dataset):
             check_folders(config, split, dataset)
             source = find_source(config, dataset)
-            report.add(problems := list(_annotation_problems(source)))
-            if not any(problem.is_error for _, problem in problems):
+            if source is not None:
                 with _noting_errors(report, dataset):
-                    check_content(config, dataset, samples=False)
+                    report.add(annotation_problems(config, split, dataset, source))
+                    report.add(mask_problems_of(config, source, single=False))
             num_classes = source.num_classes if source else None
-            inspect_samples(report, _build(dataset), num_classes, num_workers, progress)
+            inspect_samples(
+                report, _build(dataset), num_classes, num_workers, progress, ignored_value(config)
+            )
     report.add(split_problems(report))
     return report
 
@@ -82,25 +84,6 @@ def _noting_errors(report: SplitReport, dataset: ConfigDict) -> Iterator[None]:
     except UserError as error:
         place = str(dataset.get('data_root') or report.split)
         report.add([(place, Problem('structure', str(error)))])
-
-
-def _annotation_problems(source: Source | None) -> Iterator[Located]:
-    """Faults of annotation files that the data set, once loaded, does not show."""
-    if source is None:
-        return
-    lazy = source.lazy
-    if source.format == 'list':
-        yield from label_list_problems(
-            list_from_file(lazy.ann_file), lazy.ann_file, source.num_classes
-        )
-    elif source.format == 'coco':
-        content = read_coco(lazy.ann_file)
-        entries = list(coco_entry_problems(content))
-        yield from ((lazy.ann_file, problem) for problem in entries)
-        if all(problem.kind != 'malformed' for problem in entries):
-            yield from coco_object_problems(content, lazy.data_prefix['img'])
-    elif source.format == 'dota':
-        yield from dota_problems(lazy.ann_file, source.classes or ())
 
 
 def _build(dataset: ConfigDict) -> Any:
@@ -117,6 +100,6 @@ def _build(dataset: ConfigDict) -> Any:
     except Exception as error:  # each data set raises its own
         raise UserError(
             f'cannot be loaded ({type(error).__name__}: {error}), so its images were not looked '
-            'at. Mend the annotations first.'
+            'at. Fix the annotations first.'
         ) from error
     return built

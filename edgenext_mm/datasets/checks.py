@@ -8,30 +8,35 @@ files, but no image. :mod:`~edgenext_mm.datasets.inspection` reads everything.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.fileio import list_from_file
+from mmengine.logging import print_log
 from PIL import Image, ImageOps
 
 from ..errors import UserError
 from .annotations import (
-    Located,
+    HOW_TO_NAME_CLASSES,
+    coco_class_problems,
     coco_entry_problems,
     coco_object_problems,
     dota_problems,
     label_list_problems,
-    listing,
 )
+from .classes import class_folders, numbered_folder_problems
+from .findings import Located, Problem
+from .palette import IGNORED
 from .samples import mask_problems
+from .usage import coco_use_problems, dota_use_problems, mask_use_problems
 
 #: Masks to look into, spread over the data set; opening all of a large one takes minutes.
 MAX_MASKS = 200
-
-HOW_TO_NAME_CLASSES = 'Name the classes with `metainfo=dict(classes=(...))` in the data set.'
 
 
 def check_coco(
@@ -47,28 +52,63 @@ def check_coco(
 
     Raises:
         UserError: If the file cannot be read, classes or their order do not agree, entries are
-            incomplete, or ids are given twice or refer to nothing; and see ``samples``.
+            incomplete, ids are given twice or refer to nothing, or no object can be used; and see
+            ``samples``.
+    """
+    refuse(coco_problems(ann_file, image_folder, classes, samples))
+    if samples:
+        check_coco_images(ann_file, image_folder)
+
+
+def coco_problems(
+    ann_file: str | Path,
+    image_folder: str | Path,
+    classes: Sequence[str],
+    objects: bool = True,
+    *,
+    filter_cfg: Mapping[str, Any] | None = None,
+    training: bool = True,
+    evaluated: bool = False,
+    outlines: bool = False,
+    sorted_by_id: bool = False,
+) -> Iterator[Located]:
+    """Faults of a COCO annotation file.
+
+    Args:
+        ann_file: The JSON file.
+        image_folder: Where its ``file_name``s are.
+        classes: Of the config.
+        objects: Whether faults of single objects count. Default: True.
+        filter_cfg: Of the data set. Default: None.
+        training: Whether the data set is for training. Default: True.
+        evaluated: Whether pycocotools evaluates with the file. Default: False.
+        outlines: Whether each object needs a ``segmentation``. Default: False.
+        sorted_by_id: Whether the data set sorts the categories by id. Default: False.
+
+    Raises:
+        UserError: If the file cannot be read or is something else.
     """
     content = read_coco(ann_file)
-    names = [category['name'] for category in content['categories']]
-    unknown = [name for name in classes if name not in names]
-    if unknown:
-        raise UserError(
-            f'{ann_file} has no category named {listing(unknown)}. It has {listing(names)}. '
-            + HOW_TO_NAME_CLASSES
-        )
-    order = [name for name in names if name in classes]
-    if order != list(classes):
-        raise UserError(
-            f'The config names the classes {listing(classes)}, {ann_file} has them in the order '
-            f'{listing(order)}. mmdet numbers them as the file does; give them in its order.'
-        )
-    _refuse((str(ann_file), problem) for problem in coco_entry_problems(content))
-    if samples:
-        folder = Path(image_folder)
-        paths = [folder / image['file_name'] for image in content['images']]
-        _check_files(paths, 'images', ann_file)
-        _refuse(coco_object_problems(content, folder))
+    entries = list(coco_entry_problems(content, evaluated, outlines))
+    yield from ((str(ann_file), problem) for problem in entries)
+    if any(problem.kind == 'malformed' for problem in entries):
+        return
+    of_classes = list(coco_class_problems(content, classes, sorted_by_id))
+    use = [] if of_classes else coco_use_problems(content, classes, filter_cfg, training)
+    yield from ((str(ann_file), problem) for problem in (*of_classes, *use))
+    if objects:
+        yield from coco_object_problems(content, image_folder)
+
+
+def check_coco_images(ann_file: str | Path, image_folder: str | Path) -> None:
+    """Makes sure that the images of a COCO file are there.
+
+    Raises:
+        UserError: If one is not.
+    """
+    folder = Path(image_folder)
+    paths = [folder / image['file_name'] for image in read_coco(ann_file)['images']]
+    _check_files(paths, 'images', ann_file)
 
 
 def read_coco(ann_file: str | Path) -> dict[str, Any]:
@@ -78,12 +118,15 @@ def read_coco(ann_file: str | Path) -> dict[str, Any]:
         UserError: If it cannot be read or is something else.
     """
     try:
-        content = json.loads(Path(ann_file).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(Path(ann_file).read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f'{ann_file} cannot be read as JSON: {error}') from error
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(content, dict) or key not in content:
             raise UserError(f'{ann_file} has no `{key}`, so it is no COCO annotation file.')
+        if not isinstance(content[key], list):
+            kind = 'null' if content[key] is None else type(content[key]).__name__
+            raise UserError(f'{ann_file} has {kind} as `{key}`, where COCO files have a list.')
     return content
 
 
@@ -107,13 +150,61 @@ def check_dota(
         UserError: If there is no label file, a line is not eight numbers, a known class and the
             difficulty, or an image is missing.
     """
-    files = sorted(Path(ann_folder).glob('*.txt'))
-    if not files:
-        raise UserError(f'The folder {ann_folder} holds no label file (*.txt).')
-    _refuse(dota_problems(ann_folder, classes))
+    refuse(dota_folder_problems(ann_folder, image_folder, suffix, classes))
     if samples:
-        folder = Path(image_folder)
-        _check_files([folder / f'{path.stem}.{suffix}' for path in files], 'images', ann_folder)
+        check_dota_images(ann_folder, image_folder, suffix)
+
+
+def dota_folder_problems(
+    ann_folder: str | Path,
+    image_folder: str | Path,
+    suffix: str,
+    classes: Sequence[str],
+    diff_thr: int = 100,
+) -> Iterator[Located]:
+    """Faults of a folder of DOTA label files.
+
+    Args:
+        ann_folder: Of the ``.txt`` files.
+        image_folder: Of the images, named alike.
+        suffix: Of the images' names, without a dot.
+        classes: Of the config.
+        diff_thr: Difficulty above which objects are ignored. Default: 100.
+
+    Raises:
+        UserError: If there is no label file.
+    """
+    if not any(Path(ann_folder).glob('*.txt')):
+        raise UserError(f'The folder {ann_folder} holds no label file (*.txt).')
+    problems = list(dota_problems(ann_folder, classes))
+    yield from problems
+    if not problems:
+        use = dota_use_problems(ann_folder, image_folder, suffix, diff_thr)
+        yield from ((str(ann_folder), problem) for problem in use)
+
+
+def check_dota_images(ann_folder: str | Path, image_folder: str | Path, suffix: str) -> None:
+    """Makes sure that the images of DOTA label files are there.
+
+    Raises:
+        UserError: If one is not.
+    """
+    folder, files = Path(image_folder), sorted(Path(ann_folder).glob('*.txt'))
+    _check_files([folder / f'{path.stem}.{suffix}' for path in files], 'images', ann_folder)
+
+
+def read_lines(ann_file: str | Path) -> list[str]:
+    """The lines of a text file, as mmengine reads it.
+
+    Raises:
+        UserError: If it is not UTF-8 text.
+    """
+    try:
+        return list_from_file(str(ann_file))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{ann_file} is not UTF-8 text (byte {error.start}). Save it as UTF-8.'
+        ) from error
 
 
 def check_label_list(
@@ -135,14 +226,17 @@ def check_label_list(
     Raises:
         UserError: If a line is something else, a label is none of a class, or an image has two.
     """
-    _refuse(label_list_problems(lines, str(ann_file), num_classes))
+    refuse(label_list_problems(lines, str(ann_file), num_classes))
     if samples:
         folder = Path(image_folder)
         _check_files([folder / line.rsplit(' ', 1)[0] for line in lines], 'images', ann_file)
 
 
 def check_masks(
-    data_list: Sequence[Mapping[str, Any]], num_classes: int, reduce_zero_label: bool = False
+    data_list: Sequence[Mapping[str, Any]],
+    num_classes: int,
+    reduce_zero_label: bool = False,
+    ignored: int = IGNORED,
 ) -> None:
     """Checks images and masks of a segmentation data set.
 
@@ -151,27 +245,77 @@ def check_masks(
             ``label_map``.
         num_classes: Of the config.
         reduce_zero_label: Whether value 0 of a mask counts for no class. Default: False.
+        ignored: Value of pixels that do not count. Default: 255.
 
     Raises:
-        UserError: If a file is missing or a mask holds something other than values of classes.
+        UserError: If a file is missing, a mask holds something other than values of classes, or
+            masks hold a single class and pixels that do not count.
+    """
+    check_mask_files(data_list)
+    refuse(masks_problems(data_list, num_classes, reduce_zero_label, ignored))
+
+
+def check_mask_files(data_list: Sequence[Mapping[str, Any]]) -> None:
+    """Makes sure that images and masks are there.
+
+    Raises:
+        UserError: If one is not.
     """
     _check_files([Path(info['img_path']) for info in data_list], 'images')
     masks = [Path(info['seg_map_path']) for info in data_list if 'seg_map_path' in info]
     _check_files(masks, 'masks')
-    chosen = np.linspace(0, len(masks) - 1, min(len(masks), MAX_MASKS)).round().astype(int)
-    for index in chosen:
-        info = data_list[index]
+
+
+def masks_problems(
+    data_list: Sequence[Mapping[str, Any]],
+    num_classes: int,
+    reduce_zero_label: bool = False,
+    ignored: int = IGNORED,
+    single: bool = True,
+) -> Iterator[Located]:
+    """Faults of some masks, spread over the data set, and of all those as a whole.
+
+    Args:
+        data_list: As for :func:`check_masks`.
+        num_classes: Of the config.
+        reduce_zero_label: Whether value 0 of a mask counts for no class. Default: False.
+        ignored: Value of pixels that do not count. Default: 255.
+        single: Whether faults of single masks count. Default: True.
+    """
+    listed = [info for info in data_list if info.get('seg_map_path')]
+    chosen = np.linspace(0, len(listed) - 1, min(len(listed), MAX_MASKS)).round().astype(int)
+    values: list[np.ndarray] = []
+    for info in (listed[index] for index in chosen):
+        path = info['seg_map_path']
         try:
-            with Image.open(info['seg_map_path']) as mask, Image.open(info['img_path']) as image:
-                size, values = ImageOps.exif_transpose(image).size, np.asarray(mask)
-        except (OSError, SyntaxError) as error:
-            raise UserError(
-                f'{info["seg_map_path"]} or its image cannot be read: {error}. '
-                'tools/check_dataset.py finds all such files.'
-            ) from error
+            with Image.open(path) as mask, Image.open(info['img_path']) as image:
+                size, pixels = ImageOps.exif_transpose(image).size, np.asarray(mask)
+        except (OSError, SyntaxError, ValueError) as error:
+            if single:
+                detail = f'or its image cannot be read: {error}. tools/check_dataset.py finds all.'
+                yield path, Problem('unreadable', detail)
+            continue
         highest = highest_value(info, num_classes, reduce_zero_label)
-        problems = mask_problems(values, size, highest, num_classes)
-        _refuse((info['seg_map_path'], problem) for problem in problems)
+        problems = list(mask_problems(pixels, size, highest, num_classes, ignored))
+        if single:
+            yield from ((path, problem) for problem in problems)
+        if not problems:
+            values.append(trained_values(np.unique(pixels), info, reduce_zero_label))
+    if values:
+        place = f'The masks in {os.path.dirname(listed[0]["seg_map_path"])}'
+        for problem in mask_use_problems(values, num_classes, ignored):
+            yield place, problem
+
+
+def trained_values(
+    values: np.ndarray, info: Mapping[str, Any], reduce_zero_label: bool
+) -> np.ndarray:
+    """The labels that mmseg's ``LoadAnnotations`` makes of values of a mask."""
+    labels: np.ndarray = values.astype(int)
+    if reduce_zero_label:
+        labels = np.where((labels == 0) | (labels == IGNORED), IGNORED, labels - 1)
+    mapping = info.get('label_map') or {}
+    return np.array([mapping.get(label, label) for label in labels.tolist()], int)
 
 
 def highest_value(info: Mapping[str, Any], num_classes: int, reduce_zero_label: bool) -> int:
@@ -180,7 +324,7 @@ def highest_value(info: Mapping[str, Any], num_classes: int, reduce_zero_label: 
 
 
 def check_image_folders(root: str | Path, classes: Sequence[str] | None) -> list[str]:
-    """Checks a folder of one folder of images per class.
+    """Checks a folder of one folder of images per class, which are numbered alphabetically.
 
     Args:
         root: The folder.
@@ -190,25 +334,29 @@ def check_image_folders(root: str | Path, classes: Sequence[str] | None) -> list
         The names of the classes.
 
     Raises:
-        UserError: If there are no folders, or not as many as classes.
+        UserError: If there are no folders, not as many as classes, or the same names in another
+            order, or a folder is hidden.
     """
-    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    if not folders:
-        raise UserError(f'{root} holds no folders. It takes one folder of images for each class.')
-    if classes is not None and len(classes) != len(folders):
-        raise UserError(
-            f'{root} holds {len(folders)} folders ({listing(folders)}), but the data set has '
-            f'{len(classes)} classes ({listing(classes)}). It takes one folder for each class.'
-        )
-    return list(classes or folders)
+    refuse((str(root), problem) for problem in numbered_folder_problems(root, classes))
+    return list(classes or class_folders(root))
 
 
-def _refuse(problems: Iterable[Located]) -> None:
+def refuse(problems: Iterable[Located]) -> None:
+    """Makes the first error among faults an exception, and logs the warnings, each kind once.
+
+    Raises:
+        UserError: If there is an error.
+    """
+    warnings: dict[str, list[str]] = {}
     for place, problem in problems:
         if problem.is_error:
             of_classes = problem.kind in ('label_range', 'mask_value')
             hint = f' {HOW_TO_NAME_CLASSES}' if of_classes else ''
             raise UserError(f'{place} {problem.detail}{hint}')
+        warnings.setdefault(problem.kind, []).append(f'{place} {problem.detail}')
+    for told in warnings.values():
+        more = f' (and {len(told) - 1:,} more; tools/check_dataset.py lists them)'
+        print_log(told[0] + more * (len(told) > 1), 'current', logging.WARNING)
 
 
 def _check_files(paths: Iterable[Path], kind: str, source: object = None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Kind(NamedTuple):
@@ -31,6 +32,11 @@ KINDS = {
     # The data set as a whole.
     **_errors(
         structure='the data set cannot be used as the config names it',
+        classes='classes that do not agree with the data, the model or another split',
+        evaluator='an evaluator that reads other annotations than the data loader',
+        no_objects='annotations none of which can be used',
+        box_units='boxes as fractions of the image, or as two corners',
+        masks_ignored='masks in which all but one class is ignored',
         malformed='a line or entry of an annotation file that is no annotation',
         duplicate_id='an id that a COCO file gives twice, of an image or an annotation',
         orphan='an annotation of an image or category that the COCO file does not list',
@@ -40,6 +46,12 @@ KINDS = {
     **_warnings(
         duplicate_entry='an image that is listed twice',
         duplicate_image='two images of a split with the same content',
+        other_classes='a part of the model or a split with more or fewer classes',
+        annotation_zero='an annotation with the id 0, which pycocotools evaluates wrongly',
+        left_out_box='boxes that are not used, by reason',
+        left_out_image='images that are not used, by reason',
+        left_out_file='images that are not read because of their endings',
+        masks_one_class='masks that show a single class',
         empty_class='a class without a single example in the training data',
     ),
     # Image files.
@@ -95,6 +107,16 @@ class Problem(NamedTuple):
     def is_error(self) -> bool:
         """Whether training must not use it."""
         return KINDS[self.kind].severity == 'error'
+
+
+#: The path of a file at fault, or a place in it, and the fault.
+Located = tuple[str, Problem]
+
+
+def listing(values: Sequence[Any], count: int = 12) -> str:
+    """The first values, and how many more there are."""
+    shown = ', '.join(map(repr, values[:count]))
+    return shown + (f' and {len(values) - count} more' if len(values) > count else '')
 
 
 @dataclass(frozen=True)

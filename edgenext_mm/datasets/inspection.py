@@ -21,6 +21,7 @@ from .annotations import Located
 from .checks import highest_value
 from .findings import Finding, Problem
 from .image_files import decoder_messages, file_problem, format_problems
+from .palette import IGNORED
 from .samples import labels_of, mask_problems, sample_problems
 
 
@@ -85,6 +86,7 @@ def inspect_samples(
     num_classes: int | None = None,
     num_workers: int = 0,
     progress: bool = False,
+    ignored: int = IGNORED,
 ) -> None:
     """Reads all samples of a data set.
 
@@ -94,6 +96,7 @@ def inspect_samples(
         num_classes: None where neither data set nor model say.
         num_workers: Processes. Default: 0, in this one.
         progress: Whether to show a progress bar on standard error. Default: False.
+        ignored: Value of pixels of masks that do not count. Default: 255.
     """
     names = list(map(str, dataset.metainfo.get('classes') or range(num_classes or 0)))
     num_classes = num_classes or len(names) or None
@@ -102,7 +105,7 @@ def inspect_samples(
         report.num_images += len(dataset)
         return
     loaders = [step for step in dataset.pipeline.transforms if isinstance(step, LoadAnnotations)]
-    samples = _Samples(dataset, readers[0], loaders, num_classes)
+    samples = _Samples(dataset, readers[0], loaders, num_classes, ignored)
     reports = DataLoader(samples, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
     known = {(finding.file, finding.kind) for finding in report.findings}
     for sample in tqdm(reports, report.split, len(dataset), unit='image', disable=not progress):
@@ -133,7 +136,12 @@ def split_problems(report: SplitReport) -> Iterator[Located]:
         first, *others = dict.fromkeys(paths)
         for path in others:
             yield path, Problem('duplicate_image', f'is the same image as {first}.')
-    if report.split == 'train':
+    if report.num_per_class and not report.num_per_class.total() and not report.count('error'):
+        yield (
+            f'The data of {report.split}',
+            Problem('no_objects', f'has no example of any class in {report.num_images:,} images.'),
+        )
+    elif report.split == 'train':
         for name, count in report.num_per_class.items():
             if not count:
                 yield 'The training data', Problem('empty_class', f'has no example of {name!r}.')
@@ -157,11 +165,13 @@ class _Samples(Dataset):
         reader: LoadImageFromFile,
         loaders: Sequence[LoadAnnotations],
         num_classes: int | None,
+        ignored: int,
     ) -> None:
         self.dataset = dataset
         self.reader = reader
         self.loaders = loaders
         self.num_classes = num_classes
+        self.ignored = ignored
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -225,7 +235,8 @@ class _Samples(Dataset):
         if self.num_classes is not None:
             height, width = sample['ori_shape']
             highest = highest_value(sample, self.num_classes, self.dataset.reduce_zero_label)
-            report.add(path, *mask_problems(mask, (width, height), highest, self.num_classes))
+            problems = mask_problems(mask, (width, height), highest, self.num_classes, self.ignored)
+            report.add(path, *problems)
             report.labels = self._classes_in(np.unique(mask), sample)
         return True
 

@@ -103,7 +103,11 @@ def box_problems(points: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, P
 
 
 def mask_problems(
-    mask: np.ndarray, size: tuple[int, int], highest: int, num_classes: int | None = None
+    mask: np.ndarray,
+    size: tuple[int, int],
+    highest: int,
+    num_classes: int | None = None,
+    ignored: int = IGNORED,
 ) -> Iterator[Problem]:
     """Faults of a mask.
 
@@ -112,6 +116,7 @@ def mask_problems(
         size: Width and height of its image.
         highest: The largest value that stands for a class.
         num_classes: Of the config. Default: ``highest + 1``.
+        ignored: Value of pixels that do not count. Default: 255.
     """
     if mask.ndim != 2:
         yield Problem(
@@ -125,10 +130,10 @@ def mask_problems(
             'mask_size',
             f'is of {mask.shape[1]}x{mask.shape[0]} pixels, its image of {size[0]}x{size[1]}.',
         )
-    wrong = mask[((mask < 0) | (mask > highest)) & (mask != IGNORED)]
+    wrong = mask[((mask < 0) | (mask > highest)) & (mask != ignored)]
     if wrong.size:
         yield Problem(
             'mask_value',
             f'holds the value {wrong.min()}. With {num_classes or highest + 1} classes, values '
-            f'are 0 to {highest}, and {IGNORED} for pixels that do not count.',
+            f'are 0 to {highest}, and {ignored} for pixels that do not count.',
         )

@@ -1,4 +1,5 @@
 # Data of one's own: DATA_ROOT/train/CLASS/* and DATA_ROOT/val/CLASS/*, in ImageNet's pipelines.
+# The folders of training name the classes of all splits.
 _base_ = 'imagenet_256.py'
 
 data_root = 'data/images'
@@ -6,17 +7,14 @@ data_preparation = (
     'Put the images there, one folder per class, or name their place in the config: `data_root` '
     'of the data sets.'
 )
-# What inference reads, too (edgenext_mm.datasets.image_files); mmpretrain's default lacks two.
-extensions = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 train_dataloader = dict(
     batch_size=64,
     num_workers=2,
     dataset=dict(
         _delete_=True,
-        type='CustomDataset',
+        type='edgenext_mm.ImageFolder',
         data_root=data_root,
         data_prefix='train',
-        extensions=extensions,
         pipeline=_base_.train_pipeline,
     ),
 )
@@ -25,10 +23,10 @@ val_dataloader = dict(
     num_workers=2,
     dataset=dict(
         _delete_=True,
-        type='CustomDataset',
+        type='edgenext_mm.ImageFolder',
         data_root=data_root,
         data_prefix='val',
-        extensions=extensions,
+        classes_from='train',
         pipeline=_base_.test_pipeline,
     ),
 )
