@@ -67,7 +67,7 @@ def main() -> None:
     config = load_config(args.config, args.cfg_options)
     merge_args(config, args)
     check_pretrained(config.model)
-    check_data(config, 'train', samples=not BadDataPolicy.of(config).skips)
+    check_data(config, 'train', samples=BadDataPolicy.of(config).policy == 'stop')
     check_data(config, 'val')
     runner = build_runner(config)
     with logged_end(runner):

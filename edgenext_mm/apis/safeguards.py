@@ -68,6 +68,8 @@ def save_whole_checkpoints(config: Config) -> None:
 def guard_data(runner: Runner, policy: BadDataPolicy) -> None:
     """Lets data sets refuse bad samples. Only training skips them: a metric over other images
     would be another metric."""
+    if not policy.checks:
+        return
     skipped = BadSampleList(Path(runner.log_dir, 'bad_samples.jsonl'))
     for split in ('train', 'val', 'test'):
         name = f'_{split}_dataloader'  # a config, until the loop is built

@@ -6,16 +6,20 @@ from .interruption_hook import InterruptionHook
 from .load_report_hook import LoadReportHook
 from .loss_watch_hook import LossWatchHook
 from .missed_validation_hook import MissedValidationHook
+from .runner import HoldingHook, Runner, released_hooks
 from .unwrapped import unwrapped
 
 __all__ = [
     'BadDataHook',
     'ExactResumeHook',
     'HistoryHook',
+    'HoldingHook',
     'InterruptionHook',
     'LoadReportHook',
     'LossWatchHook',
     'MissedValidationHook',
+    'Runner',
     'WholeCheckpointHook',
+    'released_hooks',
     'unwrapped',
 ]
