@@ -13,8 +13,10 @@ import psutil
 import pytest
 import torch
 from paths import DIGITS_CONFIG, ROOT
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.first_failure import recorded
 from edgenext_mm.apis.runner import build_runner
 
 # Plain gradient descent on fixed images, so that rounding stays rounding.
@@ -109,7 +111,9 @@ def training(config, tmp_path, request):
     """A long training in two processes that has begun."""
     options = ['--cfg-options', 'train_cfg.max_epochs=1000', 'train_cfg.val_interval=1000',
                'default_hooks.checkpoint.interval=1000', *request.param[1:]]  # fmt: skip
-    training = Training(config, 2, tmp_path / 'work', request.param[0], *options)
+    # torchrun sees the ends of all processes at once, whichever came first.
+    environment = dict(PET_MONITOR_INTERVAL='4')
+    training = Training(config, 2, tmp_path / 'work', request.param[0], *options, **environment)
     training.wait_for('Epoch(train)')
     yield training
     for process in (
@@ -124,6 +128,44 @@ def test_a_killed_process_ends_the_others(training):
     cause = training.fails(seconds=60)
     assert re.search(r'rank +: 1 ', cause)
     assert 'Signal 9 (SIGKILL)' in cause
+    assert 'This process lost its connection to another one' in training.log
+
+
+LOST = '[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:52231'
+
+
+@pytest.mark.parametrize('text', [LOST, 'NCCL error ... ncclRemoteError: A call failed'])
+@pytest.mark.parametrize('killed', [0, 1])
+def test_the_killed_process_is_the_root_cause(killed, text, tmp_path, monkeypatch):
+    """By torchrun's own rules, though it sees the other's end first, and the kill 20 s later."""
+
+    def main():
+        raise RuntimeError(text)
+
+    path = tmp_path / 'error.json'
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(path))
+    with pytest.raises(RuntimeError):
+        recorded(main)()
+    survivor = ProcessFailure(1 - killed, 7, 1, str(path))
+    victim = ProcessFailure(killed, 8, -signal.SIGKILL, str(tmp_path / 'none'))
+    victim.timestamp += 20
+    error = ChildFailedError('train.py', {1 - killed: survivor, killed: victim})
+    assert error.get_first_failure() == (killed, victim)
+    assert text in str(error)
+    assert 'lost its connection to another one' in str(error)
+
+
+def test_other_errors_keep_their_time(tmp_path, monkeypatch):
+    """A data loading process that is gone is an error of its own."""
+
+    def main():
+        raise ConnectionResetError('[Errno 104] Connection reset by peer')
+
+    path = tmp_path / 'error.json'
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(path))
+    with pytest.raises(ConnectionResetError):
+        recorded(main)()
+    assert ProcessFailure(0, 7, 1, str(path)).timestamp <= time.time()
 
 
 @pytest.mark.parametrize(
