@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
 from ..engine import (
     BadDataHook,
+    BatchCheckHook,
     ExactResumeHook,
     HistoryHook,
     InterruptionHook,
@@ -34,6 +35,7 @@ def hooks_of(config: Config) -> Iterator[Hook]:
     yield LoadReportHook()
     yield ExactResumeHook()
     yield InterruptionHook()
+    yield BatchCheckHook()
     yield MissedValidationHook()
     yield HistoryHook()
     if config.get('loss_watch', {}) is not None:

@@ -1,4 +1,5 @@
 from .bad_data_hook import BadDataHook
+from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import WholeCheckpointHook
 from .exact_resume_hook import ExactResumeHook
 from .history_hook import HistoryHook
@@ -11,6 +12,7 @@ from .unwrapped import unwrapped
 
 __all__ = [
     'BadDataHook',
+    'BatchCheckHook',
     'ExactResumeHook',
     'HistoryHook',
     'HoldingHook',

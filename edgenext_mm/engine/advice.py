@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from mmengine.runner import Runner
@@ -59,7 +59,7 @@ def _advice(error: Exception, runner: Runner) -> str | None:
     if _SEVERAL_SIZES.search(text):
         # The traceback of a data loading process is part of the message.
         if _BATCHING.search(''.join(traceback.format_exception(error))):
-            return _several_sizes(model)
+            return several_sizes_advice(model, 'train' if model.training else 'val')
     return None
 
 
@@ -107,17 +107,28 @@ def one_value_advice(layer: str) -> str:
     )
 
 
-def _several_sizes(model: nn.Module) -> str:
+def several_sizes_advice(
+    model: nn.Module, split: str, sizes: Collection[tuple[int, int]] = ()
+) -> str:
+    """What to do where the images of a batch cannot be stacked.
+
+    Args:
+        model: Its ``data_preprocessor`` stacks them.
+        split: ``train`` or ``val``, the loader that they come from.
+        sizes: Heights and widths, if they are known.
+    """
     preprocessor = model.data_preprocessor
-    mode = 'train' if model.training else 'val'
-    padded = 'size_divisor' in vars(preprocessor) and (
-        'model.data_preprocessor.size_divisor=32 in place of `size`'
-        if mode == 'train'
-        else f'{mode}_dataloader.batch_size=1'
+    listed = ', '.join(f'{height}x{width}' for height, width in sorted(sizes)[:_MAX_NAMES])
+    pads = split == 'train' and hasattr(preprocessor, 'size_divisor')
+    other = (
+        'model.data_preprocessor.size=None and model.data_preprocessor.size_divisor=32, which pads '
+        'them'
+        if pads
+        else f'{split}_dataloader.batch_size=1'
     )
     return (
-        f'The images of a batch have several sizes, which {type(preprocessor).__name__} does not '
-        f'stack. Let the pipeline of the {mode}_dataloader end in one size '
-        "(dict(type='Resize', scale=(W, H), keep_ratio=False), or RandomCrop and Pad)"
-        + (f', or set {padded}.' if padded else f', or {mode}_dataloader.batch_size=1.')
+        f'The images of a batch of the {split}_dataloader have several sizes'
+        f'{f" ({listed})" if listed else ""}, which {type(preprocessor).__name__} does not stack. '
+        "Bring them to one size in its pipeline (dict(type='Resize', scale=(W, H), "
+        f"keep_ratio=False), or RandomCrop and Pad), or set {other}."
     )

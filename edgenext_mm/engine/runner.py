@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 
+from ..datasets.seeded_batches import no_batch_message
+from ..errors import UserError
 from .advice import explained_errors
 
 
@@ -42,6 +45,28 @@ def released_hooks(runner: MMEngineRunner) -> Iterator[None]:
 class Runner(MMEngineRunner):
     """mmengine's runner. Its hooks are released after a training that failed, and errors of torch
     that come from a config are raised as :class:`~edgenext_mm.errors.UserError`."""
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Builds the loop of training.
+
+        Raises:
+            UserError: If an epoch has no batch.
+        """
+        built = super().build_train_loop(loop)
+        if isinstance(built, EpochBasedTrainLoop) and len(built.dataloader) == 0:
+            raise UserError(no_batch_message(built.dataloader.batch_sampler))
+        return built
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Builds the loop of validation.
+
+        Raises:
+            UserError: If there is no image.
+        """
+        built = super().build_val_loop(loop)
+        if len(built.dataloader.dataset) == 0:
+            raise UserError('The data set of the val_dataloader has no image.')
+        return built
 
     def train(self) -> Any:
         """Trains; returns the model."""
