@@ -194,6 +194,33 @@ def test_the_first_error_is_the_one_that_is_shown(config, tmp_path):
     assert first[0] == 'ValueError: the third step was one too many'
 
 
+UNUSED_MAP = f"""
+_base_ = '{ROOT}/configs/detection/gfl_edgenext-xxsmall_fpn_digits.py'
+load_from = None
+model = dict(
+    backbone=dict(init_cfg=None, out_indices=(0, 1, 2, 3), output_norms=True),
+    neck=dict(in_channels=[24, 48, 88, 168], start_level=1),
+)
+train_dataloader = dict(batch_size=2, dataset=dict(data_root='{{root}}/'))
+val_dataloader, val_cfg, val_evaluator = None, None, None
+test_dataloader, test_cfg, test_evaluator = None, None, None
+custom_hooks = []
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None))
+train_cfg = dict(max_epochs=1)
+"""
+
+
+def test_a_map_that_nothing_uses_is_named(scenes_root, tmp_path):
+    """Its norm gets no gradient, for which DistributedDataParallel waits in the next step."""
+    (tmp_path / 'mine.py').write_text(UNUSED_MAP.format(root=scenes_root))
+    training = Training(tmp_path / 'mine.py', 2, tmp_path / 'work', 29645)
+    training.fails(seconds=120)
+    (line, *_) = [line for line in training.log.splitlines() if line.startswith('error: ')]
+    assert 'parameters: backbone.norm0.weight, backbone.norm0.bias. ' in line
+    assert 'leave them out of model.backbone.out_indices' in line
+    assert 'set `find_unused_parameters = True`' in line
+
+
 def train_alone(config, work_dir, **options):
     """One process; returns the runner."""
     config = load_config(config, options)
