@@ -51,8 +51,8 @@ class _FirstFailure(ErrorHandler):
         details = content['message']['extraInfo']
         details['timestamp'] = str(int(details['timestamp']) + _DELAY)
         details['py_callstack'] += (
-            f'{EXPLANATION} (Its time is set {_DELAY} s late, so that torchrun reports the error of '
-            'the other process as the root cause.)'
+            f'{EXPLANATION} (Its time is set {_DELAY} s late, so that torchrun reports the other '
+            'process as the root cause.)'
         )
         path.write_text(json.dumps(content))
 

@@ -308,7 +308,7 @@ class GuardedPipeline(Compose):
 
 
 def _is_loader(step: Any) -> bool:
-    """Whether a step loads images or annotations: a ``Load...`` of OpenMMLab, or derived from it."""
+    """Whether a step loads images or annotations: ``Load...`` of OpenMMLab, or derived from it."""
     return any(
         kind.__name__.startswith('Load') and kind.__module__.partition('.')[0] in _LIBRARIES
         for kind in type(step).__mro__

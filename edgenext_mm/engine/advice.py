@@ -56,11 +56,14 @@ def _advice(error: Exception, runner: Runner) -> str | None:
         return _unused_parameters(model, text)
     if _ONE_VALUE in text:
         return one_value_advice(_failed_norm(model, error))
-    if _SEVERAL_SIZES.search(text):
-        # The traceback of a data loading process is part of the message.
-        if _BATCHING.search(''.join(traceback.format_exception(error))):
-            return several_sizes_advice(model, 'train' if model.training else 'val')
+    # The traceback of a data loading process is part of the message.
+    if _SEVERAL_SIZES.search(text) and _BATCHING.search(_traceback(error)):
+        return several_sizes_advice(model, 'train' if model.training else 'val')
     return None
+
+
+def _traceback(error: Exception) -> str:
+    return ''.join(traceback.format_exception(error))
 
 
 def _unused_parameters(model: nn.Module, text: str) -> str:

@@ -133,7 +133,7 @@ def test_a_bug_in_a_transform_is_not_the_fault_of_a_file(build, few_digits, list
         leaf.pipeline[1:] = [dict(type='edgenext_mm.WithABug', kind=name)]
         config.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=leaf)
         dataset = build(config, **policy)
-        with pytest.raises(kind, match='^a bug of mine$') as error:
+        with pytest.raises(kind, match=r'^a bug of mine$') as error:
             dataset[0]
         assert error.traceback[-1].name == '__call__'
     with pytest.raises(OSError, match='a bug of mine') as error:
@@ -157,7 +157,7 @@ def test_a_bug_in_a_mosaic_is_not_either(build, scenes, listed):
     assert all(len(dataset[i]['data_samples'].gt_instances) for i in range(8))
     assert listed() == ['0003.png']
     config.train_dataloader.dataset.pipeline[0] = dict(type='edgenext_mm.WithABug', kind='index')
-    with pytest.raises(IndexError, match='^a bug of mine$'):
+    with pytest.raises(IndexError, match=r'^a bug of mine$'):
         build(config, **SKIP_ALL)[0]
 
 
