@@ -284,15 +284,15 @@ class GuardedPipeline(Compose):
 
     def __call__(self, data: dict) -> dict | None:
         """Applies the steps."""
-        result: dict | None = data
         for step in self.transforms:
             is_loader = any(step is loader for loader in self._loaders)
-            result = self._load(step, result) if is_loader else step(result)
+            result = self._load(step, data) if is_loader else step(data)
             if result is None:
                 return None
+            data = result
             if self._has_images and step is self._loaders[-1]:
-                _check_sample(result, self.num_classes)
-        return result
+                _check_sample(data, self.num_classes)
+        return data
 
     def _load(self, step: Any, data: dict) -> dict | None:
         try:

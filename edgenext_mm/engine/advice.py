@@ -133,5 +133,5 @@ def several_sizes_advice(
         f'The images of a batch of the {split}_dataloader have several sizes'
         f'{f" ({listed})" if listed else ""}, which {type(preprocessor).__name__} does not stack. '
         "Bring them to one size in its pipeline (dict(type='Resize', scale=(W, H), "
-        f"keep_ratio=False), or RandomCrop and Pad), or set {other}."
+        f'keep_ratio=False), or RandomCrop and Pad), or set {other}.'
     )

@@ -65,8 +65,9 @@ class BatchCheckHook(HoldingHook):
 def _ends_with_one(loader: DataLoader) -> bool:
     """Whether the last batch of an epoch has one image, where others have more."""
     batches = loader.batch_sampler
-    sampler = getattr(batches, 'sampler', None)
-    if getattr(batches, 'drop_last', True) or isinstance(sampler, InfiniteSampler):
+    sampler: Any = getattr(batches, 'sampler', None)
+    endless = sampler is None or isinstance(sampler, InfiniteSampler)
+    if endless or getattr(batches, 'drop_last', True):
         return False
     return batches.batch_size > 1 and len(sampler) % batches.batch_size == 1
 
@@ -91,10 +92,7 @@ def _check_stacking(model: nn.Module, loader: DataLoader) -> None:
     is_segmentor = any(kind.__name__ == 'BaseSegmentor' for kind in type(model).__mro__)
     if not is_segmentor or loader.batch_sampler is None:
         return
-    indices = next(iter(loader.batch_sampler), [])
-    if len(indices) < 2:
-        return
-    samples = [loader.dataset[index] for index in indices]
+    samples = [loader.dataset[index] for index in next(iter(loader.batch_sampler), ())]
     sizes = {tuple(sample['inputs'].shape[-2:]) for sample in samples}
     if len(sizes) > 1:
         raise UserError(several_sizes_advice(model, 'val', sizes))

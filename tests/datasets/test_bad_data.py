@@ -138,7 +138,7 @@ def test_a_bug_in_a_transform_is_not_the_fault_of_a_file(build, few_digits, list
         assert error.traceback[-1].name == '__call__'
     with pytest.raises(OSError, match='a bug of mine') as error:
         next(iter(DataLoader(dataset, num_workers=1)))
-    assert "raise dict(index=IndexError" in str(error.value)
+    assert 'raise dict(index=IndexError' in str(error.value)
     assert listed() == []
 
 

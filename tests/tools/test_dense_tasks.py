@@ -105,18 +105,18 @@ def run_distributed(script, *arguments):
 
 @pytest.fixture(scope='module', params=TASKS)
 def trained(request, awkward_root, tmp_path_factory):
-    """Config and work folder of an epoch with two processes."""
+    """Task, config and work folder of an epoch with two processes."""
     base, text = TASKS[request.param]
     work = tmp_path_factory.mktemp(request.param)
     config = work / 'mine.py'
     text = f"_base_ = '{ROOT}/configs/{base}'\n" + text.format(root=awkward_root) + COMMON
     config.write_text(text)
     run_distributed('dist_train.sh', config, '2', '--work-dir', work)
-    return config, work
+    return request.param, config, work
 
 
 def test_two_processes_train_and_test_as_one_does(trained, run_tool):
-    config, work = trained
+    _, config, work = trained
     assert (work / 'epoch_1.pth').is_file()
     logs = [path.read_text().splitlines() for path in work.glob('*/vis_data/scalars.json')]
     losses = [r['loss'] for log in logs for r in map(json.loads, log) if 'loss' in r]
@@ -133,7 +133,7 @@ def test_two_processes_train_and_test_as_one_does(trained, run_tool):
 
 
 def test_inference_and_pictures(trained, run_tool, awkward_root, tmp_path):
-    config, work = trained
+    task, config, work = trained
     done = run_tool(
         'infer.py', config, awkward_root / 'val' / 'images', '--checkpoint', work / 'epoch_1.pth',
         '--json', '--score-thr', '0.0001', '--out', tmp_path,
