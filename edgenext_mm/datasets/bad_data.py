@@ -158,11 +158,19 @@ def guarded_dataset(dataset: Any, policy: BadDataPolicy, skipped: BadSampleList)
         The data set itself, of its own type. Those within it that read files are guarded.
 
     Raises:
-        UserError: If samples are to be skipped in a data set that is none of mmengine's.
+        UserError: If there is no sample, or samples are to be skipped in a data set that is none
+            of mmengine's.
     """
-    built = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
-    if hasattr(built, 'full_init'):
-        built.full_init()
+    try:
+        built = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        if hasattr(built, 'full_init'):
+            built.full_init()
+    except ValueError as error:
+        if 'need at least one array to concatenate' not in str(error):
+            raise
+        raise UserError(
+            f'A data set has no sample, or none that its `filter_cfg` keeps: {dict(dataset)!r}.'
+        ) from error
     readers = list(_readers(built))
     if policy.skips and not all(hasattr(reader, 'prepare_data') for reader in readers):
         raise UserError(

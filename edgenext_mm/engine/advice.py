@@ -23,7 +23,7 @@ _SEVERAL_SIZES = re.compile(
     r'stack expects each tensor to be equal size|image size in a batch should be the same'
     r'|only one of size and size_divisor should be valid'
 )
-_BATCHING = re.compile(r'in (stack_batch|\w*collate\w*)\b|data_preprocessor\.py')
+_BATCHING = re.compile(r'in (stack_batch|\w*collate\w*)\b|\w*data_preprocessor\.py')
 #: How many parameters a message names.
 _MAX_NAMES = 6
 
@@ -46,8 +46,8 @@ def explained_errors(runner: Runner) -> Iterator[None]:
         advice = _advice(error, runner)
         if advice is None:
             raise
-        message = str(error).strip().splitlines()[-1]
-        raise UserError(f'{advice} ({type(error).__name__}: {message})') from error
+        name, message = type(error).__name__, str(error).strip().splitlines()[-1]
+        raise UserError(f'{advice} ({name}: {message.removeprefix(f"{name}: ")})') from error
 
 
 def _advice(error: Exception, runner: Runner) -> str | None:
@@ -57,8 +57,10 @@ def _advice(error: Exception, runner: Runner) -> str | None:
     if _ONE_VALUE in text:
         return one_value_advice(_failed_norm(model, error))
     # The traceback of a data loading process is part of the message.
-    if _SEVERAL_SIZES.search(text) and _BATCHING.search(_traceback(error)):
-        return several_sizes_advice(model, 'train' if model.training else 'val')
+    place = _BATCHING.search(_traceback(error)) if _SEVERAL_SIZES.search(text) else None
+    if place:
+        split = 'train' if model.training else 'val'
+        return several_sizes_advice(model, split, collated='default_collate' in place[0])
     return None
 
 
@@ -105,33 +107,42 @@ def one_value_advice(layer: str) -> str:
     return (
         f'The BatchNorm layer{name} cannot train on a batch of one image, of which its map has one '
         'pixel: one value has no variance. Set train_dataloader.drop_last=True if only the last '
-        'batch has one image; else set a larger train_dataloader.batch_size, or another norm '
-        "(norm_cfg=dict(type='GN', num_groups=8))."
+        'batch has one image; else set a larger train_dataloader.batch_size, or another norm (in '
+        "necks and heads, norm_cfg=dict(type='GN', num_groups=8))."
     )
 
 
 def several_sizes_advice(
-    model: nn.Module, split: str, sizes: Collection[tuple[int, int]] = ()
+    model: nn.Module,
+    split: str,
+    sizes: Collection[tuple[int, int]] = (),
+    collated: bool = False,
 ) -> str:
     """What to do where the images of a batch cannot be stacked.
 
     Args:
         model: Its ``data_preprocessor`` stacks them.
         split: ``train`` or ``val``, the loader that they come from.
-        sizes: Heights and widths, if they are known.
+        sizes: Heights and widths, if they are known. Default: none.
+        collated: Whether the loader already stacks them, by ``default_collate``. Default: False.
     """
     preprocessor = model.data_preprocessor
     listed = ', '.join(f'{height}x{width}' for height, width in sorted(sizes)[:_MAX_NAMES])
     pads = split == 'train' and hasattr(preprocessor, 'size_divisor')
-    other = (
-        'model.data_preprocessor.size=None and model.data_preprocessor.size_divisor=32, which pads '
-        'them'
-        if pads
-        else f'{split}_dataloader.batch_size=1'
-    )
+    if collated:
+        collate = "collate_fn=dict(type='pseudo_collate')"
+        other = f'{split}_dataloader.{collate}, which leaves it to the model to pad them'
+    elif pads:
+        other = (
+            'model.data_preprocessor.size=None and model.data_preprocessor.size_divisor=32, which '
+            'pads them'
+        )
+    else:
+        other = f'{split}_dataloader.batch_size=1'
+    by = 'default_collate' if collated else type(preprocessor).__name__
     return (
         f'The images of a batch of the {split}_dataloader have several sizes'
-        f'{f" ({listed})" if listed else ""}, which {type(preprocessor).__name__} does not stack. '
+        f'{f" ({listed})" if listed else ""}, which {by} does not stack. '
         "Bring them to one size in its pipeline (dict(type='Resize', scale=(W, H), "
         f'keep_ratio=False), or RandomCrop and Pad), or set {other}.'
     )
