@@ -35,7 +35,8 @@ def hooks_of(config: Config) -> Iterator[Hook]:
     yield LoadReportHook()
     yield ExactResumeHook()
     yield InterruptionHook()
-    yield BatchCheckHook()
+    if config.get('batch_check', {}) is not None:
+        yield BatchCheckHook()
     yield MissedValidationHook()
     yield HistoryHook()
     if config.get('loss_watch', {}) is not None:

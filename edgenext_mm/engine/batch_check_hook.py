@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,8 @@ class BatchCheckHook(HoldingHook):
       one size, this is an error, else a warning.
     - mmseg stacks images of one size only: the first batch of validation is loaded and stacked.
 
+    A config switches the checks off with ``batch_check = None`` at its top level.
+
     Raises:
         UserError: In training, if a check fails.
     """
@@ -44,12 +46,14 @@ class BatchCheckHook(HoldingHook):
         self.release()
         if batch_idx > 0 or not _ends_with_one(runner.train_dataloader):
             return
-        images = data_batch.get('inputs', ()) if isinstance(data_batch, Mapping) else ()
-        one_size = len(images) > 1 and len({image.shape for image in images}) == 1
+        images = data_batch.get('inputs') if isinstance(data_batch, Mapping) else None
+        if not isinstance(images, (list, tuple, Tensor)) or len(images) < 2:
+            return
+        one_size = len({image.shape for image in images}) == 1
         for name, module in unwrapped(runner.model).named_modules():
             synchronised = isinstance(module, SyncBatchNorm) and get_world_size() > 1
             if isinstance(module, _BatchNorm) and not synchronised:
-                check = partial(_check_norm, runner, name, one_size)
+                check = partial(_check_norm, runner, name, len(images), one_size)
                 self._handles.append(module.register_forward_pre_hook(check))
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
@@ -73,10 +77,16 @@ def _ends_with_one(loader: DataLoader) -> bool:
 
 
 def _check_norm(
-    runner: Runner, name: str, one_size: bool, module: nn.Module, inputs: tuple[Tensor, ...]
+    runner: Runner,
+    name: str,
+    num_images: int,
+    one_size: bool,
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
 ) -> None:
-    x = inputs[0]
-    if not module.training or len(x) < 2 or x[0, 0].numel() > 1:
+    # Of a head on regions, the first dimension is not that of the images.
+    is_of_images = bool(inputs) and len(inputs[0]) == num_images
+    if not module.training or not is_of_images or inputs[0][0, 0].numel() > 1:
         return
     message = (
         f'The {len(runner.train_dataloader.batch_sampler.sampler):,} training images of a process '
@@ -92,7 +102,10 @@ def _check_stacking(model: nn.Module, loader: DataLoader) -> None:
     is_segmentor = any(kind.__name__ == 'BaseSegmentor' for kind in type(model).__mro__)
     if not is_segmentor or loader.batch_sampler is None:
         return
-    samples = [loader.dataset[index] for index in next(iter(loader.batch_sampler), ())]
-    sizes = {tuple(sample['inputs'].shape[-2:]) for sample in samples}
+    indices: Sequence[int] = next(iter(loader.batch_sampler), ())
+    if len(indices) < 2:
+        return
+    images = [loader.dataset[index]['inputs'] for index in indices]
+    sizes = {tuple(image.shape[-2:]) for image in images if isinstance(image, Tensor)}
     if len(sizes) > 1:
         raise UserError(several_sizes_advice(model, 'val', sizes))

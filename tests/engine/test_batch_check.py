@@ -77,6 +77,14 @@ def test_one_image_in_the_last_batch(train, scenes_root, path, layer):
     assert 'train_dataloader.drop_last=True' in message
 
 
+def test_the_check_can_be_switched_off(train, scenes_root):
+    """Then the last step says it."""
+    config = on_scenes(scenes_root, DEEPLAB, 7)
+    steps, error = train(config, **{'train_dataloader.drop_last': False, 'batch_check': None})
+    assert steps == 1
+    assert 'BatchNorm layer `decode_head.image_pool.1.bn` cannot train' in str(error)
+
+
 def test_batches_of_one_image_that_batch_norm_cannot_train_on(train, scenes_root):
     steps, error = train(on_scenes(scenes_root, SSDLITE, 1))
     assert steps == 0
