@@ -1,6 +1,5 @@
 import functools
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -30,15 +29,6 @@ def _no_default_scope():
     """A scope that one test sets must not help the next one."""
     yield
     DefaultScope._instance_dict.clear()
-
-
-@pytest.fixture(autouse=True)
-def _no_signal_handlers():
-    """A training that breaks off within a test must not keep the signals that it took over."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope='session')

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DATASETS, init_default_scope
-from paths import ROOT
+from paths import ROOT, free_port
 from PIL import Image
 
 from edgenext_mm.apis.cli import load_config
@@ -217,7 +217,7 @@ def test_the_recipe_trains_on_cpu(workplace, tmp_path, processes, mirror):
     done = subprocess.run(
         ['bash', ROOT / 'tools/dist_train.sh', config, str(processes), '--work-dir', tmp_path,
          '--cfg-options', *options],
-        env=dict(os.environ, PYTHON=sys.executable, PORT='29627', CUDA_VISIBLE_DEVICES=''),
+        env=dict(os.environ, PYTHON=sys.executable, PORT=free_port(), CUDA_VISIBLE_DEVICES=''),
         cwd=workplace,
         capture_output=True,
         text=True,

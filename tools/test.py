@@ -11,7 +11,6 @@ import argparse
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import dump
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from edgenext_mm.apis.cli import (
     add_config_options,
@@ -20,6 +19,7 @@ from edgenext_mm.apis.cli import (
     make_parser,
     reports_errors,
 )
+from edgenext_mm.apis.first_failure import recorded
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.runner import merge_runner_args
 from edgenext_mm.apis.testing import run_test
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 
 @reports_errors
-@record  # for torchrun, which names the process that failed first, and its error
+@recorded  # for torchrun, which reports the process that failed first, and its error
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)

@@ -13,7 +13,6 @@ On SIGTERM or SIGUSR1 it saves a checkpoint and exits with status 75; --resume g
 import argparse
 
 from mmengine.config import Config
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from edgenext_mm.apis.cli import (
     add_config_options,
@@ -23,6 +22,7 @@ from edgenext_mm.apis.cli import (
     reports_errors,
 )
 from edgenext_mm.apis.data import check_data
+from edgenext_mm.apis.first_failure import recorded
 from edgenext_mm.apis.hardware import require_gpu_for_amp
 from edgenext_mm.apis.model import check_pretrained
 from edgenext_mm.apis.run_log import logged_end
@@ -61,13 +61,13 @@ def merge_args(config: Config, args: argparse.Namespace) -> None:
 
 
 @reports_errors
-@record  # for torchrun, which names the process that failed first, and its error
+@recorded  # for torchrun, which reports the process that failed first, and its error
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
     merge_args(config, args)
     check_pretrained(config.model)
-    check_data(config, 'train', samples=not BadDataPolicy.of(config).skips)
+    check_data(config, 'train', samples=BadDataPolicy.of(config).policy == 'stop')
     check_data(config, 'val')
     runner = build_runner(config)
     with logged_end(runner):

@@ -15,6 +15,7 @@ from pathlib import Path
 from mmengine.dist import get_rank
 from mmengine.runner import Runner
 
+from ..engine import released_hooks
 from ..errors import UserError
 
 STARTED = 'Run started: '
@@ -32,7 +33,8 @@ def logged_end(runner: Runner) -> Iterator[None]:
     process = dict(host=socket.gethostname(), pid=os.getpid(), command=sys.argv)
     runner.logger.info(STARTED + json.dumps(process))
     try:
-        yield
+        with released_hooks(runner):
+            yield
     except BaseException as error:
         try:
             _append(runner, _tell(error))
@@ -45,7 +47,8 @@ def logged_end(runner: Runner) -> Iterator[None]:
 
 def _tell(error: BaseException) -> str:
     reason = f'{STOPPED}on process {get_rank()} by {type(error).__name__}: {error}'
-    if isinstance(error, (UserError, KeyboardInterrupt, SystemExit)):
+    told = isinstance(error, (KeyboardInterrupt, SystemExit))
+    if told or (isinstance(error, UserError) and error.__cause__ is None):
         return reason
     return f'{reason}\n{"".join(traceback.format_exception(error))}'
 

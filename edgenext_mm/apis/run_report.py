@@ -19,6 +19,7 @@ from mmengine.config import Config
 
 from ..checkpoints.reading import read_file
 from ..errors import UserError
+from .first_failure import LOST_CONNECTION
 from .run_log import FINISHED, STARTED, STOPPED
 
 #: A log that was written to within as many seconds may be one of a run that goes on.
@@ -33,6 +34,10 @@ HINTS = {
     r'out of memory|OutOfMemory': 'memory ran out: lower train_dataloader.batch_size, then',
     r'DataLoader worker .* (killed by|exited)': _KILLED,
     r'_try_get_data(?s:.*)\n(Connection\w*|EOF)Error': _KILLED,  # still about to end
+    rf'by (RuntimeError|Dist\w+Error): .*({LOST_CONNECTION.pattern})': (
+        'another process ended first, by an error of its own or killed (out of memory, for '
+        'instance): see "Root Cause" in the output of the launcher, then'
+    ),
     r'not finite': 'see docs/training.md, then',
 }
 #: How Python ends where it was told to: with the status that asks for another try, or by Ctrl-C.

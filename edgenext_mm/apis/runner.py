@@ -10,12 +10,12 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner as MMEngineRunner
 
 from ..checkpoints.latest import find_latest
 from ..checkpoints.loading import find_checkpoint
 from ..datasets.bad_data import BadDataPolicy
-from ..engine import unwrapped
+from ..engine import Runner, unwrapped
 from ..models.fit import check_fit
 from .hardware import can_train_with_amp, distribute_on_cpu, without_amp
 from .safeguards import (
@@ -61,7 +61,7 @@ def merge_resume(config: Config, checkpoint: str | None) -> None:
         config.load_from = str(find_checkpoint(config.load_from))
 
 
-def build_runner(config: Config) -> Runner:
+def build_runner(config: Config) -> MMEngineRunner:
     """The runner that the config asks for, with our safeguards.
 
     Raises:

@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
 from ..engine import (
     BadDataHook,
+    BatchCheckHook,
     ExactResumeHook,
     HistoryHook,
     InterruptionHook,
@@ -34,6 +35,8 @@ def hooks_of(config: Config) -> Iterator[Hook]:
     yield LoadReportHook()
     yield ExactResumeHook()
     yield InterruptionHook()
+    if config.get('batch_check', {}) is not None:
+        yield BatchCheckHook()
     yield MissedValidationHook()
     yield HistoryHook()
     if config.get('loss_watch', {}) is not None:
@@ -68,6 +71,8 @@ def save_whole_checkpoints(config: Config) -> None:
 def guard_data(runner: Runner, policy: BadDataPolicy) -> None:
     """Lets data sets refuse bad samples. Only training skips them: a metric over other images
     would be another metric."""
+    if not policy.checks:
+        return
     skipped = BadSampleList(Path(runner.log_dir, 'bad_samples.jsonl'))
     for split in ('train', 'val', 'test'):
         name = f'_{split}_dataloader'  # a config, until the loop is built

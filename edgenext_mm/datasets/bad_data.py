@@ -1,15 +1,16 @@
-"""What training does about a sample that cannot be used: it stops and names the file, or takes
+"""What training does about a sample that cannot be loaded: it stops and names the file, or takes
 the next sample and notes the file in a list.
 
 A config says which, at its top level::
 
     bad_data = dict(policy='skip', max_fraction=0.01)
+    bad_data = None  # no checks
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,19 @@ from typing import Any
 from filelock import FileLock
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import Compose
-from mmengine.fileio import get
+from mmengine.fileio import BaseStorageBackend, get, get_text, register_backend
 from mmengine.registry import DATASETS
 
 from ..errors import UserError
 from .annotations import coco_object_problems
 from .checks import read_coco
-from .findings import Problem
 from .image_files import file_problem, mask_file_problem
 from .multi_scale_sampler import SizedIndex
 from .samples import sample_problems
 
 POLICIES = ('stop', 'skip')
+#: The packages whose classes ``Load...`` load images and annotations.
+_LIBRARIES = ('mmcv', 'mmpretrain', 'mmdet', 'mmseg', 'mmrotate')
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class BadDataPolicy:
     """What to do about bad samples of the training data; those of validation always stop.
 
     Args:
-        policy: ``stop`` or ``skip``. Default: ``stop``.
+        policy: ``stop`` or ``skip``; ``off`` where the config has ``bad_data=None``. Default:
+            ``stop``.
         max_fraction: Of the training images that ``skip`` may skip; more of them stop the
             training. Default: 0.01.
     """
@@ -51,7 +54,9 @@ class BadDataPolicy:
         Raises:
             UserError: If it is none.
         """
-        chosen = config.get('bad_data') or {}
+        chosen = config.get('bad_data', {})
+        if chosen is None:
+            return cls('off')
         unknown = set(chosen) - {'policy', 'max_fraction'}
         self = cls(**{key: value for key, value in chosen.items() if key not in unknown})
         fraction = self.max_fraction
@@ -60,25 +65,38 @@ class BadDataPolicy:
             raise UserError(
                 f'`bad_data` is {dict(chosen)!r}. It takes `policy`, one of '
                 f'{", ".join(map(repr, POLICIES))}, and `max_fraction`, 0 to 1; for instance '
-                "`bad_data = dict(policy='skip', max_fraction=0.01)`."
+                "`bad_data = dict(policy='skip', max_fraction=0.01)`, or None for no checks."
             )
         return self
 
     @property
+    def checks(self) -> bool:
+        """Whether samples are checked as they are loaded."""
+        return self.policy != 'off'
+
+    @property
     def skips(self) -> bool:
-        """Whether training goes on without bad samples."""
+        """Whether training continues without bad samples."""
         return self.policy == 'skip'
 
 
 class BadSampleError(UserError):
     """A sample that cannot be used.
 
-    torch hands an error of a worker process on with that process's traceback before it; of that,
-    what the error itself said is kept.
+    torch raises an error of a worker process again in the main process, with that process's
+    traceback in its message. The message is then what the error itself said, and the traceback is
+    the cause.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition(f'{type(self).__name__}: ')[2].strip())
+        before, _, own = message.rpartition(f'{type(self).__name__}: ')
+        super().__init__(own.strip())
+        if before:
+            self.__cause__ = WorkerError(message)
+
+
+class WorkerError(Exception):
+    """The traceback of an error in a worker process, as text."""
 
 
 class BadSampleList:
@@ -122,15 +140,17 @@ class BadSampleList:
             raise BadSampleError(
                 f'{len(noted | {file})} training images cannot be used, more than the {limit:g} '
                 f'that `bad_data` allows; {self.path} lists them. The last: {file} {error} '
-                f'Mend them, or allow more with `bad_data.max_fraction`.'
+                f'Fix them, or allow more with `bad_data.max_fraction`.'
             )
 
 
-def guarded_dataset(dataset: dict[str, Any], policy: BadDataPolicy, skipped: BadSampleList) -> Any:
+def guarded_dataset(dataset: Any, policy: BadDataPolicy, skipped: BadSampleList) -> Any:
     """Builds a data set of any library that refuses bad samples, or skips them.
 
+    Only loading is guarded: errors of other transforms are raised unchanged.
+
     Args:
-        dataset: Its config.
+        dataset: Its config, or the data set.
         policy: What to do about a bad sample.
         skipped: Where skipped files are noted.
 
@@ -138,11 +158,19 @@ def guarded_dataset(dataset: dict[str, Any], policy: BadDataPolicy, skipped: Bad
         The data set itself, of its own type. Those within it that read files are guarded.
 
     Raises:
-        UserError: If samples are to be skipped in a data set that is none of mmengine's.
+        UserError: If there is no sample, or samples are to be skipped in a data set that is none
+            of mmengine's.
     """
-    built = DATASETS.build(dataset)
-    if hasattr(built, 'full_init'):
-        built.full_init()
+    try:
+        built = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        if hasattr(built, 'full_init'):
+            built.full_init()
+    except ValueError as error:
+        if 'need at least one array to concatenate' not in str(error):
+            raise
+        raise UserError(
+            f'A data set has no sample, or none that its `filter_cfg` keeps: {dict(dataset)!r}.'
+        ) from error
     readers = list(_readers(built))
     if policy.skips and not all(hasattr(reader, 'prepare_data') for reader in readers):
         raise UserError(
@@ -183,7 +211,6 @@ class SampleGuard:
         self.skipped = skipped
         self.limit = limit
         self._prepare_data = dataset.prepare_data
-        self._pipeline: Compose | None = None
         self._left_out = _left_out(dataset) if skipped else {}
 
     def __call__(self, index: int) -> Any:
@@ -192,9 +219,10 @@ class SampleGuard:
         Raises:
             BadSampleError: If it is bad and is not to be skipped.
         """
-        if self.dataset.pipeline is not self._pipeline:  # some recipes change it midway
-            self._pipeline = self.dataset.pipeline
-            insert_checks(self._pipeline, self.dataset.metainfo.get('classes'))
+        pipeline = getattr(self.dataset, 'pipeline', None)  # some recipes replace it midway
+        if isinstance(pipeline, Compose) and not isinstance(pipeline, GuardedPipeline):
+            classes = self.dataset.metainfo.get('classes')
+            self.dataset.pipeline = GuardedPipeline(pipeline.transforms, classes)
         for _ in range(len(self.dataset)):
             try:
                 return self._prepare(index)
@@ -209,16 +237,11 @@ class SampleGuard:
         raise BadSampleError(f'Not one of the {len(self.dataset)} samples can be used.')
 
     def _prepare(self, index: int) -> Any:
-        file = str(self.dataset.get_data_info(index).get('img_path', f'sample {int(index)}'))
-        if file in self._left_out:
-            raise _Refused(file, self._left_out[file])
-        try:
-            return self._prepare_data(index)
-        except (_Refused, MemoryError):
-            raise
-        except Exception as failure:  # decoders and transforms raise anything
-            message = ' '.join(str(failure).split()).rstrip('.')
-            raise _Refused(file, f'failed with {type(failure).__name__}: {message}.') from failure
+        if self._left_out:
+            file = self.dataset.get_data_info(index)['img_path']
+            if file in self._left_out:
+                raise _Refused(file, self._left_out[file])
+        return self._prepare_data(index)
 
 
 class _Refused(Exception):  # noqa: N818  (never leaves this module)
@@ -242,63 +265,99 @@ def _left_out(dataset: Any) -> dict[str, str]:
     return {file: problem.detail for file, problem in problems if problem.is_error}
 
 
-def insert_checks(pipeline: Compose, classes: Any) -> None:
-    """Adds checks to a pipeline, before files are read and after annotations are loaded.
+class GuardedPipeline(Compose):
+    """A pipeline that checks files as they are read, and samples once they are loaded.
+
+    An error of a step that loads images or annotations is one of the sample. All others are
+    raised unchanged.
 
     Args:
-        pipeline: Changed in place.
-        classes: Of the data set, or None.
+        transforms: The steps. Those that load keep their types, and read files through
+            :class:`CheckedBackend`.
+        classes: Names of the classes of the data set, or None.
     """
-    steps = pipeline.transforms
-    readers = [i for i, step in enumerate(steps) if isinstance(step, LoadImageFromFile)]
-    loaders = [i for i, step in enumerate(steps) if isinstance(step, LoadAnnotations)]
-    if not readers or any(isinstance(step, CheckFiles) for step in steps):
-        return
-    num_classes = None if classes is None else len(classes)
-    with_masks = any(steps[i].with_seg for i in loaders)
-    steps.insert((loaders or readers)[-1] + 1, CheckSample(num_classes))
-    steps.insert(readers[0], CheckFiles(with_masks, steps[readers[0]].backend_args))
+
+    def __init__(self, transforms: list[Any], classes: Any) -> None:
+        super().__init__(transforms)
+        self.num_classes = None if classes is None else len(classes)
+        self._loaders = [step for step in transforms if _is_loader(step)]
+        self._has_images = any(isinstance(step, LoadImageFromFile) for step in self._loaders)
+        for step in self._loaders:
+            if hasattr(step, 'backend_args') and not _is_checked(step.backend_args):
+                step.backend_args = dict(
+                    backend='edgenext_mm_checked',
+                    masks=isinstance(step, LoadAnnotations),
+                    backend_args=step.backend_args,
+                )
+
+    def __call__(self, data: dict) -> dict | None:
+        """Applies the steps."""
+        for step in self.transforms:
+            is_loader = any(step is loader for loader in self._loaders)
+            result = self._load(step, data) if is_loader else step(data)
+            if result is None:
+                return None
+            data = result
+            if self._has_images and step is self._loaders[-1]:
+                _check_sample(data, self.num_classes)
+        return data
+
+    def _load(self, step: Any, data: dict) -> dict | None:
+        try:
+            return step(data)
+        except (_Refused, MemoryError):
+            raise
+        except Exception as failure:  # decoders raise anything
+            message = ' '.join(str(failure).split()).rstrip('.')
+            of_mask = getattr(step, 'with_seg', False) and not getattr(step, 'with_bbox', False)
+            file = data.get('seg_map_path') if of_mask else None
+            file = file or data.get('img_path') or f'sample {data.get("sample_idx")}'
+            raise _Refused(file, f'failed with {type(failure).__name__}: {message}.') from failure
 
 
-class CheckFiles:
-    """A step that refuses files of images and masks that are empty or cut short.
+def _is_loader(step: Any) -> bool:
+    """Whether a step loads images or annotations: ``Load...`` of OpenMMLab, or derived from it."""
+    return any(
+        kind.__name__.startswith('Load') and kind.__module__.partition('.')[0] in _LIBRARIES
+        for kind in type(step).__mro__
+    )
+
+
+def _is_checked(backend_args: Mapping[str, Any] | None) -> bool:
+    return (backend_args or {}).get('backend') == 'edgenext_mm_checked'
+
+
+@register_backend('edgenext_mm_checked')
+class CheckedBackend(BaseStorageBackend):
+    """Reads files by another backend of mmengine; refuses images that are empty or cut short.
+
+    The steps of a pipeline read through it, so that each file is fetched once.
 
     Args:
-        with_masks: Whether the pipeline reads masks.
-        backend_args: Of mmengine's file backend. Default: None, files on disk.
+        masks: Whether the files are masks. Default: False.
+        backend_args: Of the backend that reads. Default: None, by the prefix of the path.
     """
 
-    def __init__(self, with_masks: bool, backend_args: dict | None = None) -> None:
-        self.with_masks = with_masks
+    def __init__(self, masks: bool = False, backend_args: dict | None = None) -> None:
+        self.masks = masks
         self.backend_args = backend_args
 
-    def __call__(self, results: dict) -> dict:
-        """Reads the files; the step that loads them finds them in memory."""
-        self._check(results['img_path'], file_problem)
-        if self.with_masks and results.get('seg_map_path'):
-            self._check(results['seg_map_path'], mask_file_problem)
-        return results
-
-    def _check(self, path: str, check: Callable[[bytes], Problem | None]) -> None:
-        problem = check(get(path, backend_args=self.backend_args))
+    def get(self, filepath: str | Path) -> bytes:
+        """The content of a file."""
+        content = get(filepath, backend_args=self.backend_args)
+        problem = mask_file_problem(content) if self.masks else file_problem(content)
         if problem is not None:
-            raise _Refused(path, problem.detail)
+            raise _Refused(str(filepath), problem.detail)
+        return content
+
+    def get_text(self, filepath: str | Path, encoding: str = 'utf-8') -> str:
+        """The content of a text file, which is not checked."""
+        return get_text(filepath, encoding, backend_args=self.backend_args)
 
 
-class CheckSample:
-    """A step that refuses samples whose annotations cannot be.
-
-    Args:
-        num_classes: None where the data set does not say.
-    """
-
-    def __init__(self, num_classes: int | None) -> None:
-        self.num_classes = num_classes
-
-    def __call__(self, results: dict) -> dict:
-        """Looks at what the loading steps have left."""
-        for problem in sample_problems(results, self.num_classes):
-            if problem.is_error:
-                of_mask = problem.kind.startswith('mask_')
-                raise _Refused(results['seg_map_path' if of_mask else 'img_path'], problem.detail)
-        return results
+def _check_sample(results: dict, num_classes: int | None) -> None:
+    """Refuses a sample whose annotations are impossible."""
+    for problem in sample_problems(results, num_classes):
+        if problem.is_error:
+            of_mask = problem.kind.startswith('mask_')
+            raise _Refused(results['seg_map_path' if of_mask else 'img_path'], problem.detail)

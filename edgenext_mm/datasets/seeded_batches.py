@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..errors import UserError
+
 
 def seed_random(*key: int) -> None:
     """Seeds Python's, NumPy's and torch's random numbers, on all devices in use.
@@ -56,6 +58,8 @@ def load_batch(dataset: Dataset, batch: KeyedBatch) -> list[Any]:
 class SeededBatches(Sampler):
     """The batches of another sampler, which can begin at any step.
 
+    Raises a UserError where there is no batch.
+
     Args:
         batch_sampler: Draws batches of indices.
         seed: Of the training.
@@ -86,14 +90,18 @@ class SeededBatches(Sampler):
             self.step += 1
 
     def _batches(self) -> Iterator[list[int]]:
-        yield from self.batch_sampler
         passes = 0
+        for batch in self.batch_sampler:
+            passes = 1
+            yield batch
+        if passes == 0:
+            raise UserError(no_batch_message(self.batch_sampler))
         while self.endless:
-            passes += 1
             set_epoch = getattr(getattr(self, 'sampler', None), 'set_epoch', None)
             if set_epoch is not None:
                 set_epoch(passes)
             yield from self.batch_sampler
+            passes += 1
 
     def __len__(self) -> int:
         """Batches of one pass."""
@@ -103,6 +111,22 @@ class SeededBatches(Sampler):
         if name.startswith('__') or name == 'batch_sampler':
             raise AttributeError(name)
         return getattr(self.batch_sampler, name)
+
+
+def no_batch_message(batch_sampler: Sampler) -> str:
+    """What to do where the training data give no batch.
+
+    Args:
+        batch_sampler: Of the train_dataloader.
+    """
+    images, size = len(batch_sampler.sampler), batch_sampler.batch_size
+    if images == 0:
+        return 'The data set of the train_dataloader has no image.'
+    return (
+        f'The train_dataloader has {images:,} images per process, in batches of {size:,}, and '
+        'drop_last=True leaves out what is no whole batch: there is nothing to train on. Set a '
+        'smaller train_dataloader.batch_size, or train_dataloader.drop_last=False.'
+    )
 
 
 def seed_batches(loader: DataLoader, seed: int, rank: int, endless: bool) -> SeededBatches:

@@ -1,4 +1,5 @@
 from .bad_data_hook import BadDataHook
+from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import WholeCheckpointHook
 from .exact_resume_hook import ExactResumeHook
 from .history_hook import HistoryHook
@@ -6,16 +7,21 @@ from .interruption_hook import InterruptionHook
 from .load_report_hook import LoadReportHook
 from .loss_watch_hook import LossWatchHook
 from .missed_validation_hook import MissedValidationHook
+from .runner import HoldingHook, Runner, released_hooks
 from .unwrapped import unwrapped
 
 __all__ = [
     'BadDataHook',
+    'BatchCheckHook',
     'ExactResumeHook',
     'HistoryHook',
+    'HoldingHook',
     'InterruptionHook',
     'LoadReportHook',
     'LossWatchHook',
     'MissedValidationHook',
+    'Runner',
     'WholeCheckpointHook',
+    'released_hooks',
     'unwrapped',
 ]

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ..registry import HOOKS
 from .checkpoint_hook import INTERRUPTED, write_checkpoint
+from .runner import HoldingHook
 
 #: What SLURM sends at the end of the time, or ahead of it (``--signal=USR1@120``).
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -26,7 +26,7 @@ EXIT_STATUS = os.EX_TEMPFAIL
 
 
 @HOOKS.register_module()
-class InterruptionHook(Hook):
+class InterruptionHook(HoldingHook):
     """On SIGTERM or SIGUSR1, saves a checkpoint after the step and exits with status 75.
 
     If one process of several is told, all of them save after the same step. A validation is
@@ -42,6 +42,7 @@ class InterruptionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Takes over the signals, but not in data loading processes."""
+        self._received = None
         if runner.world_size > 1:  # on the CPU, so that no step waits for a GPU
             self._group = dist.new_group(backend='gloo')
         for loop in filter(None, (runner.train_loop, runner.val_loop)):
@@ -49,7 +50,8 @@ class InterruptionHook(Hook):
         if threading.current_thread() is not threading.main_thread():
             return  # Python gives signals to the main thread only
         for number in SIGNALS:
-            self._handlers[number] = signal.signal(number, self._note)
+            if signal.getsignal(number) is not None:  # Python cannot restore a handler from C
+                self._handlers.setdefault(number, signal.signal(number, self._note))
 
     def _note(self, number: int, _: Any) -> None:
         self._received = signal.Signals(number).name
@@ -64,11 +66,10 @@ class InterruptionHook(Hook):
         if self._handlers and self._is_told(runner):
             self._stop(runner, dict(epoch=runner.epoch, iter=runner.iter))
 
-    def after_train(self, runner: Runner) -> None:
-        """Gives the signals back."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
+    def release(self) -> None:
+        """Restores the signal handlers."""
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
 
     def _is_told(self, runner: Runner) -> bool:
         """Whether any process is."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, barrier
-from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.optim import Optimizer
 
 from ..errors import UserError
 from .faults import Fault, Step, random_state
+from .runner import HoldingHook
 from .unwrapped import unwrapped
 
 POLICIES = ('stop', 'skip')
@@ -27,7 +27,7 @@ WAYS_OUT = (
 )
 
 
-class LossWatchHook(Hook):
+class LossWatchHook(HoldingHook):
     """Ends a training, or leaves out the step, where loss or gradients are not finite.
 
     mmdet's ``CheckInvalidLossHook`` looks at the loss alone, now and then, once the weights are
@@ -74,10 +74,11 @@ class LossWatchHook(Hook):
             wrapper.optimizer.register_step_pre_hook(partial(self._before_step, runner)),
         ]
 
-    def after_train(self, runner: Runner) -> None:
-        """Leaves no hook behind."""
-        for handle in self._handles:
-            handle.remove()
+    def release(self) -> None:
+        """Removes the hooks from model and optimiser."""
+        while self._handles:
+            self._handles.pop().remove()
+        self._step = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Keeps what the step starts from, and the batch."""

@@ -159,6 +159,11 @@ def stopped(by):
         ('OutOfMemoryError: CUDA out of memory.', 'by OutOfMemoryError', 'lower train_dataloader'),
         ('RuntimeError: DataLoader worker (pid 7) is killed by', 'pid 7', 'num_workers'),
         (BROKEN_CONNECTION, 'reset by peer', 'num_workers'),
+        (
+            'RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:7',
+            'on process 1 by RuntimeError',
+            'another process ended first',
+        ),
         ('UserError: Iteration 3: the loss is not finite', 'the loss is', 'training.md'),
         ('SystemExit: 75', 'was told to stop, epoch 1 of 2', 'python tools/train.py'),
         ('KeyboardInterrupt: ', 'was told to stop, epoch 1 of 2', 'python tools/train.py'),

@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 from broken_images import broken, encode, picture
+from mmcv.transforms import LoadImageFromFile
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import DATASETS, init_default_scope
 from paths import DIGITS_CONFIG
 from test_inspection import (
@@ -21,6 +23,7 @@ from test_inspection import (
 from torch.utils.data import DataLoader
 
 from edgenext_mm.apis.data import check_data
+from edgenext_mm.apis.runner import build_runner
 from edgenext_mm.datasets.bad_data import (
     BadDataPolicy,
     BadSampleError,
@@ -29,6 +32,7 @@ from edgenext_mm.datasets.bad_data import (
 )
 from edgenext_mm.datasets.multi_scale_sampler import SizedIndex
 from edgenext_mm.errors import UserError
+from edgenext_mm.registry import TRANSFORMS
 
 SKIP_ALL = dict(policy='skip', max_fraction=1.0)
 
@@ -108,6 +112,101 @@ def test_an_error_of_a_worker_process_is_one_paragraph(build, few_digits, tmp_pa
         next(iter(DataLoader(dataset, batch_size=None, num_workers=1)))
     assert str(error.value).startswith(f'{victim} is empty (zero bytes).')
     assert 'Traceback' not in str(error.value)
+
+
+@TRANSFORMS.register_module()
+class WithABug:
+    """A transform of a user: a mistake of programming, or an error as decoders raise it."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __call__(self, results):
+        raise dict(index=IndexError, file=OSError, value=ValueError)[self.kind]('a bug of mine')
+
+
+@pytest.mark.parametrize('policy', [{}, SKIP_ALL], ids=['stop', 'skip'])
+def test_a_bug_in_a_transform_is_not_the_fault_of_a_file(build, few_digits, listed, policy):
+    config = config_on(DIGITS_CONFIG, few_digits)
+    leaf = config.train_dataloader.dataset
+    for name, kind in dict(index=IndexError, value=ValueError, file=OSError).items():
+        leaf.pipeline[1:] = [dict(type='edgenext_mm.WithABug', kind=name)]
+        config.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=leaf)
+        dataset = build(config, **policy)
+        with pytest.raises(kind, match=r'^a bug of mine$') as error:
+            dataset[0]
+        assert error.traceback[-1].name == '__call__'
+    with pytest.raises(OSError, match='a bug of mine') as error:
+        next(iter(DataLoader(dataset, num_workers=1)))
+    assert 'raise dict(index=IndexError' in str(error.value)
+    assert listed() == []
+
+
+def test_a_bug_in_a_mosaic_is_not_either(build, scenes, listed):
+    """A wrapper that loads further images, one of them broken, and a pipeline of its own."""
+    (scenes / 'train' / 'images' / '0003.png').write_bytes(b'')
+    config = config_on(DETECTION, f'{scenes}/')
+    leaf = config.train_dataloader.dataset
+    load, pack = leaf.pipeline[:2], leaf.pipeline[-1]
+    mosaic = dict(type='Mosaic', img_scale=(64, 64))
+    leaf.pipeline = load
+    config.train_dataloader.dataset = dict(
+        type='MultiImageMixDataset', dataset=leaf, pipeline=[mosaic, pack]
+    )
+    dataset = build(config, **SKIP_ALL)
+    assert all(len(dataset[i]['data_samples'].gt_instances) for i in range(8))
+    assert listed() == ['0003.png']
+    config.train_dataloader.dataset.pipeline[0] = dict(type='edgenext_mm.WithABug', kind='index')
+    with pytest.raises(IndexError, match=r'^a bug of mine$'):
+        build(config, **SKIP_ALL)[0]
+
+
+def test_the_traceback_of_a_broken_file_is_kept(build, few_digits, tmp_path):
+    shutil.copytree(few_digits, tmp_path / 'data')
+    victim = sorted((tmp_path / 'data' / 'train' / '0').iterdir())[0]
+    victim.write_bytes(b'<html>')
+    dataset = build(config_on(DIGITS_CONFIG, tmp_path / 'data'))
+    for get in (lambda: dataset[0], lambda: next(iter(DataLoader(dataset, num_workers=1)))):
+        with pytest.raises(BadSampleError, match=f'^{victim} failed with ') as error:
+            get()
+        assert 'AssertionError: failed to load image' in str(error.getrepr(style='short'))
+
+
+@register_backend('edgenext_mm_test_counting')
+class CountingBackend(LocalBackend):
+    """Files on disk; notes which ones are read."""
+
+    read: list[str] = []
+
+    def get(self, filepath):
+        self.read.append(str(filepath).rsplit('/', 1)[-1])
+        return super().get(filepath)
+
+
+@pytest.mark.parametrize('skips', [False, True])
+def test_each_file_is_fetched_once(build, scenes, skips):
+    config = config_on(SEGMENTATION, scenes)
+    for step in config.train_dataloader.dataset.pipeline[:2]:
+        step.backend_args = dict(backend='edgenext_mm_test_counting')
+    dataset = build(config, **(SKIP_ALL if skips else {}))
+    CountingBackend.read.clear()
+    assert dataset[3]['inputs'].shape[0] == 3
+    assert CountingBackend.read == ['0003.png', '0003.png']  # the image and its mask
+    loader = dataset.pipeline.transforms[0]
+    assert isinstance(loader, LoadImageFromFile)
+
+
+def test_the_checks_can_be_switched_off(digits_training, few_digits, tmp_path):
+    config = digits_training(8, 1)
+    config.bad_data = None
+    victim = shutil.copytree(few_digits, tmp_path / 'data') / 'train' / '0'
+    sorted(victim.iterdir())[0].write_bytes(b'')
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.dataset.data_root = str(tmp_path / 'data')
+    dataset = build_runner(config).train_dataloader.dataset
+    with pytest.raises(Exception, match=r'(?i)empty') as error:
+        dataset[0]
+    assert not isinstance(error.value, UserError)
 
 
 def test_a_few_may_be_skipped_and_no_more(build, few_digits, tmp_path):

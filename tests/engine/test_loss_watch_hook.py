@@ -13,7 +13,7 @@ import poison
 import pytest
 import torch
 from mmengine.hooks import Hook
-from paths import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG, ROOT, free_port
 
 from edgenext_mm.apis import runner as runner_module
 from edgenext_mm.apis.cli import load_config
@@ -222,7 +222,7 @@ train_cfg = dict(max_epochs=1, val_interval=9)
     )
     done = subprocess.run(
         ['bash', ROOT / 'tools/dist_train.sh', config, '2', '--work-dir', tmp_path],
-        env=dict(os.environ, PYTHON=sys.executable, PORT='29641', CUDA_VISIBLE_DEVICES='',
+        env=dict(os.environ, PYTHON=sys.executable, PORT=free_port(), CUDA_VISIBLE_DEVICES='',
                  PYTHONPATH=f'{Path(__file__).parent}:{os.environ.get("PYTHONPATH", "")}'),
         capture_output=True,
         text=True,

@@ -35,6 +35,8 @@ def test_training_stops_with_the_name_of_the_file(train, tmp_path):
     assert last.startswith('error: ')
     assert any(f'{path} is cut short' in last for path in broken)
     assert not list(tmp_path.glob('work/*.pth'))
+    (log,) = tmp_path.glob('work/*/*.log')
+    assert 'in DataLoader worker process 0.\nOriginal Traceback' in log.read_text()
 
 
 def test_training_skips_and_lists(train, tmp_path):

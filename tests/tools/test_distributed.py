@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from paths import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG, ROOT, free_port
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.first_failure import recorded
 from edgenext_mm.apis.runner import build_runner
 
 # Plain gradient descent on fixed images, so that rounding stays rounding.
@@ -64,16 +66,16 @@ def config(few_digits, tmp_path_factory):
 class Training:
     """A run of ``tools/dist_train.sh`` in the background."""
 
-    def __init__(self, config, processes, work_dir, port, *options, cwd=ROOT, **environment):
+    def __init__(self, config, processes, work_dir, *options, cwd=ROOT, **environment):
         work_dir.mkdir(exist_ok=True)
         self.log_file = work_dir / 'output.txt'
-        common = dict(PYTHON=sys.executable, PORT=str(port), CUDA_VISIBLE_DEVICES='',
+        common = dict(PYTHON=sys.executable, PORT=free_port(), CUDA_VISIBLE_DEVICES='',
                       OMP_NUM_THREADS='1')  # fmt: skip
         with self.log_file.open('w') as log:
             self.process = psutil.Popen(
                 ['bash', ROOT / 'tools' / 'dist_train.sh', config, str(processes),
                  '--work-dir', work_dir, *options],
-                env=dict(os.environ, **common, **environment),
+                env={**os.environ, **common, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
@@ -108,8 +110,10 @@ class Training:
 def training(config, tmp_path, request):
     """A long training in two processes that has begun."""
     options = ['--cfg-options', 'train_cfg.max_epochs=1000', 'train_cfg.val_interval=1000',
-               'default_hooks.checkpoint.interval=1000', *request.param[1:]]  # fmt: skip
-    training = Training(config, 2, tmp_path / 'work', request.param[0], *options)
+               'default_hooks.checkpoint.interval=1000', *request.param]  # fmt: skip
+    # torchrun sees the ends of all processes at once, whichever came first.
+    environment = dict(PET_MONITOR_INTERVAL='4')
+    training = Training(config, 2, tmp_path / 'work', *options, **environment)
     training.wait_for('Epoch(train)')
     yield training
     for process in (
@@ -118,21 +122,59 @@ def training(config, tmp_path, request):
         process.kill()
 
 
-@pytest.mark.parametrize('training', [[29641]], indirect=True, ids=['killed'])
+@pytest.mark.parametrize('training', [[]], indirect=True, ids=['killed'])
 def test_a_killed_process_ends_the_others(training):
     training.rank(1).kill()
     cause = training.fails(seconds=60)
     assert re.search(r'rank +: 1 ', cause)
     assert 'Signal 9 (SIGKILL)' in cause
+    assert 'This process lost its connection to another one' in training.log
+
+
+LOST = '[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:52231'
+
+
+@pytest.mark.parametrize('text', [LOST, 'NCCL error ... ncclRemoteError: A call failed'])
+@pytest.mark.parametrize('killed', [0, 1])
+def test_the_killed_process_is_the_root_cause(killed, text, tmp_path, monkeypatch):
+    """By torchrun's own rules, though it sees the other's end first, and the kill 20 s later."""
+
+    def main():
+        raise RuntimeError(text)
+
+    path = tmp_path / 'error.json'
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(path))
+    with pytest.raises(RuntimeError):
+        recorded(main)()
+    survivor = ProcessFailure(1 - killed, 7, 1, str(path))
+    victim = ProcessFailure(killed, 8, -signal.SIGKILL, str(tmp_path / 'none'))
+    victim.timestamp += 20
+    error = ChildFailedError('train.py', {1 - killed: survivor, killed: victim})
+    assert error.get_first_failure() == (killed, victim)
+    assert text in str(error)
+    assert 'lost its connection to another one' in str(error)
+
+
+def test_other_errors_keep_their_time(tmp_path, monkeypatch):
+    """A data loading process that is gone is an error of its own."""
+
+    def main():
+        raise ConnectionResetError('[Errno 104] Connection reset by peer')
+
+    path = tmp_path / 'error.json'
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(path))
+    with pytest.raises(ConnectionResetError):
+        recorded(main)()
+    assert ProcessFailure(0, 7, 1, str(path)).timestamp <= time.time()
 
 
 @pytest.mark.parametrize(
-    'training', [[29642, 'env_cfg.dist_cfg.timeout=4']], indirect=True, ids=['hanging']
+    'training', [['env_cfg.dist_cfg.timeout=15']], indirect=True, ids=['hanging']
 )
 def test_a_process_that_hangs_ends_the_others(training):
     hanging = training.rank(1)
     hanging.send_signal(signal.SIGSTOP)
-    training.wait_for('Timed out waiting 4000ms', seconds=60)
+    training.wait_for('Timed out waiting 15000ms', seconds=60)
     hanging.send_signal(signal.SIGCONT)  # else torchrun kills it half a minute later
     training.fails(seconds=60)
 
@@ -144,12 +186,39 @@ def test_the_first_error_is_the_one_that_is_shown(config, tmp_path):
         "custom_hooks = [dict(type='FailsInRank1')]"
     )
     paths = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
-    training = Training(tmp_path / 'mine.py', 2, tmp_path / 'work', 29643, PYTHONPATH=paths)
+    training = Training(tmp_path / 'mine.py', 2, tmp_path / 'work', PYTHONPATH=paths)
     cause = training.fails(seconds=120)
     assert re.search(r'rank +: 1 ', cause)
     assert 'ValueError: the third step was one too many' in cause
     first = re.search(r'\w+Error: .*', training.log)
     assert first[0] == 'ValueError: the third step was one too many'
+
+
+UNUSED_MAP = f"""
+_base_ = '{ROOT}/configs/detection/gfl_edgenext-xxsmall_fpn_digits.py'
+load_from = None
+model = dict(
+    backbone=dict(init_cfg=None, out_indices=(0, 1, 2, 3), output_norms=True),
+    neck=dict(in_channels=[24, 48, 88, 168], start_level=1),
+)
+train_dataloader = dict(batch_size=2, dataset=dict(data_root='{{root}}/'))
+val_dataloader, val_cfg, val_evaluator = None, None, None
+test_dataloader, test_cfg, test_evaluator = None, None, None
+custom_hooks = []
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None))
+train_cfg = dict(max_epochs=1)
+"""
+
+
+def test_a_map_that_nothing_uses_is_named(scenes_root, tmp_path):
+    """Its norm gets no gradient, for which DistributedDataParallel waits in the next step."""
+    (tmp_path / 'mine.py').write_text(UNUSED_MAP.format(root=scenes_root))
+    training = Training(tmp_path / 'mine.py', 2, tmp_path / 'work')
+    training.fails(seconds=120)
+    (line, *_) = [line for line in training.log.splitlines() if line.startswith('error: ')]
+    assert 'parameters: backbone.norm0.weight, backbone.norm0.bias. ' in line
+    assert 'leave them out of model.backbone.out_indices' in line
+    assert 'set `find_unused_parameters = True`' in line
 
 
 def train_alone(config, work_dir, **options):
@@ -164,11 +233,11 @@ def train_alone(config, work_dir, **options):
 def test_two_hosts_train_and_validate_as_one_process_does(config, tmp_path):
     """Batches of 8: as they are, in two steps, and from two hosts that share no folder."""
     hosts = [tmp_path / 'host0', tmp_path / 'host1']
-    trainings = []
+    trainings, port = [], free_port()
     for rank, host in enumerate(hosts):
         host.mkdir()
-        network = dict(NNODES='2', NODE_RANK=str(rank), MASTER_ADDR='127.0.0.2')
-        trainings.append(Training(config, 1, host, 29644, cwd=host, **network))
+        network = dict(NNODES='2', NODE_RANK=str(rank), MASTER_ADDR='127.0.0.2', PORT=port)
+        trainings.append(Training(config, 1, host, cwd=host, **network))
     alone = train_alone(config, tmp_path / 'alone', **{'train_dataloader.batch_size': 8})
     steps = train_alone(config, tmp_path / 'steps', **{'optim_wrapper.accumulative_counts': 2})
     for training in trainings:

@@ -14,28 +14,51 @@ from paths import DIGITS_CONFIG, ROOT
 CONFIG = """
 _base_ = '{base}'
 custom_imports = dict(
-    imports=['edgenext_mm', 'edgenext_mm.evaluation.faults'], allow_failed_imports=False
+    imports=['edgenext_mm', 'edgenext_mm.evaluation.faults', 'waiting'],
+    allow_failed_imports=False,
 )
 train_dataloader = dict(
     batch_size=4, num_workers=1, persistent_workers=True, dataset=dict(data_root='{data}')
 )
 val_dataloader = dict(dataset=dict(data_root='{data}'))
 test_dataloader = val_dataloader
-custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='edgenext_mm.KillHook')]
+custom_hooks = [
+    dict(type='EMAHook', momentum=0.1),
+    dict(type='edgenext_mm.KillHook'),
+    dict(type='WaitsToBeTold'),
+]
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=4, max_keep_ckpts=1))
 train_cfg = dict(max_epochs=2, val_interval=1)
 """
+WAITING = """
+import os
+import time
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 
-def start(config, work_dir, kill=''):
+@HOOKS.register_module()
+class WaitsToBeTold(Hook):
+    def after_train_iter(self, runner, **kwargs):
+        if os.environ.get('WAIT') and runner.iter == 9:
+            Path(runner.work_dir, 'waits').touch()
+            while not Path(runner.work_dir, 'told').exists():
+                time.sleep(0.02)
+"""
+
+
+def start(config, work_dir, kill='', wait=''):
     command = [sys.executable, ROOT / 'tools/train.py', config, '--work-dir', work_dir, '--resume']
+    paths = os.pathsep.join([str(config.parent), os.environ.get('PYTHONPATH', '')])
     with work_dir.with_suffix('.log').open('a') as log:
         return subprocess.Popen(
             list(map(str, command)),
             stdout=log,
             stderr=log,
             cwd=ROOT,
-            env=dict(os.environ, EDGENEXT_MM_KILL=kill),
+            env=dict(os.environ, EDGENEXT_MM_KILL=kill, WAIT=wait, PYTHONPATH=paths),
             start_new_session=True,
         )
 
@@ -56,18 +79,21 @@ def test_killed_within_a_checkpoint_then_stopped_by_a_cluster(tmp_path, few_digi
     """In the end there are the weights of two epochs of ten steps."""
     config, whole, work = (tmp_path / name for name in ('config.py', 'whole', 'work'))
     config.write_text(CONFIG.format(base=DIGITS_CONFIG, data=few_digits))
+    (tmp_path / 'waiting.py').write_text(WAITING)
     finish(start(config, whole), whole)
 
     finish(start(config, work, 'checkpoint writing:2'), work, -signal.SIGKILL)
     (half,) = work.glob('.*.pth')
     assert last_of(work) == 'iter_4.pth'
 
-    process = start(config, work)
-    while last_of(work) == 'iter_4.pth':
+    process = start(config, work, wait='yes')
+    while not (work / 'waits').exists():
         assert process.poll() is None
         time.sleep(0.02)
+    assert last_of(work) == 'iter_8.pth'
     # The whole group gets the signal, as data loading processes do under SLURM.
     os.killpg(process.pid, signal.SIGTERM)
+    (work / 'told').touch()
     output = finish(process, work, 75)
     assert f'Load checkpoint from {work}/iter_4.pth' in output
     assert 'Told to stop (SIGTERM); saved interrupted.pth' in output

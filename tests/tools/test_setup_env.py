@@ -1,6 +1,7 @@
 """The set-up script stands alone, so it is loaded from its file."""
 
 import importlib.util
+import resource
 import subprocess
 import sys
 import time
@@ -29,9 +30,9 @@ def forbid(name):
 def test_a_complete_environment_is_left_alone(setup_env, monkeypatch):
     setup_env.STAMP.write_text(setup_env.fingerprint())
     monkeypatch.setattr(setup_env, 'run', forbid('run'))
-    start = time.perf_counter()
+    start = time.process_time()
     setup_env.set_up()
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_change_of_requirements_is_noticed(setup_env, tmp_path, monkeypatch):
@@ -121,9 +122,9 @@ def test_make_test_starts_at_once_where_all_is_there():
     venv_python = ROOT / '.venv' / 'bin' / 'python'
     if not (ROOT / '.venv' / 'setup.sha256').is_file():
         return  # the tests run in an environment of the user's own
-    start = time.perf_counter()
+    start = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])  # seconds of user and system
     done = subprocess.run(['make', 'setup'], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert venv_python.exists()
     assert '/5 ' not in done.stdout  # none of the steps
-    assert time.perf_counter() - start < 3
+    assert sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - start < 3

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from paths import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG, ROOT, free_port
 from PIL import Image
 
 TWO_EPOCHS = ('train_cfg.max_epochs=2', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=8')
@@ -112,7 +112,7 @@ def test_two_processes_train_without_a_gpu(config, steps, few_digits, tmp_path):
     done = subprocess.run(
         ['bash', str(ROOT / 'tools/dist_train.sh'), config, '2', '--work-dir', tmp_path,
          *options(few_digits, 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4')],
-        env=dict(os.environ, PYTHON=sys.executable, PORT='29617', CUDA_VISIBLE_DEVICES=''),
+        env=dict(os.environ, PYTHON=sys.executable, PORT=free_port(), CUDA_VISIBLE_DEVICES=''),
         capture_output=True,
         text=True,
         cwd=ROOT,
