@@ -4,6 +4,8 @@ A config of any OpenMMLab library reaches what is registered here as ``edgenext_
 so on, once ``custom_imports = dict(imports=['edgenext_mm'])`` has imported the package.
 """
 
+from typing import Any
+
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -35,3 +37,14 @@ TRANSFORMS = Registry(
 )
 # Lets configs inherit ours as `edgenext_mm::...`: mmengine knows by name of whose it may.
 MODULE2PACKAGE['edgenext_mm'] = 'edgenext_mm'
+
+
+def type_name(kind: Any) -> str:
+    """The name of a class in a config, without module or scope.
+
+    Args:
+        kind: The ``type`` of a part: a name (``mmdet.FPN``), or a class, as in configs with
+            ``read_base()``.
+    """
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', repr(kind))
+    return name.rpartition('.')[2]

@@ -12,7 +12,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..checkpoints.latest import find_latest
+from ..checkpoints.latest import check_resumable, find_latest
 from ..checkpoints.loading import find_checkpoint
 from ..datasets.bad_data import BadDataPolicy
 from ..engine import unwrapped
@@ -54,6 +54,7 @@ def merge_resume(config: Config, checkpoint: str | None) -> None:
         checkpoint = find_latest(config.work_dir)
     elif checkpoint is not None:
         checkpoint = str(find_checkpoint(checkpoint))
+        check_resumable(checkpoint)
     config.resume = checkpoint is not None
     if config.resume:
         config.load_from = checkpoint
