@@ -25,7 +25,7 @@ from ..errors import UserError
 from ..models.fit import check_fit
 from ..registry import type_name
 from ..zoo import CONFIG_ROOT, entries, find_model, find_weights
-from .cli import load_config
+from .cli import import_task_library, load_config, with_type_names
 from .work_folder import warn_of_other_training, work_folder
 
 
@@ -99,6 +99,7 @@ def load_model(
             return Runner(config)
         checkpoint = checkpoint or published_weights(config)
         config = load_config(find_config(config))
+    config = with_type_names(config)
     checkpoint = checkpoint or _trained_checkpoint(config)
     content = read_checkpoint(checkpoint)
     print_log(_describe(checkpoint, content), 'current')
@@ -146,12 +147,13 @@ def build_model(config: Config) -> nn.Module:
         UserError: If its parts do not fit together.
     """
     config = deepcopy(config)  # building adds to it
+    import_task_library(config.get('default_scope'))
     init_default_scope(config.get('default_scope', 'mmengine'))
     model = config.model
     if 'data_preprocessor' in config:
         model.setdefault('data_preprocessor', config.data_preprocessor)
     built = MODELS.build(model)
-    check_fit(built)
+    check_fit(built, config)
     return built
 
 

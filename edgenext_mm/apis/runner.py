@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -72,11 +73,13 @@ def build_runner(config: Config) -> Runner:
     policy, hooks = BadDataPolicy.of(config), list(hooks_of(config))
     check_work_dir(config.work_dir)
     save_whole_checkpoints(config)
+    for split in ('train', 'val', 'test'):
+        _fit_workers(config.get(f'{split}_dataloader') or {})
     if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         distribute_on_cpu(config)
     no_amp = not can_train_with_amp() and without_amp(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    check_fit(unwrapped(runner.model))
+    check_fit(unwrapped(runner.model), config)
     for hook in hooks:
         runner.register_hook(hook)
     guard_data(runner, policy)
@@ -87,3 +90,10 @@ def build_runner(config: Config) -> Runner:
             f'none (device: {get_device()}). Training in full precision.'
         )
     return runner
+
+
+def _fit_workers(loader: dict[str, Any]) -> None:
+    """Takes settings of workers out of a loader without workers, which torch refuses."""
+    if not loader.get('num_workers'):
+        for name in ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context'):
+            loader.pop(name, None)

@@ -95,7 +95,7 @@ def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor
         UserError: If there are none.
     """
     entry, weights = unwrap_named(content)
-    taken = [f'the entry {entry}'] if entry else []
+    taken = [f'the entry {entry}'] if entry not in ('', 'state_dict') else []
     own = model.state_dict()
     if any(isinstance(module, EdgeNeXt) for module in model.modules()):
         if not weights.keys() & own.keys():
