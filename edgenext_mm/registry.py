@@ -10,6 +10,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -27,6 +28,13 @@ DATA_SAMPLERS = Registry(
 #: Parts of a training that act at its steps.
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='edgenext_mm', locations=['edgenext_mm.engine']
+)
+#: Ways to give parameters their learning rates.
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_CONSTRUCTORS,
+    scope='edgenext_mm',
+    locations=['edgenext_mm.engine'],
 )
 #: Steps of a data pipeline.
 TRANSFORMS = Registry(

@@ -27,7 +27,7 @@ from edgenext_mm.apis.hardware import require_gpu_for_amp
 from edgenext_mm.apis.model import check_pretrained
 from edgenext_mm.apis.run_log import logged_end
 from edgenext_mm.apis.runner import build_runner, merge_resume, merge_runner_args
-from edgenext_mm.apis.schedule import warn_of_short_schedule
+from edgenext_mm.apis.schedule import check_schedule
 from edgenext_mm.apis.work_folder import warn_of_other_training
 from edgenext_mm.datasets.bad_data import BadDataPolicy
 
@@ -71,7 +71,7 @@ def main() -> None:
     check_pretrained(config.model)
     check_data(config, 'train', samples=not BadDataPolicy.of(config).skips)
     check_data(config, 'val')
-    warn_of_short_schedule(config)
+    check_schedule(config)
     warn_of_other_training(config)
     runner = build_runner(config)
     with logged_end(runner):

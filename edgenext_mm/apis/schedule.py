@@ -1,4 +1,4 @@
-"""Whether the schedule of the learning rate lasts as long as the training."""
+"""The learning rates of a config, checked before training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,42 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from ..errors import UserError
 from ..registry import type_name
 
 #: Schedulers that lower a rate until their end, by the start of their names.
 DECAYING = ('CosineAnnealing', 'Poly', 'Linear', 'Exponential', 'OneCycle')
+
+
+#: Constructors of other libraries that decay by layer, and know no EdgeNeXt in a dense model.
+_OTHER_LAYER_DECAYS = (
+    'LearningRateDecayOptimizerConstructor',
+    'LayerDecayOptimizerConstructor',
+    'LearningRateDecayOptimWrapperConstructor',
+)
+
+
+def check_schedule(config: Config) -> None:
+    """Checks the learning rates of a config: by layer, and over time.
+
+    Raises:
+        UserError: If a constructor is to decay them by layer that cannot do so for an EdgeNeXt.
+    """
+    constructor = type_name((config.get('optim_wrapper') or {}).get('constructor', ''))
+    backbone = config.model.get('backbone') or {}
+    classifier = constructor == _OTHER_LAYER_DECAYS[-1] and 'head' in config.model
+    if (
+        constructor in _OTHER_LAYER_DECAYS
+        and type_name(backbone.get('type', '')) == 'EdgeNeXt'
+        and not classifier
+    ):
+        raise UserError(
+            f'optim_wrapper.constructor {constructor} does not know the layers of EdgeNeXt in this '
+            "model. Set it to 'edgenext_mm.LayerDecayOptimWrapperConstructor', with "
+            'paramwise_cfg=dict(layer_decay_rate=0.8), for instance, in the place of `decay_rate`, '
+            '`decay_type` and `num_layers`; docs/finetuning.md has an example.'
+        )
+    warn_of_short_schedule(config)
 
 
 def warn_of_short_schedule(config: Config) -> None:

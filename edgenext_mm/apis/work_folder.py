@@ -64,9 +64,7 @@ def _telling(value: Any, part: str) -> list[tuple[str, str]]:
             pair
             for key, inner in value.items()
             for pair in (
-                [(key, repr(_plain(inner)))]
-                if key in _TELLING[part]
-                else _telling(inner, part)
+                [(key, repr(_plain(inner)))] if key in _TELLING[part] else _telling(inner, part)
             )
         ]
     if isinstance(value, (list, tuple)):

@@ -56,7 +56,9 @@ def unwrap_named(
         del found['ema_state_dict']  # where mmengine's EMAHook keeps what `state_dict` averages
     if not found:
         entries = (checkpoint.get(name) for name in WRAPPERS)
-        held = next((entry for entry in entries if entry and isinstance(entry, Mapping)), checkpoint)
+        held = next(
+            (entry for entry in entries if entry and isinstance(entry, Mapping)), checkpoint
+        )
         raise UserError(
             'The checkpoint holds no state dict: expected tensors by name, bare or under one of '
             f'{", ".join(WRAPPERS)}; got {_shorten(held)}.'

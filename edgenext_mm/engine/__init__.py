@@ -3,6 +3,7 @@ from .checkpoint_hook import WholeCheckpointHook
 from .exact_resume_hook import ExactResumeHook
 from .history_hook import HistoryHook
 from .interruption_hook import InterruptionHook
+from .layer_decay import LayerDecayOptimWrapperConstructor
 from .load_report_hook import LoadReportHook
 from .loss_watch_hook import LossWatchHook
 from .missed_validation_hook import MissedValidationHook
@@ -13,6 +14,7 @@ __all__ = [
     'ExactResumeHook',
     'HistoryHook',
     'InterruptionHook',
+    'LayerDecayOptimWrapperConstructor',
     'LoadReportHook',
     'LossWatchHook',
     'MissedValidationHook',
