@@ -44,9 +44,9 @@ def unwrap_named(
     """As :func:`unwrap`, with the name of the entry in front, or '' for a bare state dict."""
     found = dict(_find_weights(checkpoint))
     if key is not None:
-        found = {name: found[name] for name in found if f'{name}.'.startswith(f'{key}.')} or {
-            key: part for weights in found.values() if (part := _under(weights, f'{key}.'))
-        }
+        named = {name: found[name] for name in found if f'{name}.'.startswith(f'{key}.')}
+        parts = [part for weights in found.values() if (part := _under(weights, f'{key}.'))]
+        found = named or dict.fromkeys([key] * bool(parts), parts[0] if parts else {})
         if not found:
             raise UserError(
                 f'The checkpoint has no entry {key!r} with weights. It holds: '
@@ -124,8 +124,8 @@ def without_prefix(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor
     """The weights of a model that holds an EdgeNeXt, without what a training code put before them.
 
     Args:
-        weights: Such as ``model.backbone.stages...`` and ``model.head...``, or ``student.stages...``
-            and ``teacher.stages...``.
+        weights: Such as ``model.backbone.stages...`` and ``model.head...``, or
+            ``student.stages...`` and ``teacher.stages...``.
 
     Returns:
         The prefix that was removed, ``model.`` or ``teacher.`` here, and the weights under it; ''

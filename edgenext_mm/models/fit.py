@@ -61,9 +61,9 @@ def check_fit(model: nn.Module, config: Mapping[str, Any] | None = None) -> None
     """
     backbone = getattr(model, 'backbone', None)
     heads = [n for n in (*DENSE_HEADS, *SEGMENTATION_HEADS) if getattr(model, n, None) is not None]
-    neck = getattr(model, 'neck', None)
+    dense = heads or getattr(model, 'neck', None) is not None
     # A classifier has a `head`, and pools in the backbone or in its neck.
-    if not isinstance(backbone, EdgeNeXt) or hasattr(model, 'head') or not (heads or neck):
+    if not isinstance(backbone, EdgeNeXt) or hasattr(model, 'head') or not dense:
         return
     if backbone.final_norm is not None:
         raise UserError(
@@ -72,26 +72,34 @@ def check_fit(model: nn.Module, config: Mapping[str, Any] | None = None) -> None
             '`final_norm` out.'
         )
     channels, strides = (is_checked(config or {}, name) for name in ('channels', 'strides'))
-    if not channels and not strides:
-        return
-    size = _image_size(model, heads)
-    maps = _maps_of(backbone, size)
-    if neck is not None:
-        outputs, error = _run(neck, maps)
-        if error is not None:
-            if channels:
-                _report_neck(backbone, neck, error)
-            return
-        maps = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    if not all(isinstance(x, Tensor) and x.dim() == 4 for x in maps):
-        return  # of a neck with outputs of its own kind
-    if channels:
-        for name in heads:
+    if channels or strides:
+        size = _image_size(model, heads)
+        maps = _maps_of_heads(model, size, channels)
+        for name in heads * (bool(maps) and channels):
             for path, head in _members(model, name):
                 _check_channels(path, head, maps, backbone)
-    if strides:
-        for path, part, wanted in _strided_parts(model, heads):
+        for path, part, wanted in _strided_parts(model, heads) if maps and strides else ():
             _check_strides(path, part, wanted, maps, size, backbone)
+
+
+def _maps_of_heads(model: nn.Module, size: tuple[int, int], channels: bool) -> list[Tensor]:
+    """The maps that the heads get for an image of ``size``; none where that is not known.
+
+    Raises:
+        UserError: If the neck does not take the backbone's channels, and they are checked.
+    """
+    maps = _maps_of(model.backbone, size)
+    neck = getattr(model, 'neck', None)
+    if neck is None:
+        return maps
+    outputs, error = _run(neck, maps)
+    if error is not None:
+        if channels:
+            _report_neck(model.backbone, neck, size, error)
+        return []
+    maps = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    # A neck may have outputs of its own kind.
+    return maps if all(isinstance(x, Tensor) and x.dim() == 4 for x in maps) else []
 
 
 def _maps_of(backbone: EdgeNeXt, size: tuple[int, int]) -> list[Tensor]:
@@ -136,7 +144,9 @@ def _run(module: nn.Module, maps: list[Tensor]) -> tuple[Any, Exception | None]:
             return None, error
 
 
-def _report_neck(backbone: EdgeNeXt, neck: nn.Module, error: Exception) -> None:
+def _report_neck(
+    backbone: EdgeNeXt, neck: nn.Module, size: tuple[int, int], error: Exception
+) -> None:
     first = neck[0] if isinstance(neck, nn.Sequential) else neck
     given = [backbone.arch.dims[i] for i in backbone.out_indices]
     wanted = getattr(first, 'in_channels', None)
@@ -147,7 +157,7 @@ def _report_neck(backbone: EdgeNeXt, neck: nn.Module, error: Exception) -> None:
         raise _misfit(backbone, path, first, wanted, f'{path}.in_channels={order}')
     print_log(
         f'{path} ({type(first).__name__}) was not checked: it cannot run on maps of {given} '
-        f'channels of an image of {SIZE}x{SIZE} pixels ({_first_line(error)}).',
+        f'channels of an image of {size[0]}x{size[1]} pixels ({_first_line(error)}).',
         'current',
         logging.WARNING,
     )

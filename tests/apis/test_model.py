@@ -23,7 +23,6 @@ def logged():
     logger.removeHandler(handler)
 
 
-
 def test_a_shipped_config_is_found_by_name():
     assert find_config('edgenext-xxsmall_digits') == DIGITS_CONFIG
     assert find_config(DIGITS_CONFIG) == DIGITS_CONFIG
@@ -138,7 +137,8 @@ def test_the_weights_in_use_are_named(trained):
     leave('best_accuracy_top1_epoch_3.pth', 3, 30)
     with logged() as lines:
         load_model(config, device='cpu')
-    assert 'best_accuracy_top1_epoch_3.pth (epoch 3, iter 30, the best by accuracy_top1)' in lines[0]
+    name = 'best_accuracy_top1_epoch_3.pth'
+    assert f'{name} (epoch 3, iter 30, the best by accuracy_top1)' in lines[0]
 
 
 @pytest.mark.parametrize(
