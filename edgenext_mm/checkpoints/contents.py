@@ -28,7 +28,7 @@ def unwrap(checkpoint: Mapping[str, Any], key: str | None = None) -> dict[str, T
     Args:
         checkpoint: A bare state dict, or a dict that holds one or several.
         key: The entry to take, of any name, or what the names of its weights start with, such as
-            ``student``. Default: the first of :data:`WRAPPERS` that is there, else as
+            ``student``. Default: an average, else the first of :data:`WRAPPERS`, else as
             :func:`choose`.
 
     Raises:
@@ -63,8 +63,15 @@ def unwrap_named(
             'The checkpoint holds no state dict: expected tensors by name, bare or under one of '
             f'{", ".join(WRAPPERS)}; got {_shorten(held)}.'
         )
-    known = [name for kind in WRAPPERS for name in found if name.partition('.')[0] == kind]
-    name = known[0] if known else choose(found)
+    kinds = {name: name.partition('.')[0] for name in found}
+    known = [name for kind in WRAPPERS for name in found if kinds[name] == kind]
+    averages = [
+        name
+        for name in (*known, *found)
+        if _AVERAGE.search(kinds[name]) and kinds[name] != 'teacher'
+    ]
+    ranked = averages or known
+    name = ranked[0] if ranked else choose(found)
     return name, {_without_wrappers(k): v for k, v in found[name].items()}
 
 
