@@ -1,26 +1,13 @@
-import logging
 import os
-from contextlib import contextmanager
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from logs import logged
 from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model, find_config, load_model
 from edgenext_mm.errors import UserError
-
-
-@contextmanager
-def logged():
-    """The messages of the current logger."""
-    lines, handler = [], logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
 
 
 def test_a_shipped_config_is_found_by_name():

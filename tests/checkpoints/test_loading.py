@@ -358,8 +358,17 @@ def test_weights_of_something_else_are_refused():
 
 
 @pytest.mark.parametrize('target', ['ours', 'official', 'timm', 'mmpretrain'])
-@pytest.mark.parametrize('wrapper', [None, 'model', 'state_dict_ema'])
-@pytest.mark.parametrize('prefix', ['', 'module.', 'module._orig_mod.model.', 'student.', 'net.'])
+@pytest.mark.parametrize(
+    ('wrapper', 'prefix'),
+    [
+        (None, ''),
+        ('model', 'module.'),
+        ('model_ema', ''),
+        ('state_dict_ema', 'module._orig_mod.model.'),
+        (None, 'student.'),
+        ('model', 'net.'),
+    ],
+)
 def test_a_backbone_starts_from_any_format(target, wrapper, prefix, tmp_path, digits_checkpoint):
     stored = torch.load(digits_checkpoint)['state_dict']
     weights = {f'{prefix}{k}': v for k, v in rename(stored, 'ours', target).items()}
