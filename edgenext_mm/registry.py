@@ -4,11 +4,14 @@ A config of any OpenMMLab library reaches what is registered here as ``edgenext_
 so on, once ``custom_imports = dict(imports=['edgenext_mm'])`` has imported the package.
 """
 
+from typing import Any
+
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -34,6 +37,13 @@ DATA_SAMPLERS = Registry(
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='edgenext_mm', locations=['edgenext_mm.engine']
 )
+#: Ways to give parameters their learning rates.
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_CONSTRUCTORS,
+    scope='edgenext_mm',
+    locations=['edgenext_mm.engine'],
+)
 #: Steps of a data pipeline.
 TRANSFORMS = Registry(
     'transform',
@@ -43,3 +53,14 @@ TRANSFORMS = Registry(
 )
 # Lets configs inherit ours as `edgenext_mm::...`: mmengine knows by name of whose it may.
 MODULE2PACKAGE['edgenext_mm'] = 'edgenext_mm'
+
+
+def type_name(kind: Any) -> str:
+    """The name of a class in a config, without module or scope.
+
+    Args:
+        kind: The ``type`` of a part: a name (``mmdet.FPN``), or a class, as in configs with
+            ``read_base()``.
+    """
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', repr(kind))
+    return name.rpartition('.')[2]

@@ -17,6 +17,7 @@ import argparse
 import importlib.metadata
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,8 +75,8 @@ INSTALL = {
 }
 #: What must work, by name; ``result`` is reported.
 SNIPPETS = {
-    # A task library imports much of what it needs only with its data sets.
-    **{m: f'import {m}' + f', {m}.datasets' * (m in TASK_LIBRARIES) for m in PACKAGES},
+    # A task library imports much of what it needs only with its data sets and models.
+    **{m: f'import {m}' + f', {m}.datasets, {m}.models' * (m in TASK_LIBRARIES) for m in PACKAGES},
     'pair': 'import torchvision; torchvision.ops.nms',
     'gpus': (
         'import torch; n = torch.cuda.device_count(); '
@@ -156,11 +157,38 @@ def examine_packages(outcomes: dict[str, Outcome]) -> Iterator[Finding]:
             yield Finding(module, f'{version} ({distribution})')
         else:
             mend = f'pip install --force-reinstall --no-deps {distribution}=={version}'
-            if found := re.search(r"No module named '(\w+)", outcome.text):
+            if misfits := out_of_range(distribution):
+                mend = f'pip install {shlex.join(misfits)}'
+                versions = [f'{d} {version_of(d)}' for d in map(name_of, misfits)]
+                outcome = Outcome(False, f'{outcome.text} (it wants another {", ".join(versions)})')
+            elif found := re.search(r"No module named '(\w+)", outcome.text):
                 mend = f'pip install {found[1]}'
             if module == 'edgenext_mm':
                 mend = 'mend the packages above'
             yield Finding(module, f'{version}, does not import: {outcome.text}', mend)
+
+
+def out_of_range(distribution: str) -> list[str]:
+    """What a distribution declares to need, extras included, and is installed in another version.
+
+    Such as ``transformers<5`` of mmpretrain, which imports it wherever it is installed.
+    """
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return []
+    declared = [Requirement(text) for text in importlib.metadata.requires(distribution) or ()]
+    misfits = [
+        f'{requirement.name}{requirement.specifier}'
+        for requirement in declared
+        if (version := version_of(requirement.name))
+        and not requirement.specifier.contains(version, prereleases=True)
+    ]
+    return list(dict.fromkeys(misfits))
+
+
+def name_of(requirement: str) -> str:
+    return re.split(r'[^\w.-]', requirement)[0]
 
 
 def examine_rivals() -> Iterator[Finding]:

@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', nargs='+', help='image files, folders or URLs')
     parser.add_argument(
         '--checkpoint',
-        help="path or URL of the weights (default: the latest in the config's work folder)",
+        help="path or URL of the weights (default: the best or latest in the config's work folder)",
     )
     parser.add_argument(
         '--out',

@@ -27,6 +27,8 @@ from edgenext_mm.apis.hardware import require_gpu_for_amp
 from edgenext_mm.apis.model import check_pretrained
 from edgenext_mm.apis.run_log import logged_end
 from edgenext_mm.apis.runner import build_runner, merge_resume, merge_runner_args
+from edgenext_mm.apis.schedule import check_schedule
+from edgenext_mm.apis.work_folder import warn_of_other_training
 from edgenext_mm.datasets.bad_data import BadDataPolicy
 
 
@@ -69,6 +71,8 @@ def main() -> None:
     check_pretrained(config.model)
     check_data(config, 'train', samples=BadDataPolicy.of(config).policy == 'stop')
     check_data(config, 'val')
+    check_schedule(config)
+    warn_of_other_training(config)
     runner = build_runner(config)
     with logged_end(runner):
         runner.train()

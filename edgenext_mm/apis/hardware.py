@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from ..errors import UserError
+from ..registry import type_name
 
 
 def distribute_on_cpu(config: Config) -> None:
@@ -35,7 +36,7 @@ def can_train_with_amp() -> bool:
 def without_amp(config: Config) -> bool:
     """Takes mixed precision out of a config; returns whether it was there."""
     wrapper = config.get('optim_wrapper') or {}
-    if wrapper.get('type') != 'AmpOptimWrapper':
+    if type_name(wrapper.get('type')) != 'AmpOptimWrapper':
         return False
     wrapper['type'] = 'OptimWrapper'
     for key in ('loss_scale', 'dtype', 'use_fsdp'):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
+from ..checkpoints.latest import find_best, find_latest
 from ..checkpoints.loading import (
     check_weights,
     find_checkpoint,
@@ -21,8 +23,10 @@ from ..checkpoints.loading import (
 )
 from ..errors import UserError
 from ..models.fit import check_fit
+from ..registry import type_name
 from ..zoo import CONFIG_ROOT, entries, find_model, find_weights
-from .cli import load_config
+from .cli import import_task_library, load_config, with_type_names
+from .work_folder import warn_of_other_training, work_folder
 
 
 def find_config(name: str | Path) -> Path:
@@ -75,8 +79,9 @@ def load_model(
         config: A config, its path, the name of a shipped one or of a model of the zoo, or a file
             that ``tools/deployment/export.py`` wrote, which needs no checkpoint.
         checkpoint: Path, URL or zoo name of the weights. Default: the published ones of a model of
-            the zoo, else ``load_from`` of the config, else the latest checkpoint in the config's
-            work folder, ``work_dirs/NAME``.
+            the zoo, else the best checkpoint in the config's work folder, ``work_dirs/NAME``, else
+            the latest one there. ``load_from`` of the config, with which training starts, does
+            not count.
         device: Default: the first GPU where there is one, else the CPU.
 
     Returns:
@@ -92,19 +97,19 @@ def load_model(
 
         if format_of(config):
             return Runner(config)
-        entry = entries().get(str(config))
-        if checkpoint is None and entry and entry.sources:
-            checkpoint = entry.name
+        checkpoint = checkpoint or published_weights(config)
         config = load_config(find_config(config))
-    checkpoint = checkpoint or config.get('load_from') or _latest_checkpoint(config)
+    config = with_type_names(config)
+    checkpoint = checkpoint or _trained_checkpoint(config)
     content = read_checkpoint(checkpoint)
+    print_log(_describe(checkpoint, content), 'current')
     model = build_model(config)
     weights = weights_of(content, model)
     check_weights(model, weights, str(checkpoint))
     model.load_state_dict(weights)
 
     model.cfg = config
-    model.dataset_meta = content.get('meta', {}).get('dataset_meta') or _dataset_meta(config)
+    model.dataset_meta = _meta_of(content).get('dataset_meta') or _dataset_meta(config)
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return model.to(device).eval()
@@ -142,33 +147,61 @@ def build_model(config: Config) -> nn.Module:
         UserError: If its parts do not fit together.
     """
     config = deepcopy(config)  # building adds to it
+    import_task_library(config.get('default_scope'))
     init_default_scope(config.get('default_scope', 'mmengine'))
     model = config.model
     if 'data_preprocessor' in config:
         model.setdefault('data_preprocessor', config.data_preprocessor)
     built = MODELS.build(model)
-    check_fit(built)
+    check_fit(built, config)
     return built
 
 
 def _dataset_meta(config: Config) -> dict[str, Any]:
     """What the class of the config's data set knows, such as the names of ImageNet's classes."""
     dataset = config.test_dataloader.dataset
-    with DATASETS.switch_scope_and_registry(config.get('default_scope')) as datasets:
-        known = getattr(datasets.get(dataset['type']), 'METAINFO', {})
+    kind = dataset['type']
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(config.get('default_scope')) as datasets:
+            kind = datasets.get(kind)
+    known = getattr(kind, 'METAINFO', {})
     return {k.lower(): v for k, v in {**known, **dataset.get('metainfo', {})}.items()}
 
 
-def _latest_checkpoint(config: Config) -> str:
-    name = Path(config.filename).stem if config.filename else 'CONFIG'
-    folder = Path(config.get('work_dir') or Path('work_dirs') / name)
-    latest = find_latest_checkpoint(str(folder)) if folder.is_dir() else None
-    if latest is None:
+def published_weights(name: str | Path) -> str | None:
+    """The name under which the zoo has weights of a model, if it is one of the zoo and has any."""
+    entry = entries().get(str(name))
+    return entry.name if entry and entry.sources else None
+
+
+def _trained_checkpoint(config: Config) -> str:
+    """The checkpoint to use of those that a training by the config has left."""
+    folder = work_folder(config)
+    trained = find_best(folder) or find_latest(folder)
+    if trained is None:
+        name = Path(config.filename).stem if config.filename else 'CONFIG'
+        start = config.get('load_from')
         raise UserError(
-            f'No weights for {name}: give --checkpoint (or `checkpoint`) a path or URL, set '
-            f'`load_from` in the config, or train it; {folder} holds no checkpoint.'
+            f'No weights for {name}: give --checkpoint (or `checkpoint`) a path or URL, or train '
+            f'it; {folder} holds no checkpoint.'
+            + (f' `load_from` of the config, {start}, is what training starts from.' * bool(start))
         )
-    return latest
+    warn_of_other_training(config)
+    return trained
+
+
+def _meta_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = content.get('meta')
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def _describe(checkpoint: str | Path, content: Mapping[str, Any]) -> str:
+    """Which weights are used, and how they came about."""
+    meta = _meta_of(content)
+    facts = [f'{key} {meta[key]}' for key in ('epoch', 'iter') if key in meta]
+    if found := re.fullmatch(r'best_(.+)_(?:epoch|iter)_\d+\.pth', Path(checkpoint).name):
+        facts.append(f'the best by {found[1]}')
+    return f'Weights: {checkpoint}' + f' ({", ".join(facts)})' * bool(facts)
 
 
 def input_shape(config: Config) -> tuple[int, int]:
@@ -179,7 +212,7 @@ def input_shape(config: Config) -> tuple[int, int]:
     steps = [
         step
         for step in config.test_dataloader.dataset.pipeline
-        if step.type.split('.')[-1] in ('CenterCrop', 'Resize')
+        if type_name(step.type) in ('CenterCrop', 'Resize')
     ]
     size = steps[-1].get('crop_size') or steps[-1]['scale']
     width, height = (size, size) if isinstance(size, int) else size

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..engine.faults import set_random_state
 from ..errors import UserError
+from ..registry import type_name
 from .model import build_model
 
 
@@ -39,7 +40,7 @@ def replay(
     config = Config.fromstring(content['config'], '.py')
     model = build_model(config).to(device).train()
     model.load_state_dict(content['state_dict'])
-    amp = config.optim_wrapper.get('type') == 'AmpOptimWrapper'
+    amp = type_name(config.optim_wrapper.get('type')) == 'AmpOptimWrapper'
     set_random_state(content['random_state'])
     losses = []
     for batch in content['batches']:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -12,7 +13,7 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner as MMEngineRunner
 
-from ..checkpoints.latest import find_latest
+from ..checkpoints.latest import check_resumable, find_latest
 from ..checkpoints.loading import find_checkpoint
 from ..datasets.bad_data import BadDataPolicy
 from ..engine import Runner, unwrapped
@@ -54,6 +55,7 @@ def merge_resume(config: Config, checkpoint: str | None) -> None:
         checkpoint = find_latest(config.work_dir)
     elif checkpoint is not None:
         checkpoint = str(find_checkpoint(checkpoint))
+        check_resumable(checkpoint)
     config.resume = checkpoint is not None
     if config.resume:
         config.load_from = checkpoint
@@ -71,11 +73,13 @@ def build_runner(config: Config) -> MMEngineRunner:
     policy, hooks = BadDataPolicy.of(config), list(hooks_of(config))
     check_work_dir(config.work_dir)
     save_whole_checkpoints(config)
+    for split in ('train', 'val', 'test'):
+        _fit_workers(config.get(f'{split}_dataloader') or {})
     if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
         distribute_on_cpu(config)
     no_amp = not can_train_with_amp() and without_amp(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    check_fit(unwrapped(runner.model))
+    check_fit(unwrapped(runner.model), config)
     for hook in hooks:
         runner.register_hook(hook)
     guard_data(runner, policy)
@@ -86,3 +90,10 @@ def build_runner(config: Config) -> MMEngineRunner:
             f'none (device: {get_device()}). Training in full precision.'
         )
     return runner
+
+
+def _fit_workers(loader: dict[str, Any]) -> None:
+    """Takes settings of workers out of a loader without workers, which torch refuses."""
+    if not loader.get('num_workers'):
+        for name in ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context'):
+            loader.pop(name, None)

@@ -24,6 +24,7 @@ from ..engine import (
     MissedValidationHook,
 )
 from ..errors import UserError
+from ..registry import type_name
 
 
 def hooks_of(config: Config) -> Iterator[Hook]:
@@ -64,7 +65,7 @@ def save_whole_checkpoints(config: Config) -> None:
     """Puts our hook in the place of mmengine's, whose arguments it takes."""
     hooks = config.setdefault('default_hooks', {})
     hook = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
-    if hook is not None and hook.get('type') == 'CheckpointHook':
+    if hook is not None and type_name(hook.get('type')) == 'CheckpointHook':
         hook['type'] = 'edgenext_mm.WholeCheckpointHook'
 
 

@@ -22,7 +22,9 @@ def run_test(config: Config, model: nn.Module | None = None) -> dict[str, float]
         UserError: If the data is not there, or the weights do not fit.
     """
     check_data(config, 'test')
+    config.resume = False  # of a training
     if model is not None:
+        config.load_from = None
         config.custom_hooks = []  # such as moving averages, which copy the model
     runner = build_runner(config)
     if model is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -29,6 +32,10 @@ CHUNK = 1 << 18
 
 class _RefusedError(Exception):
     """Why a source did not deliver."""
+
+
+class _BrokenOffError(Exception):
+    """How far a transfer came; it may be taken up again."""
 
 
 def cache_folder() -> Path:
@@ -89,7 +96,7 @@ def _fetch(sources: list[str], target: Path, sha256: str | None) -> None:
             else:
                 shutil.copyfile(source, part)
             _check(part, sha256 or _hash_in(source))
-        except (_RefusedError, urllib.error.URLError, FileNotFoundError, TimeoutError) as error:
+        except (_RefusedError, FileNotFoundError) as error:
             reasons.append(f'{source}: {error}')
             continue
         part.replace(target)
@@ -101,9 +108,15 @@ def _fetch(sources: list[str], target: Path, sha256: str | None) -> None:
 
 
 def _download(url: str, part: Path) -> None:
-    """Appends to ``part`` what it lacks."""
+    """Appends to ``part`` what it lacks.
+
+    Raises:
+        _RefusedError: If the source does not deliver, whatever the reason.
+        OSError: If ``part`` cannot be written.
+    """
     for attempt in range(ATTEMPTS):
         have = part.stat().st_size if part.exists() else 0
+        last = attempt == ATTEMPTS - 1
         try:
             _transfer(url, part, have)
             return
@@ -113,17 +126,22 @@ def _download(url: str, part: Path) -> None:
                 if total == str(have):
                     return
                 part.unlink()
-            elif error.code < 500 or attempt == ATTEMPTS - 1:
+            elif error.code < 500 or last:
                 raise _RefusedError(f'HTTP {error.code} {error.reason}') from error
-        except (ConnectionError, urllib.error.ContentTooShortError, TimeoutError) as error:
-            if attempt == ATTEMPTS - 1:
+        except _BrokenOffError as error:
+            if last:
                 raise _RefusedError(f'broken off {ATTEMPTS} times ({error})') from error
+        except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
+            # No connection, no HTTP, or no URL: another attempt would end alike.
+            raise _RefusedError(str(error) or type(error).__name__) from error
 
 
 def _transfer(url: str, part: Path, have: int) -> None:
     request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+    with _open(request) as response:
         resumed = have > 0 and response.status == 206
+        if response.headers.get('Content-Encoding', 'identity') != 'identity':
+            raise _RefusedError('it sent the file compressed, which nobody asked for')
         length = response.headers.get('Content-Length')
         total = int(length) + have * resumed if length else None
         with (
@@ -136,13 +154,33 @@ def _transfer(url: str, part: Path, have: int) -> None:
                 unit_scale=True,
             ) as progress,
         ):
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                progress.update(len(chunk))
+            for piece in _read(response):
+                file.write(piece)
+                progress.update(len(piece))
     if total is not None and part.stat().st_size < total:
-        raise urllib.error.ContentTooShortError(
-            f'{part.stat().st_size} of {total} bytes', (str(part), response.headers)
-        )
+        raise _BrokenOffError(f'{part.stat().st_size} of {total} bytes')
+
+
+def _open(request: urllib.request.Request) -> Any:
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT)
+    except (ConnectionError, TimeoutError, http.client.RemoteDisconnected) as error:
+        raise _BrokenOffError(str(error)) from error
+
+
+def _read(response: Any) -> Iterator[bytes]:
+    """The content piece by piece; all that came before a break is kept, to go on from there."""
+    while True:
+        try:
+            piece = response.read(CHUNK)
+        except http.client.IncompleteRead as error:  # of a transfer in chunks
+            yield error.partial
+            raise _BrokenOffError('it ended within the file') from error
+        except (OSError, http.client.HTTPException) as error:  # of the connection, TLS among it
+            raise _BrokenOffError(str(error) or type(error).__name__) from error
+        if not piece:
+            return
+        yield piece
 
 
 def _check(part: Path, sha256: str | None) -> None:
@@ -156,6 +194,9 @@ def _check(part: Path, sha256: str | None) -> None:
     if sha256 and not digest.startswith(sha256):
         part.unlink()
         raise _RefusedError(f'its hash starts with {digest[: len(sha256)]}, not {sha256}')
+    if start.startswith(b'PK') and not zipfile.is_zipfile(part):  # its directory is at the end
+        part.unlink()
+        raise _RefusedError('the file breaks off')
     if start.startswith(b'<') or not start:
         part.unlink()
         raise _RefusedError('it sent a web page' if start else 'it sent nothing')

@@ -59,6 +59,16 @@ def recognise(names: Iterable[str]) -> str | None:
     return None
 
 
+def find_prefixes(names: Iterable[str]) -> list[str]:
+    """What stands before the names of each EdgeNeXt in a state dict, of any format.
+
+    The ``backbone.`` of our format and mmpretrain's is not counted.
+    """
+    marks = '|'.join(mark for _, mark in _MARKS)
+    found = (re.fullmatch(rf'((?:.*?\.)??)(?:backbone\.)?(?:{marks})', name) for name in names)
+    return list(dict.fromkeys(match[1] for match in found if match))
+
+
 def rename(weights: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
     """Weights of one format under the names of another.
 

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..models.backbones import EdgeNeXt
 from ..models.backbones.weights import check_arch, shape_of
 from ..zoo import find_weights, list_models
-from .contents import unwrap
+from .contents import unwrap_named, without_prefix
 from .download import fetch
 from .formats import to_ours
 from .reading import read_file
@@ -94,9 +94,17 @@ def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor
     Raises:
         UserError: If there are none.
     """
-    weights = unwrap(content)
-    ours = any(isinstance(module, EdgeNeXt) for module in model.modules())
-    return to_ours(weights) if ours else weights
+    entry, weights = unwrap_named(content)
+    taken = [f'the entry {entry}'] if entry not in ('', 'state_dict') else []
+    own = model.state_dict()
+    if any(isinstance(module, EdgeNeXt) for module in model.modules()):
+        if not weights.keys() & own.keys():
+            prefix, weights = without_prefix(weights)
+            taken += [f'the weights under {prefix}'] if prefix else []
+        weights = to_ours(weights)
+    if taken:
+        print_log(f'Of the checkpoint, {", ".join(taken)} is taken.', 'current')
+    return weights
 
 
 class Fit(NamedTuple):

@@ -4,6 +4,7 @@ from .checkpoint_hook import WholeCheckpointHook
 from .exact_resume_hook import ExactResumeHook
 from .history_hook import HistoryHook
 from .interruption_hook import InterruptionHook
+from .layer_decay import LayerDecayOptimWrapperConstructor
 from .load_report_hook import LoadReportHook
 from .loss_watch_hook import LossWatchHook
 from .missed_validation_hook import MissedValidationHook
@@ -17,6 +18,7 @@ __all__ = [
     'HistoryHook',
     'HoldingHook',
     'InterruptionHook',
+    'LayerDecayOptimWrapperConstructor',
     'LoadReportHook',
     'LossWatchHook',
     'MissedValidationHook',

@@ -1,8 +1,12 @@
+import os
+
 import pytest
 import torch
+from logs import logged
 from paths import DIGITS_CONFIG, ROOT
 
-from edgenext_mm.apis.model import find_config, load_model
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.model import build_model, find_config, load_model
 from edgenext_mm.errors import UserError
 
 
@@ -26,9 +30,6 @@ def test_the_model_is_in_evaluation_mode_with_its_weights(digits_checkpoint):
 
 def test_classes_of_imagenet_come_from_the_data_set(tmp_path):
     config = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_8xb256_in1k.py'
-    from edgenext_mm.apis.cli import load_config
-    from edgenext_mm.apis.model import build_model
-
     path = tmp_path / 'bare.pth'
     torch.save(build_model(load_config(config)).state_dict(), path)
     classes = load_model(config, path, device='cpu').dataset_meta['classes']
@@ -63,3 +64,87 @@ def test_weights_with_another_head_are_refused(digits_checkpoint):
     config = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_8xb256_in1k.py'
     with pytest.raises(UserError, match=r'head\.fc\.weight \(10x168 there, 1000x168 here'):
         load_model(config, digits_checkpoint)
+
+
+# Which weights are taken where none is named.
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """The work folder of a config, and a function that leaves a checkpoint there.
+
+    Each checkpoint has its own value in all weights.
+    """
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / 'birds.py'
+    config.write_text(f"_base_ = '{DIGITS_CONFIG}'\nload_from = 'edgenext-xxsmall_3rdparty_in1k'\n")
+    work = tmp_path / 'work_dirs' / 'birds'
+    work.mkdir(parents=True)
+    own = build_model(load_config(config)).state_dict()
+
+    def leave(name, value, iteration=0):
+        weights = {k: torch.full_like(v, value) for k, v in own.items()}
+        meta = dict(epoch=iteration // 10, iter=iteration)
+        torch.save(dict(meta=meta, state_dict=weights, message_hub={}), work / name)
+        return work / name
+
+    return config, leave
+
+
+def value_of(model):
+    return model.head.fc.bias[0].item()
+
+
+def test_trained_weights_come_before_those_that_training_starts_with(trained, mirror):
+    config, leave = trained
+    with pytest.raises(UserError, match=r'work_dirs/birds holds no checkpoint.*`load_from`.*start'):
+        load_model(config, device='cpu')
+    leave('epoch_2.pth', 2, 20)
+    leave('epoch_10.pth', 10, 100)
+    assert value_of(load_model(config, device='cpu')) == 10
+    assert value_of(load_model(load_config(config), device='cpu')) == 10
+    best = leave('best_accuracy_top1_epoch_3.pth', 3, 30)
+    assert value_of(load_model(config, device='cpu')) == 3
+    newer = leave('best_loss_epoch_2.pth', 2, 20)
+    for path, seconds in ((best, 2), (newer, 1)):
+        os.utime(path, (seconds, seconds))
+    assert value_of(load_model(config, device='cpu')) == 3
+    best.write_bytes(best.read_bytes()[:-100])
+    assert value_of(load_model(config, device='cpu')) == 2
+    assert value_of(load_model(config, leave('mine.pth', 7), device='cpu')) == 7
+
+
+def test_a_name_of_the_zoo_means_its_published_weights(trained, mirror):
+    model = load_model('edgenext-xxsmall_3rdparty_in1k', device='cpu')
+    torch.testing.assert_close(dict(model.state_dict()), dict(mirror))
+
+
+def test_the_weights_in_use_are_named(trained):
+    config, leave = trained
+    leave('best_accuracy_top1_epoch_3.pth', 3, 30)
+    with logged() as lines:
+        load_model(config, device='cpu')
+    name = 'best_accuracy_top1_epoch_3.pth'
+    assert f'{name} (epoch 3, iter 30, the best by accuracy_top1)' in lines[0]
+
+
+@pytest.mark.parametrize(
+    ('change', 'told'),
+    [
+        ("model = dict(backbone=dict(arch='small'))", "arch='small'"),
+        ("train_dataloader = dict(dataset=dict(data_root='other'))", "data_root='other'"),
+        ('', None),
+        ('train_dataloader = dict(batch_size=3)', None),
+    ],
+)
+def test_the_training_of_another_config_of_the_same_name_is_told(trained, tmp_path, change, told):
+    config, leave = trained
+    leave('epoch_1.pth', 1, 10)
+    other = tmp_path / 'other.py'
+    other.write_text(f"_base_ = '{DIGITS_CONFIG}'\n{change}\n")
+    load_config(other).dump(tmp_path / 'work_dirs' / 'birds' / 'birds.py')
+    with logged() as lines:
+        load_model(config, device='cpu')
+    warnings = [line for line in lines if 'holds a training by another config' in line]
+    assert len(warnings) == (told is not None)
+    assert told is None or told in warnings[0]

@@ -72,6 +72,14 @@ OTHER = {'a.weight': torch.ones(2)}
         dict(state_dict=OTHER, model=WEIGHTS),
         dict(state_dict=OTHER, model=OTHER, model_ema=WEIGHTS),
         dict(model=WEIGHTS, model_ema=None),
+        dict(model=OTHER, model_ema=dict(decay=0.999), state_dict_ema=WEIGHTS),
+        dict(state_dict=OTHER, state_dict_ema=WEIGHTS, optimizer=dict(state={0: OTHER})),
+        dict(model=OTHER, ema=dict(module=WEIGHTS, updates=7)),
+        dict(net=OTHER, net_ema=WEIGHTS, rng=dict(cpu=torch.zeros(2, dtype=torch.uint8))),
+        dict(network=WEIGHTS, rng=dict(cpu=torch.zeros(2, dtype=torch.uint8))),
+        # mmengine's EMAHook: the average is under `state_dict`.
+        dict(state_dict=WEIGHTS, ema_state_dict=dict(OTHER, steps=torch.ones(()))),
+        dict(model={f'module._orig_mod.{k}': v for k, v in WEIGHTS.items()}),
     ],
 )
 def test_unwrap_finds_the_weights_best_first(checkpoint):
@@ -82,6 +90,13 @@ def test_unwrap_finds_the_weights_best_first(checkpoint):
 
 def test_unwrap_takes_the_entry_that_is_named():
     assert unwrap(dict(model=WEIGHTS, model_ema=OTHER), key='model').keys() == WEIGHTS.keys()
+    both = {f'{n}.{k}': v for n, w in dict(a=WEIGHTS, b=OTHER).items() for k, v in w.items()}
+    assert unwrap(dict(state_dict=both), key='b').keys() == OTHER.keys()
+
+
+def test_unwrap_asks_where_the_choice_is_not_clear():
+    with pytest.raises(UserError, match=r'several sets of weights: g, d\. .*--key NAME'):
+        unwrap(dict(g=WEIGHTS, d=OTHER))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import torch
 
 from edgenext_mm.checkpoints.download import fetch
 from edgenext_mm.errors import UserError
@@ -17,7 +18,12 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """/good, /cut (breaks off once), /ever-cut, /no-range-cut, /moved, /page, /missing, /down."""
+    """/good, /cut (breaks off once), /ever-cut, /no-range-cut, /moved, /page, /missing, /down.
+
+    /chunked..., of no stated length; /hang-up, /garbage and /gzip.
+    """
+
+    protocol_version = 'HTTP/1.1'
 
     def do_GET(self):
         server = self.server
@@ -31,21 +37,44 @@ class Handler(BaseHTTPRequestHandler):
         if kind in ('missing', 'down'):
             self.send_error(404 if kind == 'missing' else 503)
             return
+        if kind in ('hang-up', 'garbage'):
+            self.wfile.write(b'' if kind == 'hang-up' else b'SSH-2.0-OpenSSH\r\n')
+            self.connection.close()
+            return
         body = b'<html>log in</html>' if kind == 'page' else CONTENT
         found = re.match(r'bytes=(\d+)-', self.headers.get('Range') or '')
         start = int(found[1]) if found and kind != 'no-range-cut' else 0
         self.send_response(206 if start else 200)
         if start:
             self.send_header('Content-Range', f'bytes {start}-{len(body) - 1}/{len(body)}')
+        first = not any(path == self.path for path, _ in server.requests[:-1])
+        if kind.startswith('chunked'):
+            self.send_header('Transfer-Encoding', 'chunked')
+            self.end_headers()
+            self.send_chunks(body[start:], cut=kind == 'chunked-ever-cut' or 'cut' in kind * first)
+            return
+        if kind == 'gzip':
+            self.send_header('Content-Encoding', 'gzip')
         self.send_header('Content-Length', str(len(body) - start))
         self.end_headers()
-        first = not any(path == self.path for path, _ in server.requests[:-1])
         if kind == 'ever-cut' or (kind.endswith('cut') and first):
             self.wfile.write(body[start : start + (500_000 if kind == 'ever-cut' else 1_000_000)])
             self.wfile.flush()
             self.connection.close()
             return
         self.wfile.write(body[start:])
+
+    def send_chunks(self, body, cut):
+        """Breaks off within the second chunk."""
+        for start in range(0, len(body), 700_000):
+            part = body[start : start + 700_000]
+            self.wfile.write(b'%x\r\n' % len(part) + part[: 300_000 if cut and start else None])
+            if cut and start:
+                self.wfile.flush()
+                self.connection.close()
+                return
+            self.wfile.write(b'\r\n')
+        self.wfile.write(b'0\r\n\r\n')
 
     def log_message(self, *args):
         pass
@@ -80,7 +109,7 @@ def files(cache):
     return sorted(p.name for p in paths)
 
 
-@pytest.mark.parametrize('kind', ['good', 'moved', 'cut', 'no-range-cut'])
+@pytest.mark.parametrize('kind', ['good', 'moved', 'cut', 'no-range-cut', 'chunked', 'chunked-cut'])
 def test_a_file_arrives_whole(kind, server, cache):
     path = fetch([url(server, kind)], sha256=SHA256[:8])
     assert path.read_bytes() == CONTENT
@@ -103,6 +132,28 @@ def test_a_transfer_goes_on_in_a_later_run(server, cache):
     assert server.requests[4] == ('/ever-cut/file.pth', 'bytes=2000000-')
 
 
+def test_what_came_of_a_chunked_transfer_is_kept(server):
+    fetch([url(server, 'chunked-cut')])
+    (_, first), (_, second) = server.requests
+    assert first is None
+    assert 700_000 <= int(second.removeprefix('bytes=').removesuffix('-')) <= 1_000_000
+
+
+def test_a_file_of_no_stated_length_that_breaks_off_is_not_kept(server, cache, monkeypatch):
+    """A server of HTTP/1.0 closes the connection at the end, or before it."""
+    torch.save(dict(weights=torch.zeros(1000)), cache.parent / 'whole.pth')
+    content = (cache.parent / 'whole.pth').read_bytes()
+
+    def send(handler):
+        handler.wfile.write(b'HTTP/1.0 200 OK\r\n\r\n' + content[:-50])
+        handler.close_connection = True
+
+    monkeypatch.setattr(Handler, 'do_GET', send)
+    with pytest.raises(UserError, match='the file breaks off'):
+        fetch([url(server, 'good')])
+    assert files(cache) == []
+
+
 def test_the_cache_needs_no_network(server):
     fetch([url(server, 'good')])
     count = len(server.requests)
@@ -112,7 +163,8 @@ def test_the_cache_needs_no_network(server):
 
 def test_the_next_source_serves_where_the_first_does_not(server):
     dead = 'http://127.0.0.1:9/file.pth'
-    sources = [dead, url(server, 'missing'), url(server, 'page'), url(server, 'good')]
+    kinds = ('missing', 'page', 'chunked-ever-cut', 'hang-up', 'garbage', 'gzip', 'good')
+    sources = [dead, 'htp://nowhere/file.pth', *(url(server, kind) for kind in kinds)]
     assert fetch(sources).read_bytes() == CONTENT
 
 

@@ -1,14 +1,23 @@
 """Reading checkpoint files: what is refused, and that nothing in them is run."""
 
+import argparse
+import collections
+import dataclasses
+import datetime
+import enum
 import http.server
 import io
 import logging
 import os
+import pathlib
 import shutil
+import subprocess
 import threading
+import zipfile
 from functools import partial
 
 import mmengine.runner.checkpoint
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MMLogger
@@ -160,6 +169,141 @@ def test_the_opt_out_is_explicit(malicious, monkeypatch):
     assert trace.exists()
 
 
+# What real training scripts put beside the weights.
+
+
+class Mode(enum.Enum):
+    FINE_TUNE = 'fine'
+
+
+@dataclasses.dataclass
+class Settings:
+    """Importing or making one is not needed to read a file."""
+
+    mode: Mode = Mode.FINE_TUNE
+    output_dir: pathlib.Path = pathlib.Path('out')
+
+
+class AttributeDict(dict):
+    pass
+
+
+PLAIN = [
+    argparse.Namespace(output_dir=pathlib.PosixPath('/out/x'), lr=1e-3, drop=None),
+    pathlib.PureWindowsPath('c:/out'),
+    datetime.datetime(2022, 6, 21, 12, tzinfo=datetime.timezone.utc),
+    datetime.timedelta(hours=3),
+    collections.OrderedDict(top1=71.2),
+    {np.float32(0.5): [np.float64(71.2), np.int64(7), np.bool_(True), np.str_('a')]},
+    np.dtype('float16'),
+    np.array(['a', None, 3], dtype=object),
+    frozenset({1, 2}),
+    dict(type=int, shape=torch.Size([3]), dtype=torch.bfloat16, version=torch.__version__),
+]
+
+
+@pytest.mark.parametrize('legacy', [False, True], ids=['zip', 'legacy'])
+@pytest.mark.parametrize('value', PLAIN, ids=lambda value: type(value).__name__)
+def test_plain_values_of_training_scripts_are_read(value, legacy, tmp_path):
+    path = tmp_path / 'theirs.pth'
+    torch.save(dict(args=value), path, _use_new_zipfile_serialization=not legacy)
+    found = read_checkpoint(path)['args']
+    if isinstance(value, np.ndarray):
+        np.testing.assert_array_equal(found, value)
+    else:
+        assert found == value
+
+
+def test_paths_are_read_under_the_names_of_any_python(tmp_path):
+    """Python 3.13 writes ``pathlib._local``, and Windows a class that cannot be made here."""
+    path = tmp_path / 'theirs.pth'
+    for module, name, kind in (
+        ('pathlib._local', 'PosixPath', pathlib.PurePosixPath),
+        ('pathlib', 'WindowsPath', pathlib.PureWindowsPath),
+    ):
+        pickled = b'\x80\x02}X\x01\x00\x00\x00pc%b\n%b\nX\x01\x00\x00\x00a\x85Rs.' % (
+            module.encode(),
+            name.encode(),
+        )
+        torch.save(dict(p=1), path)
+        replace_in_archive(path, 'data.pkl', pickled)
+        assert isinstance(read_checkpoint(path)['p'], kind)
+
+
+def replace_in_archive(path, name, content):
+    with zipfile.ZipFile(path) as archive:
+        parts = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, 'w') as archive:
+        for part, old in parts.items():
+            archive.writestr(part, content if part.endswith(f'/{name}') else old)
+
+
+def test_objects_of_unknown_classes_are_left_out(tmp_path, digits_checkpoint):
+    """Their classes are neither imported nor called."""
+    content = dict(
+        torch.load(digits_checkpoint),
+        args=argparse.Namespace(mode=Mode.FINE_TUNE, settings=Settings()),
+        hyper_parameters=AttributeDict(lr=1e-3),
+        by_class=collections.defaultdict(list, {'7': [1.0]}),
+        random=np.random.default_rng(0),
+        scheduler=torch.optim.lr_scheduler.StepLR(torch.optim.SGD([torch.zeros(1)], 1.0), 1),
+    )
+    torch.save(content, tmp_path / 'theirs.pth')
+    found = read_checkpoint(tmp_path / 'theirs.pth')
+    assert found['hyper_parameters'] == dict(lr=1e-3)
+    assert found['by_class'] == {'7': [1.0]}
+    assert not isinstance(found['args'].mode, Mode)
+    assert type(found['args'].mode).__name__.endswith('Mode')
+    assert found['args'].mode.args == ('fine',)
+    assert not isinstance(found['args'].settings, Settings)
+    load_model(DIGITS_CONFIG, tmp_path / 'theirs.pth', device='cpu')
+
+
+class Call:
+    """Unpickling it calls a function or a class."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+class Trace:
+    """Making one leaves a folder."""
+
+    def __init__(self, path):
+        os.mkdir(path)
+
+
+def leave_trace(path):
+    os.mkdir(path)
+
+
+@pytest.mark.parametrize(
+    ('function', 'told'),
+    [
+        (leave_trace, r'test_loading\.leave_trace'),
+        (eval, 'eval'),
+        (subprocess.Popen, r'\w+\.Popen'),
+        (torch.hub.load, r'torch\.hub\.load'),
+        (partial, r'functools\.partial'),
+        (open, r'io\.open'),
+    ],
+)
+def test_functions_and_classes_of_python_are_refused(function, told, tmp_path):
+    torch.save(dict(extra=Call(function, str(tmp_path / 'trace'))), tmp_path / 'theirs.pth')
+    with pytest.raises(UserError, match=rf'was not loaded: it calls for {told}'):
+        read_checkpoint(tmp_path / 'theirs.pth')
+    assert not (tmp_path / 'trace').exists()
+
+
+def test_a_class_of_a_script_is_not_called(tmp_path):
+    torch.save(dict(extra=Call(Trace, str(tmp_path / 'trace'))), tmp_path / 'theirs.pth')
+    assert not isinstance(read_checkpoint(tmp_path / 'theirs.pth')['extra'], Trace)
+    assert not (tmp_path / 'trace').exists()
+
+
 # Files that are no checkpoints.
 
 
@@ -214,16 +358,43 @@ def test_weights_of_something_else_are_refused():
 
 
 @pytest.mark.parametrize('target', ['ours', 'official', 'timm', 'mmpretrain'])
-@pytest.mark.parametrize('wrapper', [None, 'model', 'model_ema', 'state_dict'])
-def test_a_backbone_starts_from_any_format(target, wrapper, tmp_path, digits_checkpoint):
+@pytest.mark.parametrize(
+    ('wrapper', 'prefix'),
+    [
+        (None, ''),
+        ('model', 'module.'),
+        ('model_ema', ''),
+        ('state_dict_ema', 'module._orig_mod.model.'),
+        (None, 'student.'),
+        ('model', 'net.'),
+    ],
+)
+def test_a_backbone_starts_from_any_format(target, wrapper, prefix, tmp_path, digits_checkpoint):
     stored = torch.load(digits_checkpoint)['state_dict']
-    weights = rename(stored, 'ours', target)
+    weights = {f'{prefix}{k}': v for k, v in rename(stored, 'ours', target).items()}
+    weights |= {'criterion.weight': torch.ones(1)} if prefix == 'net.' else {}
     path = tmp_path / 'theirs.pth'
-    torch.save({wrapper: weights} if wrapper else weights, path)
+    raw = {k: torch.zeros_like(v) for k, v in weights.items()}
+    torch.save({'state_dict': raw, wrapper: weights} if wrapper else weights, path)
     model = EdgeNeXt(out_indices=(1, 3), init_cfg=dict(type='Pretrained', checkpoint=str(path)))
     model.init_weights()
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, stored[f'backbone.{name}'])
+
+
+@pytest.mark.parametrize('nested', [False, True])
+@pytest.mark.parametrize(('value', 'taken'), [(1, 'teacher'), (2, 'student')])
+def test_a_teacher_is_taken_if_it_is_an_average(value, taken, nested, tmp_path, digits_checkpoint):
+    """DINO's is that of the student; in distillation it is another network."""
+    stored = torch.load(digits_checkpoint)['state_dict']
+    teacher = {k: torch.ones_like(v) for k, v in stored.items()}
+    if taken == 'student':
+        teacher['backbone.extra.weight'] = torch.ones(3)
+    sets = dict(student={k: torch.full_like(v, 2) for k, v in stored.items()}, teacher=teacher)
+    flat = {f'{n}.{k}': v for n, weights in sets.items() for k, v in weights.items()}
+    torch.save(sets if nested else dict(state_dict=flat), tmp_path / 'both.pth')
+    model = load_model(DIGITS_CONFIG, tmp_path / 'both.pth', device='cpu')
+    assert model.head.fc.bias[0] == value
 
 
 def test_weights_saved_on_a_gpu_are_taken(tmp_path, monkeypatch, digits_checkpoint):

@@ -46,6 +46,23 @@ def test_the_doctor_runs_where_nothing_is_installed(tmp_path):
     assert 'things to mend' in done.stderr
 
 
+def test_a_version_that_a_library_does_not_import_beside_is_named(doctor, monkeypatch, tmp_path):
+    """mmpretrain 1.3.6 imports transformers where it is installed, and not version 5."""
+    (tmp_path / 'transformers').mkdir()
+    (tmp_path / 'transformers' / '__init__.py').touch()
+    folder = tmp_path / 'transformers-5.0.0.dist-info'
+    folder.mkdir()
+    (folder / 'METADATA').write_text('Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.0\n')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    for table in ('PACKAGES', 'SNIPPETS'):
+        monkeypatch.setattr(doctor, table, {'mmpretrain': getattr(doctor, table)['mmpretrain']})
+    (finding,) = doctor.examine_packages(doctor.probe())
+    assert 'does not import' in finding.state
+    assert 'wants another transformers 5.0.0' in finding.state
+    assert finding.mend.startswith("pip install 'transformers<5")
+
+
 @pytest.mark.parametrize(
     ('names', 'module', 'mend'),
     [

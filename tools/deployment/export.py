@@ -22,7 +22,7 @@ from mmengine.config import Config
 from torch import nn
 
 from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, reports_errors
-from edgenext_mm.apis.model import find_config, input_shape, load_model
+from edgenext_mm.apis.model import find_config, input_shape, load_model, published_weights
 from edgenext_mm.apis.testing import run_test
 from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.formats import PRECISIONS, with_ending
@@ -73,7 +73,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     config = load_config(find_config(args.config), args.cfg_options)
-    model = load_model(config, args.checkpoint, 'cpu')
+    model = load_model(config, args.checkpoint or published_weights(args.config), 'cpu')
     shape = tuple(args.shape or input_shape(config))
     dynamic = tuple(filter(None, args.dynamic.split(',')))
     calibration, images = [], []
