@@ -15,6 +15,7 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 
 from ..errors import UserError
+from ..registry import type_name
 from .images import ImageReader, ImageSource, is_single, list_images
 from .model import load_model
 from .results import Result, to_result
@@ -187,9 +188,8 @@ class ImagePipeline:
 
 
 def _type_name(step: Any) -> str:
-    """The name of a step's class, without its scope."""
-    kind = step['type'] if isinstance(step, dict) else type(step)
-    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
+    """The name of the class of a step, or of its config."""
+    return type_name(step['type'] if isinstance(step, dict) else type(step))
 
 
 def _loads_annotations(name: str) -> bool:
