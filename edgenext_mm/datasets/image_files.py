@@ -14,6 +14,10 @@ from PIL import Image
 
 from .findings import Problem
 
+#: Endings of image files, in lower case; those in upper case count as well. Inference reads such
+#: files, and so do the data sets of the configs that take folders of images.
+IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _EXIF_ORIENTATION = 0x0112

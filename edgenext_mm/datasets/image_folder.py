@@ -12,6 +12,7 @@ from mmpretrain.datasets.custom import get_samples
 from ..errors import UserError
 from ..registry import DATASETS
 from .classes import class_folders, is_hidden, named_folder_problems
+from .image_files import IMAGE_EXTENSIONS
 
 
 @DATASETS.register_module()
@@ -30,6 +31,8 @@ class ImageFolder(CustomDataset):
             come first. Default: None, ``data_prefix``.
         metainfo: With ``classes``, the names of the folders in the order of their labels.
         classes: The same, or the path of a file with a name per line.
+        extensions: Endings of images, in lower case. Default: those that inference reads, two
+            more than mmpretrain's.
         lazy_init: Whether to list the images later. Default: False.
         **kwargs: Of ``CustomDataset``.
 
@@ -44,6 +47,7 @@ class ImageFolder(CustomDataset):
         classes_from: str | None = None,
         metainfo: Mapping[str, Any] | None = None,
         classes: str | Sequence[str] | None = None,
+        extensions: Sequence[str] = IMAGE_EXTENSIONS,
         lazy_init: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -63,6 +67,7 @@ class ImageFolder(CustomDataset):
             data_prefix=data_prefix,
             metainfo=metainfo,
             classes=classes,
+            extensions=extensions,
             lazy_init=lazy_init,
             **kwargs,
         )
