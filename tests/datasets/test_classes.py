@@ -294,16 +294,22 @@ def test_what_is_not_sure_is_a_warning(change):
     assert [problem.is_error for _, problem in problems] == [False]
 
 
-def test_images_that_are_left_out_because_of_their_endings(tmp_path, caplog):
+def test_images_that_are_left_out_because_of_their_endings(tmp_path):
     write_folders(tmp_path, train='abc', val='abc')
-    for name in ('x.webp', 'y.WEBP', 'z.jfif', 'notes.txt', '._x.webp'):
-        (tmp_path / 'train' / 'a' / name).touch()
-    report = inspect_data(folder_config(tmp_path), ['train'])['train']
-    told = [f.detail for f in report.findings if f.kind == 'left_out_file']
-    assert len(told) == 1
-    assert told[0].startswith('holds 3 images that are not used because of their endings')
-    assert "'a/x.webp', 'a/y.WEBP', 'a/z.jfif'" in told[0]
+    for name in ('x.webp', 'y.WEBP', 'z.jfif', 'z.gif', 'notes.txt', '._x.gif'):
+        shutil.copy(tmp_path / 'train' / 'a' / '0.png', tmp_path / 'train' / 'a' / name)
+
+    def left_out(kind):
+        report = inspect_data(folder_config(tmp_path, kind), ['train'])['train']
+        return report, [f.detail for f in report.findings if f.kind == 'left_out_file']
+
+    report, (told,) = left_out('edgenext_mm.ImageFolder')
+    assert report.num_images == 8
+    assert told.startswith('holds 2 images that are not used because of their endings')
+    assert "'a/z.gif', 'a/z.jfif'" in told
+    report, (told,) = left_out('CustomDataset')
     assert report.num_images == 6
+    assert told.startswith('holds 4 images')
 
 
 def test_labels_as_words_in_a_list(tmp_path):
