@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,8 +19,14 @@ class Session(Protocol):
 
     metadata: Metadata
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """The outputs for (B, 3, H, W) normalised images, in the order of the metadata."""
+    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """The outputs for (B, C, H, W) normalised images, in the order of the metadata.
+
+        Args:
+            x: The images.
+            extra: Values for the other inputs that a file may have, by name, a row per image.
+                Default: those of images without padding or resizing.
+        """
 
 
 class Content(NamedTuple):
