@@ -34,6 +34,7 @@ def export(
     calibration: Sequence[Tensor] = (),
     images: Sequence[Tensor] = (),
     bound: float | None = None,
+    int8_scheme: str | None = None,
 ) -> list[Deviation]:
     """Writes a model's deploy form to a file, compares it with the model, and keeps it if alike.
 
@@ -49,6 +50,8 @@ def export(
         images: Normalised (1, 3, H, W) images to compare on. Default: none, no comparison.
         bound: Largest deviation that is accepted, relative to the largest value of an output.
             Default: that of the precision, see :data:`~edgenext_mm.deployment.verify.BOUNDS`.
+        int8_scheme: ``symmetric`` or ``asymmetric`` ranges of INT8; TensorRT takes symmetric ones
+            only. Default: the format's, see :data:`~edgenext_mm.deployment.formats.FORMATS`.
 
     Returns:
         The deviation of each output.
@@ -57,6 +60,7 @@ def export(
         UserError: If the model cannot be exported like that, or the file deviates too much.
     """
     kind = _check_request(model, file_format, shape, dynamic, precision, decode, calibration)
+    scheme = _check_scheme(kind, precision, int8_scheme)
     network = (BoxNetwork if decode else Network)(model).eval()
     example = torch.randn(_example_size(network, shape, dynamic))
     nested = _run(network, example)
@@ -82,7 +86,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         temporary = Path(folder, path.name)
         with quiet(), _readable_errors(model, file_format):
-            write(Content(deployed, example, metadata, calibration), temporary)
+            write(Content(deployed, example, metadata, calibration, scheme), temporary)
         deviations = compare(network, temporary, images, metadata)
         check_deviations(deviations, precision, bound)
         for file in sorted(Path(folder).iterdir(), key=lambda f: f.suffix == kind.suffix):
@@ -176,6 +180,17 @@ def _check_request(
         )
     _check_sliding(model, shape, dynamic)
     return kind
+
+
+def _check_scheme(kind: FileFormat, precision: str, scheme: str | None) -> str:
+    if scheme is None:
+        return kind.schemes[0] if kind.schemes else ''
+    if precision != 'int8' or scheme not in kind.schemes:
+        raise UserError(
+            f'{kind.suffix} files of precision {precision} have no int8_scheme {scheme!r}. '
+            f'Schemes for --precision int8 in this format: {", ".join(kind.schemes) or "none"}.'
+        )
+    return scheme
 
 
 def _check_sliding(model: nn.Module, shape: tuple[int, int], dynamic: Sequence[str]) -> None:

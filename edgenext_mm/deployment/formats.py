@@ -37,12 +37,14 @@ class Content(NamedTuple):
         example: (B, 3, H, W) images that it is traced with.
         metadata: Goes along.
         calibration: Normalised images for INT8.
+        scheme: Of INT8, one of :data:`SCHEMES`.
     """
 
     network: nn.Module
     example: Tensor
     metadata: Metadata
     calibration: Sequence[Tensor] = ()
+    scheme: str = 'asymmetric'
 
 
 class FileFormat(NamedTuple):
@@ -54,6 +56,7 @@ class FileFormat(NamedTuple):
         packages: What that needs.
         layout: In which the deploy form is written, the one measured to be the fastest.
         precisions: Which it can have.
+        schemes: Which ranges INT8 can have, the default first.
     """
 
     suffix: str
@@ -61,6 +64,7 @@ class FileFormat(NamedTuple):
     packages: tuple[str, ...]
     layout: str
     precisions: tuple[str, ...]
+    schemes: tuple[str, ...] = ()
 
 
 FORMATS = {
@@ -70,6 +74,7 @@ FORMATS = {
         ('onnx', 'onnxscript', 'onnxruntime'),
         'channels_first',
         ('fp32', 'fp16', 'int8'),
+        ('asymmetric', 'symmetric'),
     ),
     'openvino': FileFormat(
         '.xml',
@@ -77,6 +82,7 @@ FORMATS = {
         ('openvino', 'onnx', 'onnxscript'),
         'channels_first_tokens',
         ('fp32', 'fp16', 'bf16', 'int8'),
+        ('symmetric',),
     ),
     'torchscript': FileFormat(
         '.torchscript', 'torch_files', (), 'channels_last', ('fp32', 'fp16', 'bf16')
@@ -86,6 +92,8 @@ FORMATS = {
     ),
 }
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
+#: Ranges of INT8: around 0, with no zero points, or as measured.
+SCHEMES = ('symmetric', 'asymmetric')
 DIMENSIONS = {'batch': 0, 'height': 2, 'width': 3}
 
 

@@ -68,7 +68,8 @@ class Network(nn.Module):
             parts = flatten(nested)
             return ['logits'] if len(parts) == 1 else [f'logits_{i}' for i in range(len(parts))]
         head = self.model.get_submodule(self.head_name)
-        kinds = [p.removesuffix('s') for p in inspect.signature(head.predict_by_feat).parameters]
+        plurals = inspect.signature(head.predict_by_feat).parameters
+        kinds = [name[: -2 if name.endswith('sses') else -1] for name in plurals]
         return [
             f'{kind}_{level}'
             for kind, part in zip(kinds, nested, strict=False)

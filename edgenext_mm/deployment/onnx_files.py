@@ -22,12 +22,12 @@ def write(content: Content, path: Path) -> None:
     """Writes an ONNX file."""
     onnx.save(build(content), path)
     if content.metadata.precision == 'int8':
-        quantize(path, content.calibration)
+        quantize(path, content.calibration, content.scheme)
 
 
 def build(content: Content) -> onnx.ModelProto:
     """The graph of a file, in floating point."""
-    network, example, metadata, _ = content
+    network, example, metadata = content.network, content.example, content.metadata
     if metadata.precision == 'fp16':
         network = network.cast('fp16')
     model = to_onnx(network, example, metadata.outputs, metadata.dynamic)
@@ -144,15 +144,18 @@ def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
     )
 
 
-def quantize(path: Path, calibration: Sequence[Tensor]) -> None:
+def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'asymmetric') -> None:
     """Makes an ONNX file INT8, in its place.
 
     Args:
         path: Of the file.
         calibration: Normalised images that show the range of every activation.
+        scheme: One of :data:`~edgenext_mm.deployment.formats.SCHEMES`. Default: ``asymmetric``.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    symmetric = scheme == 'symmetric'
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -171,8 +174,10 @@ def quantize(path: Path, calibration: Sequence[Tensor]) -> None:
             Reader(),
             per_channel=True,
             weight_type=QuantType.QInt8,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             op_types_to_quantize=['Conv', 'MatMul', 'Gemm'],
+            # TensorRT's parser takes neither zero points nor INT32 biases.
+            extra_options=dict(ActivationSymmetric=symmetric, QuantizeBias=not symmetric),
         )
 
 

@@ -17,7 +17,7 @@ from .metadata import KEY, Metadata
 
 def write(content: Content, path: Path) -> None:
     """Writes a file of PyTorch."""
-    network, example, metadata, _ = content
+    network, example, metadata = content.network, content.example, content.metadata
     if metadata.precision != 'fp32':
         network = network.cast(metadata.precision)
     extra = {KEY: metadata.to_json()}
