@@ -55,7 +55,6 @@ UNDECODED = {
     'paa': dict(type='PAAHead', anchor_generator=ANCHORS, bbox_coder=DELTAS, topk=9),
     'fovea': dict(type='FoveaHead', base_edge_list=[16, 32, 64, 128, 256], **STRIDES),
     'yolox': dict(type='YOLOXHead', strides=[8, 16, 32, 64, 128]),
-    'ssd-softmax': None,
 }
 
 
@@ -78,7 +77,7 @@ def detector(head, folder, options=None, bias=-1.5):
         arch=dict(base='xxsmall', depths=(1, 1, 1, 1)), init_cfg=None, layer_scale_init_value=1.0
     )
     config.model.neck.out_channels = 16
-    config.model.type = 'SingleStageDetector'
+    config.model.update(type='SingleStageDetector', train_cfg=None)
     config.model.bbox_head = {**COMMON, **head}
     config.model.test_cfg = dict(
         nms_pre=300, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6),
