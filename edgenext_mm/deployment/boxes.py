@@ -96,9 +96,7 @@ def default_inputs(count: int) -> dict[str, Tensor]:
         ``image_size``, (count, 2) heights and widths without padding, and ``scale_factor``,
         (count, 2) factors by which widths and heights were multiplied.
     """
-    return dict(
-        image_size=torch.full((count, 2), UNLIMITED), scale_factor=torch.ones((count, 2))
-    )
+    return dict(image_size=torch.full((count, 2), UNLIMITED), scale_factor=torch.ones((count, 2)))
 
 
 def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any], clip: bool) -> Selection:
@@ -136,8 +134,8 @@ def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any], clip: bool) ->
 
 def _refusal(model: nn.Module, reason: str) -> UserError:
     return UserError(
-        f'Boxes after NMS cannot be exported from this {type(model).__name__}: {reason}. Export '
-        'its raw heads instead, without --decode: boxes are then decoded where the file runs.'
+        f'Boxes after NMS cannot be exported from this {type(model).__name__}: {reason}. Without '
+        '--decode, export the raw heads instead: boxes are then decoded where the file runs.'
     )
 
 

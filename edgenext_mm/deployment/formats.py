@@ -44,7 +44,7 @@ class Content(NamedTuple):
     example: Tensor
     metadata: Metadata
     calibration: Sequence[Tensor] = ()
-    scheme: str = 'asymmetric'
+    scheme: str = 'symmetric'
 
 
 class FileFormat(NamedTuple):
@@ -74,7 +74,7 @@ FORMATS = {
         ('onnx', 'onnxscript', 'onnxruntime'),
         'channels_first',
         ('fp32', 'fp16', 'int8'),
-        ('asymmetric', 'symmetric'),
+        ('symmetric', 'asymmetric'),
     ),
     'openvino': FileFormat(
         '.xml',

@@ -109,12 +109,8 @@ def _custom_imports(model: nn.Module) -> dict[str, Any]:
 def preprocessing_of(config: Config) -> dict[str, Any]:
     """What happens to an image, for readers and for runners in other languages."""
     preprocessor = config.get('data_preprocessor') or config.model.data_preprocessor
-    names = [type_name(step['type']) for step in config.test_dataloader.dataset.pipeline]
-    steps = [
-        dict(step)
-        for step, name in zip(config.test_dataloader.dataset.pipeline, names, strict=True)
-        if not name.startswith(('Load', 'Pack'))
-    ]
+    pipeline = [dict(t) for t in config.test_dataloader.dataset.pipeline]
+    steps = [step for step in pipeline if 'Load' not in str(step['type'])]
     to_rgb = preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb')
     return dict(
         channel_order='RGB' if to_rgb else 'BGR',
@@ -122,13 +118,8 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
         std=preprocessor.get('std'),
         pad_size_divisor=preprocessor.get('pad_size_divisor'),
         size=preprocessor.get('size'),
-        steps=steps,
+        steps=[step for step in steps if 'Pack' not in str(step['type'])],
     )
-
-
-def type_name(kind: Any) -> str:
-    """The name of a class that a config gives by name, with a scope, or as the class itself."""
-    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
 def _without_init(value: Any) -> Any:

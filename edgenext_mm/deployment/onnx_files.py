@@ -18,6 +18,7 @@ from .boxes import NO_SCORE, BoxNetwork, Selection, default_inputs
 from .formats import DIMENSIONS, Content
 from .metadata import KEY, Metadata
 
+
 def write(content: Content, path: Path) -> None:
     """Writes an ONNX file."""
     onnx.save(build(content), path)
@@ -144,13 +145,13 @@ def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
     )
 
 
-def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'asymmetric') -> None:
+def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric') -> None:
     """Makes an ONNX file INT8, in its place.
 
     Args:
         path: Of the file.
         calibration: Normalised images that show the range of every activation.
-        scheme: One of :data:`~edgenext_mm.deployment.formats.SCHEMES`. Default: ``asymmetric``.
+        scheme: One of :data:`~edgenext_mm.deployment.formats.SCHEMES`. Default: ``symmetric``.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

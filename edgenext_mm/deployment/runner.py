@@ -60,7 +60,9 @@ class Runner(nn.Module):
     def test_step(self, data: dict[str, Any]) -> list:
         """As :meth:`mmengine.model.BaseModel.test_step`."""
         with torch.no_grad():
-            return self.shell(**self._pad(self.shell.data_preprocessor(data, False)), mode='predict')
+            return self.shell(
+                **self._pad(self.shell.data_preprocessor(data, False)), mode='predict'
+            )
 
     val_step = test_step
 

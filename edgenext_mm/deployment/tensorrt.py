@@ -198,9 +198,7 @@ def _restrictions_of(
         if attributes.get('reduction', b'none') != b'none':
             yield Problem('ScatterND with a reduction', 'The reduction of ScatterND must be none.')
     elif name == 'BatchNormalization' and attributes.get('training_mode', 0):
-        yield Problem(
-            'BatchNormalization in training mode', 'Export the model in evaluation mode.'
-        )
+        yield Problem('BatchNormalization in training mode', 'Export the model in evaluation mode.')
 
 
 def _quantization(

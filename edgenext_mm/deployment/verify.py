@@ -236,9 +236,7 @@ def _without(found: Found, index: Tensor) -> Found:
     return found.at(rest)
 
 
-def _match(
-    distance: Tensor, wanted: Found, actual: Found, near: float
-) -> tuple[Tensor, Tensor]:
+def _match(distance: Tensor, wanted: Found, actual: Found, near: float) -> tuple[Tensor, Tensor]:
     """Pairs of boxes of one class, nearest first, each box in one pair at most."""
     apart = (wanted.labels[:, None] != actual.labels[None]) | ~(distance <= near)
     gap = (wanted.scores[:, None] - actual.scores[None]).abs()

@@ -1,6 +1,7 @@
 """Say which TensorRT can parse an ONNX file, by the lists of operators that it has published.
 
-Nothing is run: build the engine with trtexec to be sure.
+Reads attributes and constants, too: what the lists exclude, such as zero points other than 0, is an
+error that says what to change. Nothing is run: build the engine with trtexec to be sure.
 
 Examples:
     python tools/deployment/check_tensorrt.py model.onnx
