@@ -76,10 +76,10 @@ class Runner(nn.Module):
         if metadata.task != 'segmentation':
             return data
         height, width = images.shape[-2:]
-        # Crops of sliding inference are smaller than images, which may have any size.
-        slides = self.shell.test_cfg.get('mode') == 'slide'
-        least = [max(f, s) if slides else f for f, s in zip(metadata.shape, (height, width))]
-        padded = fit_size(images, (least[0], least[1]), metadata.dynamic, value=self._pad_value())
+        shape = metadata.shape
+        if self.shell.test_cfg.get('mode') == 'slide':  # the file takes crops of larger images
+            shape = max(shape[0], height), max(shape[1], width)
+        padded = fit_size(images, shape, metadata.dynamic, value=self._pad_value())
         right, below = padded.shape[-1] - width, padded.shape[-2] - height
         if right or below:
             for sample in data['data_samples'] or []:

@@ -1,7 +1,7 @@
 """Whether TensorRT's parser takes the operators of an ONNX file, by its published documentation.
 
-Sources: ``docs/operators.md`` of https://github.com/onnx/onnx-tensorrt (releases 8.4, 8.5 and 10.15)
-and TensorRT's release notes. Nothing here runs TensorRT.
+Sources: ``docs/operators.md`` of https://github.com/onnx/onnx-tensorrt (releases 8.4, 8.5 and
+10.15) and TensorRT's release notes. Nothing here runs TensorRT.
 """
 
 from __future__ import annotations
@@ -59,15 +59,24 @@ AXES = {
     'Slice': 3,
     'CumSum': 1,
 }
-RESIZE = {
-    'mode': ('nearest', 'linear'),
-    'coordinate_transformation_mode': (
-        'half_pixel', 'pytorch_half_pixel', 'tf_half_pixel_for_nn', 'asymmetric', 'align_corners',
-    ),
-    'nearest_mode': ('floor', 'ceil', 'round_prefer_floor', 'round_prefer_ceil'),
-    'keep_aspect_ratio_policy': ('stretch',),
-    'antialias': (0,),
+#: Values that attributes may have, the default first.
+ATTRIBUTES: dict[str, dict[str, tuple]] = {
+    'BatchNormalization': {'training_mode': (0,)},
+    'Resize': {
+        'mode': ('nearest', 'linear'),
+        'coordinate_transformation_mode': (
+            'half_pixel', 'pytorch_half_pixel', 'tf_half_pixel_for_nn', 'asymmetric',
+            'align_corners',
+        ),
+        'nearest_mode': ('round_prefer_floor', 'round_prefer_ceil', 'floor', 'ceil'),
+        'keep_aspect_ratio_policy': ('stretch',),
+        'antialias': (0,),
+    },
+    'ScatterND': {'reduction': ('none',)},
+    'TopK': {'sorted': (1,)},
 }  # fmt: skip
+#: Operators of which the first output alone is taken.
+ONE_OUTPUT = ('LayerNormalization', 'MaxPool')
 SYMMETRIC = 'Quantize it with symmetric ranges: export it with --int8-scheme symmetric.'
 
 
@@ -159,46 +168,29 @@ def _restrictions_of(
     quantized: dict[str, int],
 ) -> Iterator[Problem]:
     name, attributes = node.op_type, _attributes(node)
-    if name in ('QuantizeLinear', 'DequantizeLinear'):
-        yield from _quantization(node, constants, quantized)
-    elif name == 'TopK':
-        if not attributes.get('sorted', 1):
-            yield Problem('TopK with unsorted values', 'Set the attribute sorted of TopK to 1.')
-        # A number that is computed from sizes is bounded by what is known when the engine is built.
+    for key, allowed in ATTRIBUTES.get(name, {}).items():
+        value = attributes.get(key, allowed[0])
+        value = value.decode() if isinstance(value, bytes) else value
+        if value not in allowed:
+            choices = ', '.join(map(str, allowed))
+            yield Problem(f'{name} with {key} {value}', f'{key} of {name} may be {choices}.')
+    if name in ONE_OUTPUT and any(node.output[1:]):
+        yield Problem(f'{name} with several outputs', f'Use the first output of {name} alone.')
+    if name in ('MaxPool', 'AveragePool') and set(attributes.get('dilations', ())) - {1}:
+        yield Problem(f'{name} with dilations', f'The dilations of {name} must be 1.')
+    axes = node.input[AXES[name]] if name in AXES and len(node.input) > AXES[name] else ''
+    if axes and axes not in constants:
+        yield Problem(f'{name} with computed axes', f'Make the axes of {name} an initializer.')
+    if name == 'TopK':
+        # A number that is computed from sizes is bounded by what is known when an engine is built.
         number = _value(constants, node.input[1]) if len(node.input) > 1 else attributes.get('k')
         if number is not None and int(np.max(number)) >= MAX_TOP_K:
             yield Problem(
                 f'TopK of {int(np.max(number))} values, where fewer than {MAX_TOP_K} are taken',
                 'Export it with fewer, for instance --cfg-options model.test_cfg.nms_pre=1000.',
             )
-    elif name in AXES:
-        axes = AXES[name]
-        if len(node.input) > axes and node.input[axes] and node.input[axes] not in constants:
-            yield Problem(
-                f'{name} with axes that are computed', f'Make the axes of {name} an initializer.'
-            )
-    elif name == 'Resize':
-        for key, allowed in RESIZE.items():
-            value = attributes.get(key, allowed[0])
-            value = value.decode() if isinstance(value, bytes) else value
-            if value not in allowed:
-                choices = ', '.join(map(str, allowed))
-                yield Problem(f'Resize with {key} {value}', f'Its {key} may be {choices}.')
-    elif name in ('MaxPool', 'AveragePool'):
-        if any(d != 1 for d in attributes.get('dilations', ())):
-            yield Problem(f'{name} with dilations', f'The dilations of {name} must be 1.')
-        if len(node.output) > 1 and node.output[1]:
-            yield Problem('MaxPool with indices', 'Use the values of MaxPool alone.')
-    elif name == 'LayerNormalization':
-        if any(node.output[1:]):
-            yield Problem(
-                'LayerNormalization with several outputs', 'Use the first output of it alone.'
-            )
-    elif name == 'ScatterND':
-        if attributes.get('reduction', b'none') != b'none':
-            yield Problem('ScatterND with a reduction', 'The reduction of ScatterND must be none.')
-    elif name == 'BatchNormalization' and attributes.get('training_mode', 0):
-        yield Problem('BatchNormalization in training mode', 'Export the model in evaluation mode.')
+    if name in ('QuantizeLinear', 'DequantizeLinear'):
+        yield from _quantization(node, constants, quantized)
 
 
 def _quantization(

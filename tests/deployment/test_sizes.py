@@ -1,4 +1,4 @@
-"""Files of a fixed size and images that do not fill it, heads with several outputs, and refusals."""
+"""Files of fixed size and images that do not fill it, heads with several outputs, refusals."""
 
 import copy
 import importlib
@@ -114,7 +114,7 @@ def test_a_classifier_takes_no_padding(tmp_path):
     steps.append(dict(type='PackInputs'))
     config.merge_from_dict({'test_dataloader.dataset.pipeline': steps})
     model = built(config, tmp_path)
-    with pytest.raises(UserError, match='no Resize.*--shape H W'):
+    with pytest.raises(UserError, match=r'no Resize.*--shape H W'):
         input_shape(model.cfg)
     export(model, tmp_path / 'model', 'torchscript', (64, 128))
     path = tmp_path / 'model.torchscript'
@@ -262,5 +262,5 @@ def test_parts_that_cannot_be_imported_are_named(tmp_path, monkeypatch):
     assert Runner(tmp_path / 'model.torchscript').shell.head.__class__.__name__ == 'BirdsHead'
     monkeypatch.undo()
     monkeypatch.delitem(sys.modules, 'birds_parts')
-    with pytest.raises(UserError, match='birds_parts.*custom_imports.*PYTHONPATH'):
+    with pytest.raises(UserError, match=r'birds_parts.*custom_imports.*PYTHONPATH'):
         Runner(tmp_path / 'model.torchscript')
