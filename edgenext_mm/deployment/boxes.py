@@ -52,7 +52,7 @@ def read_selection(model: nn.Module) -> Selection:
     Raises:
         UserError: If it does so in a way that a file cannot reproduce.
     """
-    head = getattr(model, 'bbox_head', None)
+    head: Any = getattr(model, 'bbox_head', None)
     if not hasattr(head, 'bbox_coder'):
         raise _refusal(model, 'its head has no boxes to decode')
     from mmdet.models import GFLHead, SingleStageDetector

@@ -35,8 +35,9 @@ class Runner(nn.Module):
 
     def __init__(self, source: str | Path | Session, threads: int | None = None) -> None:
         super().__init__()
-        opened = not isinstance(source, (str, Path))
-        self.session: Session = source if opened else open_session(source, threads)
+        self.session: Session = (
+            open_session(source, threads) if isinstance(source, (str, Path)) else source
+        )
         self.metadata = self.session.metadata
         self.cfg = Config(self.metadata.config)
         known = dict(classes=self.metadata.classes, palette=self.metadata.palette)

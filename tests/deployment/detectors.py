@@ -32,7 +32,6 @@ DECODED = {
     'fcos': dict(type='FCOSHead', norm_on_bbox=True, **STRIDES),
     'atss': dict(type='ATSSHead', anchor_generator=ANCHORS, bbox_coder=DELTAS),
     'autoassign': dict(type='AutoAssignHead', **STRIDES),
-    'ddod': dict(type='DDODHead', anchor_generator=ANCHORS, bbox_coder=DELTAS, num_dcn=0),
     'fsaf': dict(
         type='FSAFHead',
         reg_decoded_bbox=True,

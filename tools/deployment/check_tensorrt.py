@@ -8,9 +8,12 @@ Examples:
     python tools/deployment/check_tensorrt.py *.onnx
 """
 
+import sys
+
 from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.deployment.formats import require
 from edgenext_mm.deployment.tensorrt import required_release
+from edgenext_mm.errors import UserError
 
 
 @reports_errors
@@ -19,9 +22,16 @@ def main() -> None:
     parser.add_argument('files', nargs='+', metavar='FILE')
     args = parser.parse_args()
     require('onnx', 'reading ONNX files')
+    refused = []
     for path in args.files:
-        (major, minor), reasons = required_release(path)
-        print(f'{path}: TensorRT {major}.{minor} or later, for {", ".join(reasons)}')
+        try:
+            (major, minor), reasons = required_release(path)
+        except UserError as error:
+            refused.append(f'error: {error}')
+        else:
+            print(f'{path}: TensorRT {major}.{minor} or later, for {", ".join(reasons)}')
+    if refused:
+        sys.exit('\n'.join(refused))
 
 
 if __name__ == '__main__':
