@@ -205,16 +205,32 @@ def _describe(checkpoint: str | Path, content: Mapping[str, Any]) -> str:
 
 
 def input_shape(config: Config) -> tuple[int, int]:
-    """(H, W) of the largest input that a config's evaluation gives the model."""
+    """(H, W) of the largest input that a config's evaluation gives the model.
+
+    Raises:
+        UserError: If its test pipeline resizes to no size that it names.
+    """
     preprocessor = config.get('data_preprocessor') or config.model.data_preprocessor
-    if preprocessor.get('size') is not None:
-        return preprocessor['size']
+    settings = config.model.get('test_cfg') or {}
+    if settings.get('mode') == 'slide':
+        return tuple(settings['crop_size'])
+    # mmseg's `size` is that of training; testing has settings of its own.
+    testing = preprocessor.get('test_cfg') or {}
+    if testing.get('size') is not None:
+        return testing['size']
     steps = [
         step
         for step in config.test_dataloader.dataset.pipeline
         if type_name(step.type) in ('CenterCrop', 'Resize')
     ]
-    size = steps[-1].get('crop_size') or steps[-1]['scale']
+    sizes = [step.get('crop_size') or step.get('scale') for step in steps]
+    if not any(sizes):
+        raise UserError(
+            'The test pipeline of this config keeps the size of images: it has no Resize with a '
+            '`scale` and no CenterCrop. Say how large the input is: --shape H W; with --dynamic '
+            'height,width it is an example.'
+        )
+    size = next(size for size in reversed(sizes) if size)
     width, height = (size, size) if isinstance(size, int) else size
-    divisor = preprocessor.get('pad_size_divisor', 1)
+    divisor = testing.get('size_divisor') or preprocessor.get('pad_size_divisor') or 1
     return -(-height // divisor) * divisor, -(-width // divisor) * divisor

@@ -9,11 +9,13 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .boxes import BoxNetwork
 from .form import switch_to_deploy
 from .formats import (
     DIMENSIONS,
@@ -25,10 +27,10 @@ from .formats import (
     with_ending,
     write,
 )
-from .heads import BoxNetwork, Network
+from .heads import Network, structure_of
 from .images import image_channels
 from .metadata import TASKS, Metadata, model_config, preprocessing_of
-from .verify import Deviation, check_deviations, compare
+from .verify import Deviation, check_deviations, compare, rehearse
 
 
 def export(
@@ -42,6 +44,7 @@ def export(
     calibration: Sequence[Tensor] = (),
     images: Sequence[Tensor] = (),
     bound: float | None = None,
+    int8_scheme: str | None = None,
 ) -> list[Deviation]:
     """Writes a model's deploy form to a file, compares it with the model, and keeps it if alike.
 
@@ -57,6 +60,8 @@ def export(
         images: Normalised (1, 3, H, W) images to compare on. Default: none, no comparison.
         bound: Largest deviation that is accepted, relative to the largest value of an output.
             Default: that of the precision, see :data:`~edgenext_mm.deployment.verify.BOUNDS`.
+        int8_scheme: ``symmetric`` or ``asymmetric`` ranges of INT8; TensorRT takes symmetric ones
+            only. Default: the format's, see :data:`~edgenext_mm.deployment.formats.FORMATS`.
 
     Returns:
         The deviation of each output.
@@ -64,34 +69,34 @@ def export(
     Raises:
         UserError: If the model cannot be exported like that, or the file deviates too much.
     """
-    kind = _check_request(model, file_format, dynamic, precision, decode, calibration)
+    kind = _check_request(model, file_format, shape, dynamic, precision, decode, calibration)
+    scheme = _check_scheme(kind, precision, int8_scheme)
     network = (BoxNetwork if decode else Network)(model).eval()
-    with torch.no_grad():
-        example = torch.randn(_example_size(network, shape, dynamic))
-        try:
-            names = network.names(network(example))
-        except RuntimeError as error:
-            raise UserError(f'The model cannot take images of {shape}: {error}') from error
+    example = torch.randn(_example_size(network, shape, dynamic))
+    nested = _run(network, example)
     metadata = Metadata(
         task=TASKS[model.cfg.default_scope],
         classes=tuple(model.dataset_meta.get('classes') or ()),
         palette=tuple(model.dataset_meta.get('palette') or ()),
-        outputs=tuple(names),
+        outputs=tuple(network.names(nested)),
+        structure=structure_of(nested),
         shape=shape,
         dynamic=tuple(dynamic),
         decoded=decode,
         precision=precision,
         preprocessing=preprocessing_of(model.cfg),
-        config=model_config(model.cfg),
+        config=model_config(model),
     )
+    if isinstance(network, Network):
+        rehearse(network, metadata, images[0] if images else example[:1])
     size = None if {'height', 'width'} & set(dynamic) else shape
     deployed = type(network)(switch_to_deploy(model, kind.layout, size)).eval()
     path = with_ending(path, file_format)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         temporary = Path(folder, path.name)
-        with quiet():
-            write(Content(deployed, example, metadata, calibration), temporary)
+        with quiet(), _readable_errors(model, file_format):
+            write(Content(deployed, example, metadata, calibration, scheme), temporary)
         deviations = compare(network, temporary, images, metadata)
         check_deviations(deviations, precision, bound)
         for file in sorted(Path(folder).iterdir(), key=lambda f: f.suffix == kind.suffix):
@@ -100,8 +105,45 @@ def export(
     return deviations
 
 
+@torch.no_grad()
+def _run(network: Network | BoxNetwork, example: Tensor) -> Any:
+    """The outputs for an example, as the head nests them."""
+    try:
+        return network.nested(example)
+    except UserError:
+        raise
+    except Exception as error:  # what upstream's code raises where more than features is needed
+        head = network.model.get_submodule(network.head_name)
+        raise UserError(
+            f'This {type(network.model).__name__} cannot be exported for images of '
+            f'{tuple(example.shape[-2:])}: its {type(head).__name__} does not run on the features '
+            f'of an image alone ({type(error).__name__}: {error}). Give another --shape if it is '
+            'the size, or choose a model with one head that does.'
+        ) from error
+
+
+@contextlib.contextmanager
+def _readable_errors(model: nn.Module, file_format: str) -> Iterator[None]:
+    """Reports what an exporter cannot convert as a mistake of the request."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of exporters, which have no base class in common
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        raise UserError(
+            f'This {type(model).__name__} cannot be written as {file_format}: '
+            f'{type(cause).__name__}: {lines[0] if lines else "no reason given"}. Operators that '
+            'libraries compile themselves, such as deformable convolutions of mmcv, have no '
+            'counterpart in a file. Choose another head or format.'
+        ) from error
+
+
 def _example_size(
-    network: Network, shape: tuple[int, int], dynamic: Sequence[str]
+    network: Network | BoxNetwork, shape: tuple[int, int], dynamic: Sequence[str]
 ) -> tuple[int, int, int, int]:
     """Of the images that a model is traced with: what may change must not be 1 at any level."""
     generator = getattr(network.model.get_submodule(network.head_name), 'prior_generator', None)
@@ -115,6 +157,7 @@ def _example_size(
 def _check_request(
     model: nn.Module,
     file_format: str,
+    shape: tuple[int, int],
     dynamic: Sequence[str],
     precision: str,
     decode: bool,
@@ -134,11 +177,43 @@ def _check_request(
         )
     if decode and file_format not in ('onnx', 'openvino'):
         raise UserError('Boxes after NMS can be had as onnx or openvino; others have raw heads.')
+    if decode and precision == 'bf16':
+        raise UserError('Boxes after NMS need more than the eight bits of BF16: use fp32 or fp16.')
     if precision == 'int8' and not calibration:
         raise UserError('INT8 needs images to calibrate on: --calib DIR.')
     if not hasattr(model, 'cfg'):
         raise UserError('Export takes a model of load_model(), which knows its config.')
+    if model.cfg.get('default_scope') not in TASKS:
+        raise UserError(
+            f'The config of this model has the default_scope {model.cfg.get("default_scope")!r}. '
+            f'Models of {", ".join(TASKS)} can be exported.'
+        )
+    _check_sliding(model, shape, dynamic)
     return kind
+
+
+def _check_scheme(kind: FileFormat, precision: str, scheme: str | None) -> str:
+    if scheme is None:
+        return kind.schemes[0] if kind.schemes else ''
+    if precision != 'int8' or scheme not in kind.schemes:
+        raise UserError(
+            f'{kind.suffix} files of precision {precision} have no int8_scheme {scheme!r}. '
+            f'Schemes for --precision int8 in this format: {", ".join(kind.schemes) or "none"}.'
+        )
+    return scheme
+
+
+def _check_sliding(model: nn.Module, shape: tuple[int, int], dynamic: Sequence[str]) -> None:
+    settings = getattr(model, 'test_cfg', None) or {}
+    if not hasattr(model, 'decode_head') or settings.get('mode') != 'slide':
+        return
+    crop = tuple(settings['crop_size'])
+    fixed = [i for i, name in enumerate(('height', 'width')) if name not in dynamic]
+    if any(shape[i] != crop[i] for i in fixed):
+        raise UserError(
+            f'This segmentor slides over images in crops of {crop[0]}x{crop[1]} pixels, its file '
+            f'would take {shape[0]}x{shape[1]}. Export it with --shape {crop[0]} {crop[1]}.'
+        )
 
 
 @contextlib.contextmanager

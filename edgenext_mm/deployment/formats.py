@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,8 +19,14 @@ class Session(Protocol):
 
     metadata: Metadata
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """The outputs for (B, 3, H, W) normalised images, in the order of the metadata."""
+    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """The outputs for (B, C, H, W) normalised images, in the order of the metadata.
+
+        Args:
+            x: The images.
+            extra: Values for the other inputs that a file may have, by name, a row per image.
+                Default: those of images without padding or resizing.
+        """
 
 
 class Content(NamedTuple):
@@ -31,12 +37,14 @@ class Content(NamedTuple):
         example: (B, 3, H, W) images that it is traced with.
         metadata: Goes along.
         calibration: Normalised images for INT8.
+        scheme: Of INT8, one of :data:`SCHEMES`.
     """
 
     network: nn.Module
     example: Tensor
     metadata: Metadata
     calibration: Sequence[Tensor] = ()
+    scheme: str = 'symmetric'
 
 
 class FileFormat(NamedTuple):
@@ -48,6 +56,7 @@ class FileFormat(NamedTuple):
         packages: What that needs.
         layout: In which the deploy form is written, the one measured to be the fastest.
         precisions: Which it can have.
+        schemes: Which ranges INT8 can have, the default first.
     """
 
     suffix: str
@@ -55,6 +64,7 @@ class FileFormat(NamedTuple):
     packages: tuple[str, ...]
     layout: str
     precisions: tuple[str, ...]
+    schemes: tuple[str, ...] = ()
 
 
 FORMATS = {
@@ -64,6 +74,7 @@ FORMATS = {
         ('onnx', 'onnxscript', 'onnxruntime'),
         'channels_first',
         ('fp32', 'fp16', 'int8'),
+        ('symmetric', 'asymmetric'),
     ),
     'openvino': FileFormat(
         '.xml',
@@ -71,6 +82,7 @@ FORMATS = {
         ('openvino', 'onnx', 'onnxscript'),
         'channels_first_tokens',
         ('fp32', 'fp16', 'bf16', 'int8'),
+        ('symmetric',),
     ),
     'torchscript': FileFormat(
         '.torchscript', 'torch_files', (), 'channels_last', ('fp32', 'fp16', 'bf16')
@@ -80,6 +92,8 @@ FORMATS = {
     ),
 }
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
+#: Ranges of INT8: around 0, with no zero points, or as measured.
+SCHEMES = ('symmetric', 'asymmetric')
 DIMENSIONS = {'batch': 0, 'height': 2, 'width': 3}
 
 

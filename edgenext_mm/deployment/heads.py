@@ -1,8 +1,10 @@
-"""What of a model goes into a file: from normalised images to what its head gives."""
+"""The part of a model that goes into a file: from normalised images to the outputs of its head."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -10,12 +12,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 
-#: Where models of each task keep their head, and what its outputs are called.
-HEADS = {
-    'head': ('logits',),
-    'decode_head': ('logits',),
-    'bbox_head': ('cls_score', 'bbox_pred', 'angle_pred'),
-}
+#: Attributes under which models keep their head, by task.
+HEADS = ('head', 'decode_head', 'bbox_head')
 #: What PyTorch calls the precisions that it computes in.
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
@@ -24,23 +22,28 @@ def find_head(model: nn.Module) -> str:
     """The name of a model's head.
 
     Raises:
-        UserError: If its task is done in more than one step.
+        UserError: If the model has no single head.
     """
     for name in HEADS:
-        if isinstance(getattr(model, name, None), nn.Module) and not hasattr(model, 'roi_head'):
+        head = getattr(model, name, None)
+        if (
+            isinstance(head, nn.Module)
+            and not isinstance(head, nn.ModuleList)
+            and not hasattr(model, 'roi_head')
+        ):
             return name
     raise UserError(
         f'A {type(model).__name__} cannot be exported: a model with one head can '
-        f'({", ".join(HEADS)}), two-stage detectors cannot. Choose a classifier, a single-stage '
-        'detector such as SSDLite, GFL or RetinaNet, or a segmentor.'
+        f'({", ".join(HEADS)}), two-stage detectors cannot, nor can cascades of heads. Choose a '
+        'classifier, a single-stage detector such as SSDLite, GFL or RetinaNet, or a segmentor.'
     )
 
 
 class Network(nn.Module):
-    """A model from its normalised (B, 3, H, W) images to the tensors that its head gives, in order.
+    """A model from its normalised (B, C, H, W) images to the tensors that its head gives, in order.
 
     Args:
-        model: Any model of one head, as OpenMMLab builds it.
+        model: Any model with one head, as OpenMMLab builds it.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -49,17 +52,33 @@ class Network(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The outputs, those of several levels one after the other."""
-        return flatten(self.model.get_submodule(self.head_name)(self.model.extract_feat(x)))
+        """The outputs as one flat tuple, see :func:`flatten`."""
+        return flatten(self.nested(x))
 
-    def names(self, outputs: Sequence[Tensor]) -> list[str]:
-        """Names of the outputs, such as ``cls_score_0``."""
-        kinds = HEADS[self.head_name]
-        if len(outputs) == 1:
-            return [kinds[0]]
-        levels = len(self.model.get_submodule(self.head_name).prior_generator.strides)
-        used = kinds[: len(outputs) // levels]
-        return [f'{kind}_{level}' for kind in used for level in range(levels)]
+    def nested(self, x: Tensor) -> Any:
+        """The outputs as the head returns them, usually lists with one tensor per level."""
+        return self.model.get_submodule(self.head_name)(self.model.extract_feat(x))
+
+    def names(self, nested: Any) -> list[str]:
+        """Names of the outputs, such as ``logits`` or ``cls_score_0``.
+
+        Outputs of detectors are named after the parameters of the head's ``predict_by_feat``.
+        """
+        if self.head_name != 'bbox_head':
+            parts = flatten(nested)
+            return ['logits'] if len(parts) == 1 else [f'logits_{i}' for i in range(len(parts))]
+        head = self.model.get_submodule(self.head_name)
+        plurals = inspect.signature(head.predict_by_feat).parameters
+        kinds = [name[: -2 if name.endswith('sses') else -1] for name in plurals]
+        return [
+            f'{kind}_{level}'
+            for kind, part in zip(kinds, nested, strict=False)
+            for level in range(len(flatten(part)))
+        ]
+
+    def cast(self, precision: str) -> nn.Module:
+        """This network in another precision, see :class:`Cast`."""
+        return Cast(self, precision)
 
 
 class Cast(nn.Module):
@@ -82,82 +101,36 @@ class Cast(nn.Module):
 
 
 def flatten(outputs: Any) -> tuple[Tensor, ...]:
-    """The tensors in nested tuples and lists, in order."""
+    """The tensors in nested tuples, lists and dicts, in order.
+
+    Raises:
+        UserError: If there is anything but tensors.
+    """
     if isinstance(outputs, Tensor):
         return (outputs,)
-    return tuple(tensor for part in outputs for tensor in flatten(part))
+    if not isinstance(outputs, (tuple, list, dict)):
+        raise UserError(
+            f'The head of this model gives a {type(outputs).__name__} among its outputs; a file '
+            'can hold heads that give tensors only.'
+        )
+    parts = outputs.values() if isinstance(outputs, dict) else outputs
+    return tuple(tensor for part in parts for tensor in flatten(part))
 
 
-def unflatten(outputs: Sequence[Tensor], names: Sequence[str]) -> Any:
-    """What :func:`flatten` was given, from its result and the names of it."""
-    if len(names) == 1:
-        return outputs[0]
-    kinds = list(dict.fromkeys(name.rpartition('_')[0] for name in names))
-    return tuple(
-        [o for o, name in zip(outputs, names, strict=True) if name.rpartition('_')[0] == kind]
-        for kind in kinds
-    )
+def structure_of(outputs: Any, positions: Iterator[int] | None = None) -> Any:
+    """How outputs are nested: each tensor is replaced by its position in :func:`flatten`."""
+    positions = count() if positions is None else positions
+    if isinstance(outputs, Tensor):
+        return next(positions)
+    if isinstance(outputs, dict):
+        return {key: structure_of(part, positions) for key, part in outputs.items()}
+    return type(outputs)([structure_of(part, positions) for part in outputs])
 
 
-class BoxNetwork(Network):
-    """A single-stage detector of mmdet from images to its best boxes of each level, before NMS.
-
-    What the head's own ``predict_by_feat`` does up to there, for a batch and without conditions on
-    the data, so that it can stand in a file.
-
-    Args:
-        model: The detector.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model)
-        if self.head_name != 'bbox_head' or not hasattr(model.bbox_head, 'bbox_coder'):
-            raise UserError(f'The head of a {type(model).__name__} has no boxes to decode.')
-        if getattr(model.bbox_head.bbox_coder, 'encode_size', 4) != 4:
-            raise UserError(
-                'Rotated boxes are decoded where the file runs: export the raw heads instead.'
-            )
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, K, 4) corners in pixels of the input, (B, K) scores and (B, K) labels."""
-        head = self.model.bbox_head
-        cls_scores, bbox_preds = head(self.model.extract_feat(x))[:2]
-        sizes = [score.shape[-2:] for score in cls_scores]
-        priors = head.prior_generator.grid_priors(sizes, dtype=x.dtype, device=x.device)
-        levels = [
-            self._level(*level, (x.shape[-2], x.shape[-1]))
-            for level in zip(cls_scores, bbox_preds, priors, self._strides(), strict=True)
-        ]
-        boxes, scores, labels = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
-        return boxes, scores, labels
-
-    def _level(
-        self, cls_score: Tensor, bbox_pred: Tensor, priors: Tensor, stride: int, size: tuple
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        head, B = self.model.bbox_head, cls_score.shape[0]
-        classes = head.cls_out_channels
-        scores = cls_score.permute(0, 2, 3, 1).reshape(B, -1, classes)
-        scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
-        classes = scores.shape[-1]
-        count = min(self.model.test_cfg.get('nms_pre', 1000), priors.shape[0] * classes)
-        scores, index = scores.flatten(1).topk(count, dim=1)
-        place, labels = index // classes, index % classes
-        bbox_pred = bbox_pred.permute(0, 2, 3, 1).reshape(B, priors.shape[0], -1)
-        bbox_pred = bbox_pred.gather(1, place[..., None].expand(-1, -1, bbox_pred.shape[-1]))
-        priors = priors[place]
-        if hasattr(head, 'integral'):  # GFL: distributions over distances from the centre
-            bins = bbox_pred.reshape(B, count, 4, -1).softmax(-1)
-            bbox_pred = (bins * head.integral.project).sum(-1) * stride
-            priors = (priors[..., :2] + priors[..., 2:]) / 2
-        # Not clamped by the coder, whose way for ONNX imports what mmdet no longer has.
-        boxes = head.bbox_coder.decode(priors.flatten(0, 1), bbox_pred.flatten(0, 1))
-        x, y = boxes[:, 0::2].clamp(0, size[1]), boxes[:, 1::2].clamp(0, size[0])
-        boxes = torch.stack((x, y), dim=-1).reshape(B, count, 4)
-        return boxes, scores, labels
-
-    def _strides(self) -> list[int]:
-        return [stride[0] for stride in self.model.bbox_head.prior_generator.strides]
-
-    def names(self, outputs: Sequence[Tensor]) -> list[str]:
-        """Names of the outputs."""
-        return ['boxes', 'scores', 'labels']
+def unflatten(outputs: Sequence[Tensor], structure: Any) -> Any:
+    """What :func:`flatten` was given, from its result and :func:`structure_of` it."""
+    if isinstance(structure, int):
+        return outputs[structure]
+    if isinstance(structure, dict):
+        return {key: unflatten(outputs, part) for key, part in structure.items()}
+    return type(structure)([unflatten(outputs, part) for part in structure])

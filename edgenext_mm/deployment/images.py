@@ -30,11 +30,14 @@ def normalised_images(
         dynamic: Which of ``height`` and ``width`` may be other.
     """
     pipeline = ImagePipeline(model.cfg)
+    preprocessor = model.data_preprocessor
+    pads = not hasattr(model, 'head')
+    value = getattr(preprocessor, 'pad_value', 0)
     for source in sources:
-        data = model.data_preprocessor(pseudo_collate([pipeline(source)]), False)
+        data = preprocessor(pseudo_collate([pipeline(source)]), False)
         inputs = data['inputs']
         images = torch.stack(inputs) if isinstance(inputs, list) else inputs
-        yield fit_size(images.cpu(), shape, tuple(dynamic))
+        yield fit_size(images.cpu(), shape, tuple(dynamic), pads, value)
 
 
 def image_channels(model: nn.Module) -> int:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmengine.config import Config
+from torch import nn
 
 from ..errors import UserError
 from ..version import __version__
@@ -29,6 +30,8 @@ class Metadata:
         task: ``classification``, ``detection``, ``segmentation`` or ``rotated_detection``.
         classes: Names.
         outputs: Names of the outputs, in order.
+        structure: How the head nests them, see
+            :func:`~edgenext_mm.deployment.heads.structure_of`.
         shape: (H, W) of the input that it was exported with.
         dynamic: Which of ``batch``, ``height`` and ``width`` may change.
         decoded: Whether a detector's file gives boxes after NMS instead of its raw heads.
@@ -41,6 +44,7 @@ class Metadata:
     task: str
     classes: tuple[str, ...]
     outputs: tuple[str, ...]
+    structure: Any
     shape: tuple[int, int]
     dynamic: tuple[str, ...]
     decoded: bool
@@ -69,12 +73,13 @@ class Metadata:
             ) from error
 
 
-def model_config(config: Config) -> dict[str, Any]:
-    """Of a config what inference needs, without anything that loads weights."""
+def model_config(model: nn.Module) -> dict[str, Any]:
+    """The parts of a model's config that inference needs, without anything that loads weights."""
+    config = model.cfg
     dataset = config.test_dataloader.dataset
     kept = dict(
         default_scope=config.default_scope,
-        custom_imports=dict(imports=['edgenext_mm'], allow_failed_imports=False),
+        custom_imports=_custom_imports(model),
         model=config.model.to_dict(),
         test_dataloader=dict(
             dataset=dict(type=dataset.type, pipeline=[dict(t) for t in dataset.pipeline])
@@ -83,6 +88,22 @@ def model_config(config: Config) -> dict[str, Any]:
     if 'data_preprocessor' in config:
         kept['data_preprocessor'] = config.data_preprocessor.to_dict()
     return _without_init(kept)
+
+
+def _custom_imports(model: nn.Module) -> dict[str, Any]:
+    """The modules that register the parts of a model: the config's own, and those of ours."""
+    own = model.cfg.get('custom_imports') or {}
+    imports = own.get('imports') or []
+    ours = {type(part).__module__ for part in model.modules()}
+    names = [
+        'edgenext_mm',
+        *([imports] if isinstance(imports, str) else imports),
+        *sorted(name for name in ours if name.startswith('edgenext_mm.')),
+    ]
+    return dict(
+        imports=list(dict.fromkeys(names)),
+        allow_failed_imports=own.get('allow_failed_imports', False),
+    )
 
 
 def preprocessing_of(config: Config) -> dict[str, Any]:
@@ -98,7 +119,7 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
         std=preprocessor.get('std'),
         pad_size_divisor=preprocessor.get('pad_size_divisor'),
         size=preprocessor.get('size'),
-        steps=[step for step in steps if not step['type'].split('.')[-1].startswith('Pack')],
+        steps=[step for step in steps if 'Pack' not in str(step['type'])],
     )
 
 
@@ -117,6 +138,8 @@ def _encode(value: Any) -> Any:
         return [_encode(v) for v in value]
     if isinstance(value, dict):
         return {k: _encode(v) for k, v in value.items()}
+    if isinstance(value, type):  # of a config that names classes; registries find them by path
+        return f'{value.__module__}.{value.__qualname__}'
     return value
 
 

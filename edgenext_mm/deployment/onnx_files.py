@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .boxes import NO_SCORE, BoxNetwork, Selection, default_inputs
 from .formats import DIMENSIONS, Content
-from .heads import Cast
 from .metadata import KEY, Metadata
-
-#: The most boxes of one image that pass NMS.
-MAX_BOXES = 1000
 
 
 def write(content: Content, path: Path) -> None:
     """Writes an ONNX file."""
-    network, example, metadata, calibration = content
+    onnx.save(build(content), path)
+    if content.metadata.precision == 'int8':
+        quantize(path, content.calibration, content.scheme)
+
+
+def build(content: Content) -> onnx.ModelProto:
+    """The graph of a file, in floating point."""
+    network, example, metadata = content.network, content.example, content.metadata
     if metadata.precision == 'fp16':
-        network = Cast(network, 'fp16')
+        network = network.cast('fp16')
     model = to_onnx(network, example, metadata.outputs, metadata.dynamic)
-    if metadata.decoded:
-        _append_nms(model, metadata)
+    if isinstance(network, BoxNetwork):
+        _append_selection(model, network.selection)
     helper.set_model_props(model, {KEY: metadata.to_json()})
     onnx.checker.check_model(model)
-    onnx.save(model, path)
-    if metadata.precision == 'int8':
-        quantize(path, calibration)
+    return model
 
 
 def to_onnx(
@@ -64,70 +67,96 @@ def to_onnx(
     return program.model_proto
 
 
-def _append_nms(model: onnx.ModelProto, metadata: Metadata) -> None:
-    """From the best boxes of each image to those that remain, as one list over the batch.
+def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
+    """Appends clipping to the image, the smallest size and NMS, for one list over the batch.
 
-    Boxes of each class are moved to a place of their own first, so that one NMS serves all.
+    Boxes of each class are moved to a place of their own first, so that one NMS serves all, as in
+    mmcv's ``batched_nms``. How large an image is within its padding, and how it was resized, are
+    inputs with defaults: :func:`~edgenext_mm.deployment.boxes.default_inputs`.
     """
-    settings = metadata.config['model']['test_cfg']
     graph = model.graph
-    boxes, scores, labels = metadata.outputs
-    one, offset = 'nms_one', 'nms_offset'
-    graph.initializer.extend(
+    boxes, scores, labels = (output.name for output in graph.output)
+
+    def constant(name: str, values: Any, dtype: type = np.float32) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.array(values, dtype), f'nms_{name}'))
+        return f'nms_{name}'
+
+    def node(operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def defaulted(name: str) -> str:
+        value = default_inputs(1)[name].numpy()
+        graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]))
+        graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+    axis = {i: constant(f'axis{i}', [i], np.int64) for i in (1, 2)}
+    if selection.clip:
+        order = constant('xyxy', [1, 0, 1, 0], np.int64)
+        limits = node('Gather', [defaulted('image_size'), order], 'nms_limits', axis=1)
+        limits = node('Unsqueeze', [limits, axis[1]], 'nms_limit')
+        boxes = node('Min', [boxes, limits], 'nms_clipped')
+    if selection.min_bbox_size is not None:
+        ends = [constant(f'column{i}', [i], np.int64) for i in (0, 2, 4)]
+        first = node('Slice', [boxes, ends[0], ends[1], axis[2]], 'nms_first')
+        last = node('Slice', [boxes, ends[1], ends[2], axis[2]], 'nms_last')
+        sides = node('Sub', [last, first], 'nms_sides')
+        least = constant('least', selection.min_bbox_size)
+        if selection.min_bbox_size > 0:
+            least = node('Mul', [defaulted('scale_factor'), least], 'nms_least_scaled')
+            least = node('Unsqueeze', [least, axis[1]], 'nms_least_each')
+        # The difference of a box to the smallest one, of the shorter side in this respect.
+        room = node('Sub', [sides, least], 'nms_room')
+        room = node('ReduceMin', [room, axis[2]], 'nms_smaller', keepdims=0)
+        large = node('Greater', [room, constant('zero', 0)], 'nms_large')
+        scores = node('Where', [large, scores, constant('none', NO_SCORE)], 'nms_scores')
+    moved = boxes
+    if not selection.class_agnostic:
+        largest = node('ReduceMax', [boxes], 'nms_largest', keepdims=0)
+        step = node('Add', [largest, constant('one', 1)], 'nms_step')
+        numbers = node('Cast', [labels], 'nms_labels', to=TensorProto.FLOAT)
+        offset = node('Mul', [numbers, step], 'nms_offset')
+        offset = node('Unsqueeze', [offset, axis[2]], 'nms_offsets')
+        moved = node('Add', [boxes, offset], 'nms_moved')
+    kept = node(
+        'NonMaxSuppression',
         [
-            helper.make_tensor('nms_count', TensorProto.INT64, [1], [MAX_BOXES]),
-            helper.make_tensor(
-                'nms_iou', TensorProto.FLOAT, [1], [settings['nms'].get('iou_threshold', 0.5)]
-            ),
-            helper.make_tensor('nms_score', TensorProto.FLOAT, [1], [settings['score_thr']]),
-            helper.make_tensor(one, TensorProto.FLOAT, [], [1.0]),
-            helper.make_tensor('nms_axis1', TensorProto.INT64, [1], [1]),
-            helper.make_tensor('nms_axis2', TensorProto.INT64, [1], [2]),
-            helper.make_tensor('nms_columns', TensorProto.INT64, [2], [0, 2]),
-        ]
+            moved,
+            node('Unsqueeze', [scores, axis[1]], 'nms_class_scores'),
+            constant('count', [selection.max_per_img], np.int64),
+            constant('iou', [selection.iou_threshold]),
+            constant('score', [NO_SCORE / 2]),
+        ],
+        'nms_selected',
     )
-    graph.node.extend(
-        [
-            helper.make_node('ReduceMax', [boxes], ['nms_largest'], keepdims=0),
-            helper.make_node('Add', ['nms_largest', one], ['nms_step']),
-            helper.make_node('Cast', [labels], ['nms_labels'], to=TensorProto.FLOAT),
-            helper.make_node('Mul', ['nms_labels', 'nms_step'], ['nms_flat']),
-            helper.make_node('Unsqueeze', ['nms_flat', 'nms_axis2'], [offset]),
-            helper.make_node('Add', [boxes, offset], ['nms_boxes']),
-            helper.make_node('Unsqueeze', [scores, 'nms_axis1'], ['nms_scores']),
-            helper.make_node(
-                'NonMaxSuppression',
-                ['nms_boxes', 'nms_scores', 'nms_count', 'nms_iou', 'nms_score'],
-                ['nms_selected'],
-            ),
-            helper.make_node('Gather', ['nms_selected', 'nms_columns'], ['nms_index'], axis=1),
-            helper.make_node('GatherND', [boxes, 'nms_index'], ['detected_boxes']),
-            helper.make_node('GatherND', [scores, 'nms_index'], ['detected_scores']),
-            helper.make_node('GatherND', [labels, 'nms_index'], ['detected_labels']),
-            helper.make_node('Gather', ['nms_selected', 'nms_first'], ['detected_image'], axis=1),
-        ]
-    )
-    graph.initializer.append(helper.make_tensor('nms_first', TensorProto.INT64, [], [0]))
+    index = node('Gather', [kept, constant('columns', [0, 2], np.int64)], 'nms_index', axis=1)
+    found = [
+        node('GatherND', [boxes, index], 'detected_boxes'),
+        node('GatherND', [scores, index], 'detected_scores'),
+        node('GatherND', [labels, index], 'detected_labels'),
+        node('Gather', [kept, constant('image', 0, np.int64)], 'detected_image', axis=1),
+    ]
+    kinds = [TensorProto.FLOAT] * 2 + [TensorProto.INT64] * 2
     del graph.output[:]
     graph.output.extend(
-        [
-            helper.make_tensor_value_info('detected_boxes', TensorProto.FLOAT, ['found', 4]),
-            helper.make_tensor_value_info('detected_scores', TensorProto.FLOAT, ['found']),
-            helper.make_tensor_value_info('detected_labels', TensorProto.INT64, ['found']),
-            helper.make_tensor_value_info('detected_image', TensorProto.INT64, ['found']),
-        ]
+        helper.make_tensor_value_info(name, kind, ['found', 4] if 'boxes' in name else ['found'])
+        for name, kind in zip(found, kinds, strict=True)
     )
 
 
-def quantize(path: Path, calibration: Sequence[Tensor]) -> None:
+def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric') -> None:
     """Makes an ONNX file INT8, in its place.
 
     Args:
         path: Of the file.
         calibration: Normalised images that show the range of every activation.
+        scheme: One of :data:`~edgenext_mm.deployment.formats.SCHEMES`. Default: ``symmetric``.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    symmetric = scheme == 'symmetric'
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -146,8 +175,10 @@ def quantize(path: Path, calibration: Sequence[Tensor]) -> None:
             Reader(),
             per_channel=True,
             weight_type=QuantType.QInt8,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             op_types_to_quantize=['Conv', 'MatMul', 'Gemm'],
+            # TensorRT's parser takes neither zero points nor INT32 biases.
+            extra_options=dict(ActivationSymmetric=symmetric, QuantizeBias=not symmetric),
         )
 
 
@@ -167,14 +198,17 @@ class OnnxSession:
             )
         except Exception as error:  # onnxruntime's errors have no base class of their own
             raise UserError(f'{path} cannot be read as ONNX: {error}') from error
+        self._optional = {value.name for value in self._session.get_overridable_initializers()}
         stored = self._session.get_modelmeta().custom_metadata_map
         if KEY not in stored:
             raise UserError(f'{path} was not written by tools/deployment/export.py.')
         self.metadata = Metadata.from_json(stored[KEY], path)
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """The outputs for (B, 3, H, W) normalised images."""
-        outputs = self._session.run(None, {'images': x.detach().cpu().numpy()})
+    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """The outputs for (B, C, H, W) normalised images; see :class:`~.formats.Session`."""
+        given = {name: value for name, value in (extra or {}).items() if name in self._optional}
+        given['images'] = x.detach().cpu()
+        outputs = self._session.run(None, {name: value.numpy() for name, value in given.items()})
         return [torch.from_numpy(np.asarray(output)) for output in outputs]
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import openvino
 import torch
 from torch import Tensor
 
 from ..errors import UserError
 from . import onnx_files
+from .boxes import default_inputs
 from .formats import Content, require
 from .metadata import KEY, Metadata
 
@@ -33,7 +35,13 @@ def write(content: Content, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder, 'model.onnx')
         single = replace(metadata, precision='fp32')
-        onnx_files.write(content._replace(metadata=single), onnx_path)
+        graph = onnx_files.build(content._replace(metadata=single))
+        # OpenVINO takes inputs with defaults for constants.
+        inputs = {value.name for value in graph.graph.input}
+        weights = [w for w in graph.graph.initializer if w.name not in inputs]
+        del graph.graph.initializer[:]
+        graph.graph.initializer.extend(weights)
+        onnx.save(graph, onnx_path)
         model = openvino.convert_model(onnx_path)
         if metadata.precision == 'int8':
             model = quantize(model, content.calibration)
@@ -89,15 +97,22 @@ class OpenvinoSession:
             raise UserError(f'{path} was not written by tools/deployment/export.py.')
         self.metadata = Metadata.from_json(model.get_rt_info([KEY]).astype(str), path)
         options: dict[str, object] = {
-            'INFERENCE_PRECISION_HINT': arithmetic(self.metadata.precision)
+            # Coordinates of boxes need more than the eight bits of BF16.
+            'INFERENCE_PRECISION_HINT': 'f32'
+            if self.metadata.decoded
+            else arithmetic(self.metadata.precision)
         }
         if threads:
             options['INFERENCE_NUM_THREADS'] = threads
         self._model = core.compile_model(model, 'CPU', options)
+        self._inputs = [value.get_any_name() for value in self._model.inputs]
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """The outputs for (B, 3, H, W) normalised images."""
-        outputs = self._model(x.detach().cpu().numpy(), share_inputs=True)
+    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """The outputs for (B, C, H, W) normalised images; see :class:`~.formats.Session`."""
+        given = {**default_inputs(len(x)), **(extra or {}), 'images': x.detach().cpu()}
+        outputs = self._model(
+            {name: given[name].numpy() for name in self._inputs}, share_inputs=True
+        )
         return [torch.from_numpy(outputs[i].copy()) for i in range(len(outputs))]
 
 

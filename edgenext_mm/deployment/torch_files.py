@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,15 +12,14 @@ from torch import Tensor
 
 from ..errors import UserError
 from .formats import DIMENSIONS, Content
-from .heads import Cast
 from .metadata import KEY, Metadata
 
 
 def write(content: Content, path: Path) -> None:
     """Writes a file of PyTorch."""
-    network, example, metadata, _ = content
+    network, example, metadata = content.network, content.example, content.metadata
     if metadata.precision != 'fp32':
-        network = Cast(network, metadata.precision)
+        network = network.cast(metadata.precision)
     extra = {KEY: metadata.to_json()}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore', torch.jit.TracerWarning)
@@ -51,8 +50,8 @@ class TorchSession:
         if threads:
             torch.set_num_threads(threads)
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """The outputs for (B, 3, H, W) normalised images."""
+    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """The outputs for (B, C, H, W) normalised images."""
         with torch.no_grad():
             return list(self._call(x))
 

@@ -144,7 +144,7 @@ def onnxruntime_session(
     options.add_session_config_entry('session.force_spinning_stop', '1')
     with _onnx_file(model, x, 'onnx', half=settings.precision == 'fp16') as path:
         if settings.precision == 'int8':
-            quantize(path, [x.cpu()])
+            quantize(path, [x.cpu()], 'asymmetric')
         return onnxruntime.InferenceSession(
             path, options, providers=onnxruntime.get_available_providers()
         )

@@ -136,7 +136,14 @@ def test_integers_stay_near(file_format, classifier, images_for, tmp_path):
         calibration=images * 4, images=images,
     )  # fmt: skip
     assert 1e-4 < deviations[0].relative < 0.2
-    if file_format == 'openvino':
+    if file_format == 'onnx':
+        graph = onnx.load(tmp_path / 'model.onnx').graph
+        zeros = {n.input[2] for n in graph.node if n.op_type.endswith('uantizeLinear')}
+        constants = [w for w in graph.initializer if w.name in zeros]
+        assert {w.data_type for w in constants} == {onnx.TensorProto.INT8}
+        assert not any(onnx.numpy_helper.to_array(w).any() for w in constants)
+        assert required_release(tmp_path / 'model.onnx')[0] == (10, 0)
+    else:
         ops = openvino.Core().read_model(tmp_path / 'model.xml').get_ops()
         # OpenVINO corrupts memory where it is not.
         assert [op.get_type_name() for op in ops].count('ScaledDotProductAttention') == 3
@@ -269,6 +276,7 @@ def test_boxes_after_nms_are_those_of_the_model(name, models, images_for, tmp_pa
         (dict(precision='fp8'), r'can be fp32, fp16, int8, not fp8.*Precisions: fp32'),
         (dict(precision='bf16'), r'not bf16. Formats for bf16: openvino'),
         (dict(precision='int8'), r'--calib DIR'),
+        (dict(int8_scheme='symmetric'), r"fp32 have no int8_scheme 'symmetric'"),
         (dict(dynamic=('depth',)), r"dimension 'depth'.*batch, height, width"),
         (dict(decode=True), r'has no boxes to decode'),
         (dict(decode=True, file_format='torchscript'), r'onnx or openvino'),

@@ -1,15 +1,19 @@
 """Say which TensorRT can parse an ONNX file, by the lists of operators that it has published.
 
-Nothing is run: build the engine with trtexec to be sure.
+Reads attributes and constants, too: what the lists exclude, such as zero points other than 0, is an
+error that says what to change. Nothing is run: build the engine with trtexec to be sure.
 
 Examples:
     python tools/deployment/check_tensorrt.py model.onnx
     python tools/deployment/check_tensorrt.py *.onnx
 """
 
+import sys
+
 from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.deployment.formats import require
 from edgenext_mm.deployment.tensorrt import required_release
+from edgenext_mm.errors import UserError
 
 
 @reports_errors
@@ -18,9 +22,16 @@ def main() -> None:
     parser.add_argument('files', nargs='+', metavar='FILE')
     args = parser.parse_args()
     require('onnx', 'reading ONNX files')
+    refused = []
     for path in args.files:
-        (major, minor), reasons = required_release(path)
-        print(f'{path}: TensorRT {major}.{minor} or later, for {", ".join(reasons)}')
+        try:
+            (major, minor), reasons = required_release(path)
+        except UserError as error:
+            refused.append(f'error: {error}')
+        else:
+            print(f'{path}: TensorRT {major}.{minor} or later, for {", ".join(reasons)}')
+    if refused:
+        sys.exit('\n'.join(refused))
 
 
 if __name__ == '__main__':

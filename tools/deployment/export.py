@@ -25,7 +25,7 @@ from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, r
 from edgenext_mm.apis.model import find_config, input_shape, load_model, published_weights
 from edgenext_mm.apis.testing import run_test
 from edgenext_mm.deployment import FORMATS, export
-from edgenext_mm.deployment.formats import PRECISIONS, with_ending
+from edgenext_mm.deployment.formats import PRECISIONS, SCHEMES, with_ending
 from edgenext_mm.deployment.images import image_channels, images_in, normalised_images
 
 
@@ -47,6 +47,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--calib', metavar='DIR', help='images that INT8 is calibrated on')
     parser.add_argument(
         '--calib-images', type=int, default=128, help='how many of them (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--int8-scheme',
+        choices=SCHEMES,
+        help="ranges of INT8; TensorRT takes symmetric ones only (default: the format's own)",
     )
     parser.add_argument(
         '--decode', action='store_true', help='a detector gives boxes after NMS, not raw heads'
@@ -94,6 +99,7 @@ def main() -> None:
         calibration,
         images,
         args.bound,
+        args.int8_scheme,
     )
     path = with_ending(args.out, args.format)
     size = sum(file.stat().st_size for file in {path, path.with_suffix('.bin')} if file.is_file())

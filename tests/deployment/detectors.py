@@ -1,0 +1,92 @@
+"""Small single-stage detectors with any head of mmdet, and weights whose scores spread."""
+
+import math
+
+import torch
+from paths import ROOT
+
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.model import load_model
+
+ANCHORS = dict(
+    type='AnchorGenerator',
+    ratios=[1.0],
+    octave_base_scale=4,
+    scales_per_octave=1,
+    strides=[8, 16, 32, 64, 128],
+)
+POINTS = dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32, 64, 128])
+DELTAS = dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2])
+STRIDES = dict(strides=[8, 16, 32, 64, 128])
+COMMON = dict(
+    num_classes=5,
+    in_channels=16,
+    feat_channels=16,
+    stacked_convs=1,
+    norm_cfg=dict(type='GN', num_groups=4),
+)
+#: Heads whose boxes a file can hold.
+DECODED = {
+    'retina': dict(type='RetinaHead', anchor_generator={**ANCHORS, 'ratios': [0.5, 1.0, 2.0]}),
+    'gfl': dict(type='GFLHead', anchor_generator=ANCHORS),
+    'fcos': dict(type='FCOSHead', norm_on_bbox=True, **STRIDES),
+    'atss': dict(type='ATSSHead', anchor_generator=ANCHORS, bbox_coder=DELTAS),
+    'autoassign': dict(type='AutoAssignHead', **STRIDES),
+    'fsaf': dict(
+        type='FSAFHead',
+        reg_decoded_bbox=True,
+        anchor_generator=ANCHORS,
+        bbox_coder=dict(type='TBLRBBoxCoder', normalizer=4.0),
+        loss_bbox=dict(type='IoULoss', eps=1e-6),
+    ),
+    'rtmdet': dict(
+        type='RTMDetHead',
+        anchor_generator=POINTS,
+        bbox_coder=dict(type='DistancePointBBoxCoder'),
+        loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True),
+        loss_bbox=dict(type='GIoULoss'),
+        act_cfg=dict(type='ReLU'),
+    ),
+    'free-anchor': dict(type='FreeAnchorRetinaHead', anchor_generator=ANCHORS),
+}
+#: Heads that predict in a way of their own.
+UNDECODED = {
+    'paa': dict(type='PAAHead', anchor_generator=ANCHORS, bbox_coder=DELTAS, topk=9),
+    'fovea': dict(type='FoveaHead', base_edge_list=[16, 32, 64, 128, 256], **STRIDES),
+    'yolox': dict(type='YOLOXHead', strides=[8, 16, 32, 64, 128]),
+}
+
+
+def spread(model, bias=-1.5):
+    """Draws the weights of a head so that boxes and scores differ from each other."""
+    for name, part in model.bbox_head.named_modules():
+        if isinstance(part, torch.nn.Conv2d):
+            fan_in = part.weight[0].numel()
+            factor = 0.5 if 'reg' in name else 1.5
+            torch.nn.init.normal_(part.weight, std=factor / math.sqrt(fan_in))
+            if part.bias is not None:
+                torch.nn.init.constant_(part.bias, bias if 'cls' in name else 0.1)
+
+
+def detector(head, folder, options=None, bias=-1.5):
+    """A trained model with a head, as ``load_model`` returns it."""
+    torch.manual_seed(0)
+    config = load_config(ROOT / 'configs/detection/gfl_edgenext-xxsmall_fpn_digits.py')
+    config.model.backbone.update(
+        arch=dict(base='xxsmall', depths=(1, 1, 1, 1)), init_cfg=None, layer_scale_init_value=1.0
+    )
+    config.model.neck.out_channels = 16
+    config.model.update(type='SingleStageDetector', train_cfg=None)
+    config.model.bbox_head = {**COMMON, **head}
+    config.model.test_cfg = dict(
+        nms_pre=300, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6),
+        max_per_img=100,
+    )  # fmt: skip
+    config.merge_from_dict(options or {})
+    from edgenext_mm.apis.model import build_model
+
+    model = build_model(config)
+    spread(model, bias)
+    path = folder / 'weights.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return load_model(config, path, 'cpu')

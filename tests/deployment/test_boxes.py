@@ -1,0 +1,169 @@
+"""Boxes that come out of files are those that mmdet's own ``predict`` gives."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from detectors import DECODED, UNDECODED, detector
+from mmdet.structures import DetDataSample
+from onnx import numpy_helper
+from torchvision.ops import batched_nms
+
+from edgenext_mm.deployment import Runner, export
+from edgenext_mm.deployment.boxes import NO_SCORE, BoxNetwork
+from edgenext_mm.deployment.verify import check_deviations, compare
+from edgenext_mm.errors import UserError
+
+SIZE = (128, 128)
+#: Heights and widths of images within the padding, and the factors by which they were resized.
+IMAGES = (((128, 96), (0.4, 0.5)), ((80, 128), (1.5, 1.25)))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('boxes')
+
+
+def padded_batch():
+    """Two images of other shapes, padded to one size, and what mmdet knows about them."""
+    generator = torch.Generator().manual_seed(0)
+    images, samples = [], []
+    for size, scale in IMAGES:
+        image = torch.randn(1, 3, *size, generator=generator)
+        images.append(F.pad(image, (0, SIZE[1] - size[1], 0, SIZE[0] - size[0])))
+        original = tuple(round(s / f) for s, f in zip(size, scale[::-1], strict=True))
+        meta = dict(img_shape=size, scale_factor=scale, ori_shape=original, batch_input_shape=SIZE)
+        samples.append(DetDataSample(metainfo=meta))
+    return torch.cat(images), samples
+
+
+def assert_same_boxes(actual, expected):
+    """Compares as sets: each box of one has its box in the other."""
+    assert len(actual.scores) == len(expected.scores) > 5
+    distance = np.abs(rows_of(actual)[:, None] - rows_of(expected)[None]).max(2)
+    for column in range(distance.shape[1]):
+        nearest = distance[:, column].argmin()
+        assert distance[nearest, column] < 0.01
+        distance[nearest] = np.inf
+
+
+def rows_of(found):
+    """(N, 6) corners, scores and labels, each in a scale of its own."""
+    columns = (found.bboxes, 100 * found.scores[:, None], 1000 * found.labels[:, None])
+    # Random weights let PAA's voting divide 0 by 0.
+    return torch.cat(columns, dim=1).nan_to_num(-1e4).numpy()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name', DECODED)
+def test_every_head_gives_the_boxes_of_its_own_predict(name, folder):
+    model = detector(DECODED[name], folder)
+    images, samples = padded_batch()
+    for i, sample in enumerate(samples):
+        height, width = sample.img_shape
+        # Without padding: the clipping to the image is in the file, not in this network.
+        image = images[i : i + 1, :, : height // 32 * 32, : width // 32 * 32]
+        sample.set_metainfo(dict(img_shape=tuple(image.shape[-2:]), scale_factor=(1.0, 1.0)))
+        (expected,) = model(image, [sample], mode='predict')
+        boxes, scores, labels = (part[0] for part in BoxNetwork(model)(image))
+        solid = (boxes[:, 2:] > boxes[:, :2]).all(1) & (scores != NO_SCORE)
+        boxes, scores, labels = boxes[solid], scores[solid], labels[solid]
+        kept = batched_nms(boxes, scores, labels, 0.6)[:100]
+        actual = expected.pred_instances.new(
+            bboxes=boxes[kept], scores=scores[kept], labels=labels[kept]
+        )
+        assert_same_boxes(actual, expected.pred_instances)
+
+
+@pytest.mark.parametrize(
+    ('head', 'options', 'told'),
+    [
+        (UNDECODED['paa'], {}, 'its PAAHead has its own `predict_by_feat`'),
+        (UNDECODED['fovea'], {}, 'its FoveaHead has its own `'),
+        (UNDECODED['yolox'], {}, 'no boxes to decode'),
+        (DECODED['fcos'], {'nms.type': 'soft_nms'}, r'`test_cfg\.nms` is .*soft_nms'),
+        (DECODED['fcos'], {'nms_pre': -1}, r'`test_cfg\.nms_pre` is -1; set a positive number'),
+        (DECODED['fcos'], {'max_per_img': -1}, r'`test_cfg\.max_per_img` is -1'),
+    ],
+)
+def test_what_a_file_cannot_reproduce_is_refused(head, options, told, folder, tmp_path):
+    settings = {f'model.test_cfg.{key}': value for key, value in options.items()}
+    model = detector(head, folder, settings)
+    with pytest.raises(UserError, match=rf'(?s){told}.*Without --decode, export the raw heads'):
+        export(model, tmp_path / 'model', 'onnx', SIZE, decode=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_head_with_a_way_of_its_own_is_refused(folder, tmp_path):
+    model = detector(DECODED['fcos'], folder)
+
+    class OwnHead(type(model.bbox_head)):
+        def _bbox_post_process(self, *args, **kwargs):
+            return super()._bbox_post_process(*args, **kwargs)
+
+    model.bbox_head.__class__ = OwnHead
+    with pytest.raises(UserError, match=r'its OwnHead has its own `_bbox_post_process`'):
+        export(model, tmp_path / 'model', 'onnx', SIZE, decode=True)
+
+
+# Files.
+
+
+@pytest.fixture(scope='module')
+def atss(folder):
+    """A head with score factors, whose small boxes are dropped, and its file."""
+    model = detector(DECODED['atss'], folder, {'model.test_cfg.min_bbox_size': 25})
+    export(model, folder / 'atss', 'onnx', SIZE, ('batch',), decode=True)
+    return model, folder / 'atss.onnx'
+
+
+def predict_with(runner, images, samples):
+    with torch.no_grad():
+        return [s.pred_instances for s in runner.shell(images, samples, mode='predict')]
+
+
+def test_padded_images_give_the_boxes_of_the_model(atss):
+    model, path = atss
+    images, samples = padded_batch()
+    with torch.no_grad():
+        expected = [s.pred_instances for s in model(*padded_batch(), mode='predict')]
+    for a, e in zip(predict_with(Runner(path), images, samples), expected, strict=True):
+        assert_same_boxes(a, e)
+        assert e.bboxes[:, 2:].sub(e.bboxes[:, :2]).min() > 25
+    # The size of an image and its factor matter: without them, there are other boxes.
+    boxes = Runner(path).session(images)
+    assert sum(len(e.scores) for e in expected) != len(boxes[0])
+
+
+def test_scores_that_tie_are_no_deviation(atss, tmp_path):
+    """Of boxes with one score, a file may keep others than the model, and in another order."""
+    model, path = atss
+    graph = onnx.load(path)
+    classes = [w for w in graph.graph.initializer if w.name.endswith('atss_cls.weight')]
+    assert len(classes) == 1
+    zeros = np.zeros_like(numpy_helper.to_array(classes[0]))
+    classes[0].CopyFrom(numpy_helper.from_array(zeros, classes[0].name))
+    onnx.save(graph, tmp_path / 'ties.onnx')
+    untrained = detector(DECODED['atss'], tmp_path, {'model.test_cfg.min_bbox_size': 25})
+    torch.nn.init.zeros_(untrained.bbox_head.atss_cls.weight)
+    images = padded_batch()[0][:1]
+    metadata = Runner(path).metadata
+    deviations = compare(BoxNetwork(untrained), tmp_path / 'ties.onnx', [images], metadata)
+    check_deviations(deviations, 'fp32')
+    # A file that gives the boxes of another model is told from ties.
+    deviations = compare(BoxNetwork(model), tmp_path / 'ties.onnx', [images], metadata)
+    with pytest.raises(UserError, match='deviates from the model: scores'):
+        check_deviations(deviations, 'fp32')
+
+
+@pytest.mark.parametrize('name', ['fcos', 'paa', 'yolox'])
+def test_raw_heads_lead_to_the_same_boxes(name, folder):
+    model = detector({**DECODED, **UNDECODED}[name], folder)
+    export(model, folder / name, 'torchscript', SIZE)
+    runner = Runner(folder / f'{name}.torchscript')
+    images, samples = padded_batch()
+    with torch.no_grad():
+        expected = [s.pred_instances for s in model(*padded_batch(), mode='predict')]
+    for a, e in zip(predict_with(runner, images, samples), expected, strict=True):
+        assert_same_boxes(a, e)

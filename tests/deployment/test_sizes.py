@@ -1,0 +1,266 @@
+"""Files of fixed size and images that do not fill it, heads with several outputs, refusals."""
+
+import copy
+import importlib
+import sys
+
+import numpy as np
+import pytest
+import torch
+from detectors import DECODED, detector
+from mmdet.models import SingleStageDetector
+from mmdet.registry import MODELS
+from mmengine.dataset import pseudo_collate
+from paths import DIGITS_CONFIG, ROOT
+from PIL import Image
+
+from edgenext_mm import inference_model
+from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.inference import ImagePipeline
+from edgenext_mm.apis.model import build_model, input_shape, load_model
+from edgenext_mm.deployment import Runner, export
+from edgenext_mm.deployment.images import default_images, normalised_images
+from edgenext_mm.errors import UserError
+
+SEGMENTOR = ROOT / 'configs/segmentation/deeplabv3_edgenext-xxsmall_digits.py'
+ROTATED = ROOT / 'configs/rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits.py'
+TINY = dict(arch=dict(base='xxsmall', depths=(1, 1, 1, 1)), init_cfg=None)
+#: Photographs of 128x85, 85x128 and 96x128 pixels, once the longer side is resized to 128.
+PHOTOGRAPHS = [default_images()[0][:300, :200], default_images()[1][:200, :300],
+               default_images()[0][:240, :320]]  # fmt: skip
+
+
+def built(config, folder, draw=True):
+    """A model with random weights, as if they had been trained."""
+    torch.manual_seed(0)
+    config.model.backbone.update(TINY)
+    model = build_model(config)
+    if draw:  # so that classes differ from place to place
+        for part in model.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_var.uniform_(0.2, 2)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'weights.pth')
+    return load_model(config, folder / 'weights.pth', 'cpu')
+
+
+def segmentor(folder, padded, head=None, **settings):
+    """A segmentor for images up to 128x128, which mmseg itself pads to that, or does not."""
+    config = load_config(SEGMENTOR)
+    config.model.data_preprocessor.test_cfg = dict(size=(128, 128)) if padded else None
+    config.test_dataloader.dataset.pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(128, 128), keep_ratio=True),
+        dict(type='PackSegInputs'),
+    ]
+    if head:
+        common = dict(in_channels=168, in_index=3, channels=16, num_classes=11)
+        config.model.backbone.out_indices = (0, 1, 2, 3)
+        config.model.auxiliary_head = None
+        loss = dict(type='CrossEntropyLoss')
+        norm = dict(type='BN')
+        config.model.decode_head = {**common, 'norm_cfg': norm, 'loss_decode': loss, **head}
+    config.merge_from_dict(dict(model=settings))
+    return built(config, folder)
+
+
+@torch.no_grad()
+def logits_of(model, image):
+    (sample,) = model.test_step(pseudo_collate([ImagePipeline(model.cfg)(image)]))
+    return sample.seg_logits.data
+
+
+ENCODING = dict(
+    type='EncHead',
+    in_channels=[48, 88, 168],
+    in_index=(1, 2, 3),
+    num_codes=4,
+    loss_se_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
+)
+
+
+@pytest.mark.parametrize(
+    ('head', 'settings'),
+    [
+        (None, {}),
+        (dict(type='DAHead', pam_channels=8), {}),
+        (ENCODING, {}),
+        (None, dict(test_cfg=dict(mode='slide', crop_size=(128, 128), stride=(80, 80)))),
+    ],
+)
+def test_masks_are_those_of_images_that_mmseg_pads(head, settings, tmp_path):
+    expected = segmentor(tmp_path, True, copy.deepcopy(head), **settings)
+    exported = segmentor(tmp_path, False, copy.deepcopy(head), **settings)
+    export(exported, tmp_path / 'model', 'torchscript', (128, 128))
+    runner = Runner(tmp_path / 'model.torchscript')
+    for image in PHOTOGRAPHS:
+        wanted = logits_of(expected, image)
+        assert len(wanted.argmax(0).unique()) > 1
+        torch.testing.assert_close(logits_of(runner, image), wanted, rtol=0, atol=1e-3)
+        mask = inference_model(runner, image)['sem_seg']
+        assert (mask == wanted.argmax(0).numpy()).mean() > 0.999
+
+
+def test_a_file_for_other_crops_is_refused(tmp_path):
+    sliding = dict(mode='slide', crop_size=(96, 96), stride=(64, 64))
+    model = segmentor(tmp_path, False, test_cfg=sliding)
+    assert input_shape(model.cfg) == (96, 96)
+    with pytest.raises(UserError, match=r'crops of 96x96.*--shape 96 96'):
+        export(model, tmp_path / 'model', 'torchscript', (128, 128))
+
+
+def test_a_classifier_takes_no_padding(tmp_path):
+    config = load_config(DIGITS_CONFIG)
+    steps = [dict(type='LoadImageFromFile'), dict(type='ResizeEdge', scale=64)]
+    steps.append(dict(type='PackInputs'))
+    config.merge_from_dict({'test_dataloader.dataset.pipeline': steps})
+    model = built(config, tmp_path)
+    with pytest.raises(UserError, match=r'no Resize.*--shape H W'):
+        input_shape(model.cfg)
+    export(model, tmp_path / 'model', 'torchscript', (64, 128))
+    path = tmp_path / 'model.torchscript'
+    told = r'64x128 pixels.*, got 64x96.*padding as part of the image.*--dynamic'
+    with pytest.raises(UserError, match=told):
+        inference_model(path, PHOTOGRAPHS[1])
+    with pytest.raises(UserError, match=told):
+        list(normalised_images(model, PHOTOGRAPHS[1:2], (64, 128)))
+    whole = default_images()[0][:200, :400]
+    np.testing.assert_allclose(
+        inference_model(path, whole)['pred_scores'],
+        inference_model(model, whole)['pred_scores'],
+        atol=1e-5,
+    )
+
+
+def test_several_labels_stay_several(tmp_path):
+    config = load_config(DIGITS_CONFIG)
+    config.model.head = dict(
+        type='MultiLabelLinearClsHead',
+        num_classes=10,
+        in_channels=168,
+        thr=0.5,
+        loss=dict(type='CrossEntropyLoss', use_sigmoid=True),
+    )
+    model = built(config, tmp_path)
+    torch.nn.init.normal_(model.head.fc.weight, std=0.5)
+    export(model, tmp_path / 'model', 'torchscript', (64, 64))
+    runner = Runner(tmp_path / 'model.torchscript')
+    data = pseudo_collate([ImagePipeline(model.cfg)(PHOTOGRAPHS[0])])
+    with torch.no_grad():
+        (wanted,) = model.test_step(copy.deepcopy(data))
+    (actual,) = runner.test_step(data)
+    assert len(wanted.pred_label) > 1
+    assert actual.pred_label.tolist() == wanted.pred_label.tolist()
+    torch.testing.assert_close(actual.pred_score, wanted.pred_score, rtol=0, atol=1e-5)
+
+
+# Models whose results need more than the outputs of one head.
+
+
+def detr(folder):
+    config = load_config(ROOT / 'configs/detection/gfl_edgenext-xxsmall_fpn_digits.py')
+    backbone = {**config.model.backbone, 'out_indices': (3,)}
+    attention = dict(embed_dims=16, num_heads=2, batch_first=True)
+    layer = dict(self_attn_cfg=attention, ffn_cfg=dict(embed_dims=16, feedforward_channels=16))
+    config.model = dict(
+        type='DETR',
+        num_queries=5,
+        data_preprocessor=config.model.data_preprocessor,
+        backbone=backbone,
+        neck=dict(type='ChannelMapper', in_channels=[168], out_channels=16, num_outs=1),
+        encoder=dict(num_layers=1, layer_cfg=layer),
+        decoder=dict(
+            num_layers=1,
+            layer_cfg={**layer, 'cross_attn_cfg': attention},
+            return_intermediate=True,
+        ),
+        positional_encoding=dict(num_feats=8, normalize=True),
+        bbox_head=dict(
+            type='DETRHead',
+            num_classes=5,
+            embed_dims=16,
+            loss_cls=dict(type='CrossEntropyLoss', class_weight=1.0),
+        ),
+        test_cfg=dict(max_per_img=5),
+    )
+    return built(config, folder, draw=False)
+
+
+def cascade(folder):
+    config = load_config(SEGMENTOR)
+    head = dict(
+        type='FCNHead', in_channels=88, in_index=0, channels=16, num_classes=11, num_convs=1
+    )
+    config.model.update(type='CascadeEncoderDecoder', num_stages=2, auxiliary_head=None)
+    config.model.decode_head = [
+        dict(**head, loss_decode=dict(type='CrossEntropyLoss')) for _ in range(2)
+    ]
+    return built(config, folder, draw=False)
+
+
+@MODELS.register_module()
+class ScaledDetector(SingleStageDetector):
+    """A detector with a trained number outside its head."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def predict(self, *args, **kwargs):
+        samples = super().predict(*args, **kwargs)
+        for sample in samples:
+            sample.pred_instances.scores *= self.factor
+        return samples
+
+
+def scaled(folder):
+    model = detector(DECODED['fcos'], folder, {'model.type': 'ScaledDetector'})
+    torch.nn.init.constant_(model.factor, 0.5)
+    return model
+
+
+@pytest.mark.parametrize(
+    ('make', 'told'),
+    [
+        (detr, 'DETR cannot be exported.*does not run on the features of an image alone'),
+        (cascade, 'CascadeEncoderDecoder cannot be exported.*cascades'),
+        (scaled, 'ScaledDetector cannot be exported.*not enough to predict with'),
+    ],
+)
+def test_models_that_need_more_than_one_head_are_refused(make, told, tmp_path):
+    model = make(tmp_path)
+    with pytest.raises(UserError, match=f'(?s){told}'):
+        export(model, tmp_path / 'files' / 'model', 'torchscript', (128, 128))
+    assert not (tmp_path / 'files').exists()
+
+
+# Another process has registered nothing yet.
+
+
+@pytest.mark.parametrize(
+    'config', [ROOT / 'configs/detection/ssdlite_edgenext-xxsmall_digits.py', ROTATED]
+)
+def test_another_process_runs_files_with_parts_of_ours(config, tmp_path, run_tool):
+    model = built(load_config(config), tmp_path)
+    export(model, tmp_path / 'model', 'torchscript', (128, 128))
+    image = tmp_path / 'photograph.png'
+    Image.fromarray(np.ascontiguousarray(PHOTOGRAPHS[0][..., ::-1])).save(image)
+    done = run_tool('infer.py', tmp_path / 'model.torchscript', image, '--json')
+    assert 'bboxes' in done.stdout
+
+
+def test_parts_that_cannot_be_imported_are_named(tmp_path, monkeypatch):
+    (tmp_path / 'birds_parts.py').write_text(
+        'from mmpretrain.registry import MODELS\nfrom mmpretrain.models import LinearClsHead\n'
+        '@MODELS.register_module()\nclass BirdsHead(LinearClsHead):\n    pass\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = load_config(DIGITS_CONFIG)
+    config.custom_imports = dict(imports='birds_parts', allow_failed_imports=False)
+    importlib.import_module('birds_parts')
+    config.model.head.type = 'BirdsHead'
+    export(built(config, tmp_path), tmp_path / 'model', 'torchscript', (64, 64))
+    assert Runner(tmp_path / 'model.torchscript').shell.head.__class__.__name__ == 'BirdsHead'
+    monkeypatch.undo()
+    monkeypatch.delitem(sys.modules, 'birds_parts')
+    with pytest.raises(UserError, match=r'birds_parts.*custom_imports.*PYTHONPATH'):
+        Runner(tmp_path / 'model.torchscript')
