@@ -144,8 +144,14 @@ def check_content(config: Config, split: str, dataset: ConfigDict, samples: bool
     if source is None:
         return
     refuse(annotation_problems(config, split, dataset, source, samples))
-    if not samples or not is_on(config, 'data'):
+    if not is_on(config, 'data'):
         return
+    if samples:
+        _check_files(source)
+    refuse(mask_problems_of(config, source, samples))
+
+
+def _check_files(source: Source) -> None:
     lazy = source.lazy
     if source.format == 'list':
         lines = read_lines(lazy.ann_file)
@@ -156,7 +162,6 @@ def check_content(config: Config, split: str, dataset: ConfigDict, samples: bool
         check_dota_images(lazy.ann_file, lazy.data_prefix['img_path'], lazy.img_suffix)
     elif source.format == 'masks':
         check_mask_files(lazy.load_data_list())
-        refuse(mask_problems_of(config, source))
 
 
 def annotation_problems(

@@ -234,6 +234,8 @@ def test_masks_of_0_and_255(scenes, reduce_zero_label):
     config.train_dataloader.dataset.reduce_zero_label = reduce_zero_label
     only = 'no class' if reduce_zero_label else 'only the class 0'
     assert f'hold {only} in 8 masks: all other' in quick_and_full(config, 'train')
+    with pytest.raises(UserError, match=r'hold only the class|hold no class'):
+        check_data(config, 'train', samples=False)  # as with the policy to skip bad samples
     change_masks(scenes, lambda mask: mask > 0)  # one bit, 0 and 1
     config.train_dataloader.dataset.reduce_zero_label = False
     assert not told_of(config, 'masks_one_class')
