@@ -87,7 +87,7 @@ def _to_dict(factory: Any = None) -> dict[Any, Any]:
 
 _RECONSTRUCT = np.zeros(1).__reduce__()[0]
 _SCALAR = np.float64(0).__reduce__()[0]
-_DTYPES = [np.dtype(code) for code in np.typecodes['All']]
+_DTYPES: list[np.dtype] = [np.dtype(code) for code in np.typecodes['All']]
 #: What checkpoints hold besides tensors and plain values: logged histories, random states, and the
 #: command line of a training. NumPy 1 and 2 and Python 3.12 and 3.13 name some of it differently;
 #: files of all are read under all. torch fills no container but lists and dicts.

@@ -35,8 +35,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Adds the parameters of a model, one group each.
 
         Raises:
-            UserError: If ``layer_decay_rate`` is missing or not above 0 and up to 1, or the model
-                holds no EdgeNeXt.
+            UserError: If ``layer_decay_rate`` is missing or not above 0 and up to 1, the optimiser
+                has no ``lr``, or the model holds no EdgeNeXt.
         """
         super().add_params(params, module, prefix, **kwargs)
         if prefix:
@@ -57,10 +57,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'{type(self).__name__} is for models with a backbone edgenext_mm.EdgeNeXt, which '
                 f'this {type(module).__name__} has not.'
             )
+        if 'lr' not in self.optimizer_cfg:
+            raise UserError('`optim_wrapper.optimizer.lr` is missing: layers decay from it.')
         names = {parameter: name for name, parameter in module.named_parameters()}
         for group in params:
             name = group['param_name'] = names[group['params'][0]]
+            own_rate = group.get('lr', self.optimizer_cfg['lr'])
             for start, backbone in backbones.items():
                 if name.startswith(start):
                     layer, count = backbone.get_layer_depth(name, start)
-                    group['lr'] = group.get('lr', self.base_lr) * rate ** (count - 1 - layer)
+                    group['lr'] = own_rate * rate ** (count - 1 - layer)

@@ -204,13 +204,10 @@ def _check_channels(path: str, head: nn.Module, maps: list[Tensor], backbone: Ed
         return
     error = _run(head, maps)[1]
     if isinstance(error, RuntimeError) and 'implementation for device' not in str(error):
-        concatenated = getattr(head, 'input_transform', None) == 'resize_concat'
-        taken = [maps[i].shape[1] for i in _as_list(index)] if concatenated else given
-        single = isinstance(wanted, int) and not concatenated
-        raise _misfit(
-            backbone, path, head, wanted,
-            f'{path}.in_channels={taken[0] if single else taken}', choice,
-        )  # fmt: skip
+        taken: Any = given[0] if isinstance(wanted, int) else given
+        if index is not None and getattr(head, 'input_transform', None) == 'resize_concat':
+            taken = [maps[i].shape[1] for i in _as_list(index)]  # their sum is what it takes
+        raise _misfit(backbone, path, head, wanted, f'{path}.in_channels={taken}', choice)
     if error is not None:
         print_log(
             f'{path} ({type(head).__name__}) has in_channels={wanted}, and its maps have {given}. '

@@ -13,7 +13,7 @@ from paths import DIGITS_CONFIG
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.runner import build_runner
-from edgenext_mm.checkpoints.latest import find_latest
+from edgenext_mm.checkpoints.latest import check_resumable, find_latest
 from edgenext_mm.errors import UserError
 
 
@@ -205,3 +205,20 @@ def test_training_never_starts_anew_over_damaged_checkpoints(checkpoints):
 
 def test_a_new_folder_has_none(tmp_path):
     assert find_latest(tmp_path) is None
+
+
+def test_files_that_are_no_checkpoints_are_not_resumed(checkpoints):
+    """The loss watch leaves one that has weights and an optimiser, but no training."""
+    content = torch.load(checkpoints / 'epoch_3.pth')
+    (checkpoints / 'last_checkpoint').unlink()
+    torch.save(dict(iter=9, state_dict={}, optimizer={}), checkpoints / 'non_finite_iter_9.pth')
+    torch.save(dict(content, meta={}), checkpoints / 'mine_2026.pth')
+    assert find_latest(checkpoints) == str(checkpoints / 'epoch_3.pth')
+    (checkpoints / 'epoch_3.pth').rename(checkpoints / 'birds.v3.pth')  # a `filename_tmpl`
+    assert find_latest(checkpoints) == str(checkpoints / 'birds.v3.pth')
+    for path in checkpoints.glob('*[!9].pth'):
+        if not path.name.startswith('mine'):
+            path.unlink()
+    assert find_latest(checkpoints) is None
+    with pytest.raises(UserError, match=r'cannot go on from .*non_finite_iter_9\.pth'):
+        check_resumable(checkpoints / 'non_finite_iter_9.pth')

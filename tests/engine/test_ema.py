@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.runner import build_runner
 
 RECIPE = Config.fromfile(ROOT / 'configs/_base_/schedules/in1k_300e.py')
@@ -72,3 +73,16 @@ def test_evaluation_logs_both(run):
     found = [r for r in records if 'accuracy/top1' in r]
     assert len(found) == 2
     assert all('accuracy/top1_origin' in r for r in found)
+
+
+def test_inference_takes_the_average(run):
+    """mmengine swaps both on writing: ``state_dict`` of a checkpoint holds the average."""
+    _, average, work_dir = run
+    config = load_config(DIGITS_CONFIG, dict(work_dir=str(work_dir)))
+    for checkpoint in (None, work_dir / 'epoch_6.pth'):
+        if checkpoint is None:
+            for best in work_dir.glob('best_*'):
+                best.unlink()
+        model = load_model(config, checkpoint, device='cpu')
+        for name, value in average.module.named_parameters():
+            torch.testing.assert_close(model.get_parameter(name), value, rtol=0, atol=0)

@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument('--to', choices=FORMATS, default='ours', help='(default: ours)')
     parser.add_argument(
         '--key',
-        help=f'entry with the weights (default: the first of {", ".join(WRAPPERS)} that is there)',
+        help='entry with the weights, or what their names start with (default: an average, else '
+        f'the first of {", ".join(WRAPPERS)} that is there)',
     )
     args = parser.parse_args()
     arch, content = convert(read_checkpoint(args.src), args.to, args.key)
