@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, init_default_scope
 
+from ..checks import is_checked
 from ..datasets.annotations import HOW_TO_NAME_CLASSES, label_list_problems
 from ..datasets.checks import (
     check_coco_images,
@@ -40,8 +41,6 @@ from ..datasets.palette import IGNORED
 from ..errors import UserError
 from .results import Result, to_truth
 
-#: What `checks` of a config may switch off, such as ``checks = dict(classes=False)``.
-CHECKS = ('classes', 'data', 'channels', 'strides')
 _SPLITS = ('train', 'val', 'test')
 
 
@@ -65,25 +64,6 @@ def check_data(config: Config, *splits: str, samples: bool = True) -> None:
     for split in splits:
         for dataset in leaves(_dataset(config, split)):
             check_content(config, split, dataset, samples)
-
-
-def is_on(config: Config, check: str) -> bool:
-    """Whether a config leaves a check on.
-
-    Args:
-        config: A full config.
-        check: One of :data:`CHECKS`.
-
-    Raises:
-        UserError: If ``checks`` of the config is something else than such switches.
-    """
-    chosen = config.get('checks') or {}
-    if not isinstance(chosen, dict) or set(chosen) - set(CHECKS):
-        raise UserError(
-            f'`checks` is {chosen!r}. It takes a dict with True or False for any of '
-            f'{", ".join(CHECKS)}, such as `checks = dict(classes=False)`.'
-        )
-    return bool(chosen.get(check, True))
 
 
 def describe_data(config: Config, split: str) -> str:
@@ -144,7 +124,7 @@ def check_content(config: Config, split: str, dataset: ConfigDict, samples: bool
     if source is None:
         return
     refuse(annotation_problems(config, split, dataset, source, samples))
-    if not is_on(config, 'data'):
+    if not is_checked(config, 'data'):
         return
     if samples:
         _check_files(source)
@@ -180,9 +160,9 @@ def annotation_problems(
     Raises:
         UserError: If an annotation file cannot be read.
     """
-    if is_on(config, 'classes'):
+    if is_checked(config, 'classes'):
         yield from _class_problems(config, split, dataset, source)
-    if is_on(config, 'data'):
+    if is_checked(config, 'data'):
         yield from _entry_problems(config, split, dataset, source, samples)
 
 
@@ -336,9 +316,9 @@ def config_problems(config: Config, *splits: str) -> Iterator[Located]:
         config: A full config. Data sets of all splits are compared, where they are on disk.
         *splits: Those whose faults count.
     """
-    if is_on(config, 'classes'):
+    if is_checked(config, 'classes'):
         yield from _named_problems(config, splits)
-    if is_on(config, 'data'):
+    if is_checked(config, 'data'):
         for split in splits:
             yield from _evaluator_problems(config, split)
 

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ..checks import is_checked
 from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
 from ..engine import (
     BadDataHook,
@@ -25,6 +26,7 @@ from ..engine import (
 )
 from ..errors import UserError
 from ..registry import type_name
+from .data import ignored_value
 
 
 def hooks_of(config: Config) -> Iterator[Hook]:
@@ -36,7 +38,7 @@ def hooks_of(config: Config) -> Iterator[Hook]:
     yield LoadReportHook()
     yield ExactResumeHook()
     yield InterruptionHook()
-    if config.get('batch_check', {}) is not None:
+    if is_checked(config, 'batches'):
         yield BatchCheckHook()
     yield MissedValidationHook()
     yield HistoryHook()
@@ -84,6 +86,7 @@ def guard_data(runner: Runner, policy: BadDataPolicy) -> None:
                 dataset=loader['dataset'],
                 policy=policy if split == 'train' else BadDataPolicy(),
                 skipped=skipped,
+                ignored=ignored_value(runner.cfg),
             )
             setattr(runner, name, {**loader, 'dataset': dataset})
     if policy.skips:

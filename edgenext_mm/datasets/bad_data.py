@@ -26,6 +26,7 @@ from .annotations import coco_object_problems
 from .checks import read_coco
 from .image_files import file_problem, mask_file_problem
 from .multi_scale_sampler import SizedIndex
+from .palette import IGNORED
 from .samples import sample_problems
 
 POLICIES = ('stop', 'skip')
@@ -144,7 +145,9 @@ class BadSampleList:
             )
 
 
-def guarded_dataset(dataset: Any, policy: BadDataPolicy, skipped: BadSampleList) -> Any:
+def guarded_dataset(
+    dataset: Any, policy: BadDataPolicy, skipped: BadSampleList, ignored: int = IGNORED
+) -> Any:
     """Builds a data set of any library that refuses bad samples, or skips them.
 
     Only loading is guarded: errors of other transforms are raised unchanged.
@@ -153,6 +156,7 @@ def guarded_dataset(dataset: Any, policy: BadDataPolicy, skipped: BadSampleList)
         dataset: Its config, or the data set.
         policy: What to do about a bad sample.
         skipped: Where skipped files are noted.
+        ignored: Value of pixels of masks that do not count. Default: 255.
 
     Returns:
         The data set itself, of its own type. Those within it that read files are guarded.
@@ -180,7 +184,9 @@ def guarded_dataset(dataset: Any, policy: BadDataPolicy, skipped: BadSampleList)
     limit = policy.max_fraction * sum(map(len, readers))
     for reader in readers:
         if hasattr(reader, 'prepare_data'):
-            reader.prepare_data = SampleGuard(reader, skipped if policy.skips else None, limit)
+            reader.prepare_data = SampleGuard(
+                reader, skipped if policy.skips else None, limit, ignored
+            )
     return built
 
 
@@ -204,12 +210,16 @@ class SampleGuard:
         dataset: One that derives from mmengine's BaseDataset, fully initialised.
         skipped: Where skipped files are noted. None: a bad sample is an error.
         limit: How many files may be skipped.
+        ignored: Value of pixels of masks that do not count.
     """
 
-    def __init__(self, dataset: Any, skipped: BadSampleList | None, limit: float) -> None:
+    def __init__(
+        self, dataset: Any, skipped: BadSampleList | None, limit: float, ignored: int
+    ) -> None:
         self.dataset = dataset
         self.skipped = skipped
         self.limit = limit
+        self.ignored = ignored
         self._prepare_data = dataset.prepare_data
         self._left_out = _left_out(dataset) if skipped else {}
 
@@ -222,7 +232,7 @@ class SampleGuard:
         pipeline = getattr(self.dataset, 'pipeline', None)  # some recipes replace it midway
         if isinstance(pipeline, Compose) and not isinstance(pipeline, GuardedPipeline):
             classes = self.dataset.metainfo.get('classes')
-            self.dataset.pipeline = GuardedPipeline(pipeline.transforms, classes)
+            self.dataset.pipeline = GuardedPipeline(pipeline.transforms, classes, self.ignored)
         for _ in range(len(self.dataset)):
             try:
                 return self._prepare(index)
@@ -275,10 +285,12 @@ class GuardedPipeline(Compose):
         transforms: The steps. Those that load keep their types, and read files through
             :class:`CheckedBackend`.
         classes: Names of the classes of the data set, or None.
+        ignored: Value of pixels of masks that do not count. Default: 255.
     """
 
-    def __init__(self, transforms: list[Any], classes: Any) -> None:
+    def __init__(self, transforms: list[Any], classes: Any, ignored: int = IGNORED) -> None:
         super().__init__(transforms)
+        self.ignored = ignored
         self.num_classes = None if classes is None else len(classes)
         self._loaders = [step for step in transforms if _is_loader(step)]
         self._has_images = any(isinstance(step, LoadImageFromFile) for step in self._loaders)
@@ -299,7 +311,7 @@ class GuardedPipeline(Compose):
                 return None
             data = result
             if self._has_images and step is self._loaders[-1]:
-                _check_sample(data, self.num_classes)
+                _check_sample(data, self.num_classes, self.ignored)
         return data
 
     def _load(self, step: Any, data: dict) -> dict | None:
@@ -355,9 +367,9 @@ class CheckedBackend(BaseStorageBackend):
         return get_text(filepath, encoding, backend_args=self.backend_args)
 
 
-def _check_sample(results: dict, num_classes: int | None) -> None:
+def _check_sample(results: dict, num_classes: int | None, ignored: int) -> None:
     """Refuses a sample whose annotations are impossible."""
-    for problem in sample_problems(results, num_classes):
+    for problem in sample_problems(results, num_classes, ignored):
         if problem.is_error:
             of_mask = problem.kind.startswith('mask_')
             raise _Refused(results['seg_map_path' if of_mask else 'img_path'], problem.detail)

@@ -14,13 +14,16 @@ from .palette import IGNORED
 MIN_SIDE, MAX_RATIO = 8, 100
 
 
-def sample_problems(sample: Mapping[str, Any], num_classes: int | None) -> Iterator[Problem]:
+def sample_problems(
+    sample: Mapping[str, Any], num_classes: int | None, ignored: int = IGNORED
+) -> Iterator[Problem]:
     """Faults of a sample as the loading steps of a pipeline leave it.
 
     Args:
         sample: With ``img`` and what the data set lists of it: ``gt_label``, ``instances``,
             ``height`` and ``width``; and with ``gt_seg_map``.
         num_classes: None where the data set does not say.
+        ignored: Value of pixels of masks that do not count. Default: 255.
     """
     height, width = sample['ori_shape']
     yield from size_problems(height, width)
@@ -40,7 +43,8 @@ def sample_problems(sample: Mapping[str, Any], num_classes: int | None) -> Itera
         for _, problem in box_problems(points, np.array([[width, height]])):
             yield problem
     if 'gt_seg_map' in sample and num_classes is not None:
-        yield from mask_problems(sample['gt_seg_map'], (width, height), num_classes - 1)
+        mask, size = sample['gt_seg_map'], (width, height)
+        yield from mask_problems(mask, size, num_classes - 1, ignored=ignored)
 
 
 def labels_of(sample: Mapping[str, Any]) -> list[int]:

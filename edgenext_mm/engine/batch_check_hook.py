@@ -27,7 +27,7 @@ class BatchCheckHook(HoldingHook):
       one size, this is an error, else a warning.
     - mmseg stacks images of one size only: the first batch of validation is loaded and stacked.
 
-    A config switches the checks off with ``batch_check = None`` at its top level.
+    A config switches these checks off with ``checks = dict(batches=False)``.
 
     Raises:
         UserError: In training, if a check fails.

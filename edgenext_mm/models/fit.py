@@ -15,11 +15,10 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..checks import is_checked
 from ..errors import UserError
 from .backbones import EdgeNeXt
 
-#: Checks that a config may switch off, as in ``checks = dict(strides=False)``.
-CHECKS = ('classes', 'channels', 'strides', 'data')
 #: Heads that take the maps of the neck, or of the backbone where there is none.
 DENSE_HEADS = ('bbox_head', 'bbox_head_init', 'rpn_head')
 SEGMENTATION_HEADS = ('decode_head', 'auxiliary_head')
@@ -28,24 +27,6 @@ EXTRACTORS = ('bbox_roi_extractor', 'mask_roi_extractor', 'grid_roi_extractor')
 SIZE = 128
 #: From which factor on a stride is wrong for certain; those of small maps round.
 WRONG = 1.75
-
-
-def is_checked(config: Mapping[str, Any], name: str) -> bool:
-    """Whether a config wants a check; all are on unless ``checks`` says otherwise.
-
-    Args:
-        config: A full config.
-        name: One of :data:`CHECKS`.
-
-    Raises:
-        UserError: If ``checks`` names another one.
-    """
-    checks = config.get('checks') or {}
-    if unknown := sorted(checks.keys() - set(CHECKS)):
-        raise UserError(
-            f'`checks` of the config names {", ".join(unknown)}. There are {", ".join(CHECKS)}.'
-        )
-    return bool(checks.get(name, True))
 
 
 def check_fit(model: nn.Module, config: Mapping[str, Any] | None = None) -> None:

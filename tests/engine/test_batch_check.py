@@ -80,7 +80,9 @@ def test_one_image_in_the_last_batch(train, scenes_root, path, layer):
 def test_the_check_can_be_switched_off(train, scenes_root):
     """Then the last step says it."""
     config = on_scenes(scenes_root, DEEPLAB, 7)
-    steps, error = train(config, **{'train_dataloader.drop_last': False, 'batch_check': None})
+    steps, error = train(
+        config, **{'train_dataloader.drop_last': False, 'checks': dict(batches=False)}
+    )
     assert steps == 1
     assert 'BatchNorm layer `decode_head.image_pool.1.bn` cannot train' in str(error)
 
