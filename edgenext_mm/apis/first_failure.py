@@ -11,8 +11,8 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import ErrorHandler, record
 
-#: What gloo, NCCL and torch's store say when the process at the other end is gone. gloo's messages
-#: are tested; those of NCCL are taken from its source.
+#: What gloo, NCCL and torch's store say when the process at the other end is gone. Messages of gloo
+#: are tested; those of NCCL have not been seen here.
 LOST_CONNECTION = re.compile(
     r'Connection (closed by peer|reset by peer|was likely closed)|Broken pipe'
     r'|ncclRemoteError|remote process exit|NCCL communicator was aborted'
