@@ -134,9 +134,10 @@ def _readable_errors(model: nn.Module, file_format: str) -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        reason = lines[0].rstrip('.') if lines else 'no reason given'
         raise UserError(
             f'This {type(model).__name__} cannot be written as {file_format}: '
-            f'{type(cause).__name__}: {lines[0] if lines else "no reason given"}. Operators that '
+            f'{type(cause).__name__}: {reason}. Operators that '
             'libraries compile themselves, such as deformable convolutions of mmcv, have no '
             'counterpart in a file. Choose another head or format.'
         ) from error
