@@ -215,7 +215,7 @@ def _refuse_other_files(path: Path) -> None:
 def _explain(path: Path, message: str) -> str:
     found = re.search(r'GLOBAL (.+?)(?: was not| whose module|\n|$)', message)
     if found is None:
-        reason = re.search(r'WeightsUnpickler error: (.+)', message)
+        reason = re.search(r'WeightsUnpickler error:\s*(.+)', message)
         return _cut_short(path, reason[1] if reason else message.strip().partition('\n')[0])
     return (
         f'{path} was not loaded: it calls for {found[1]}, which no checkpoint of weights needs. '
@@ -225,7 +225,13 @@ def _explain(path: Path, message: str) -> str:
 
 
 def _cut_short(path: Path, error: Any) -> str:
-    return f'{path} cannot be read as a PyTorch checkpoint; it may be cut short. ({error})'
+    hint = ''
+    if 'Unsupported operand' in str(error):
+        hint = (
+            ' Or it is written with pickle_protocol=4 or 5, which the safe reader of PyTorch does not '
+            f'know: save it again with the default, or set {OPT_OUT}=1 if you trust who made it.'
+        )
+    return f'{path} cannot be read as a PyTorch checkpoint; it may be cut short. ({error}){hint}'
 
 
 def _read_safetensors(path: Path, map_location: Any) -> dict[str, Any]:

@@ -461,3 +461,11 @@ def test_a_training_checkpoint_of_openmmlab_is_read(tmp_path, few_digits, run_to
     assert os.environ.get('EDGENEXT_MM_UNSAFE_LOAD') is None
     content = read_checkpoint(tmp_path / 'epoch_1.pth')
     assert {'state_dict', 'optimizer', 'message_hub', 'param_schedulers'} <= content.keys()
+
+
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+def test_a_pickle_protocol_that_is_not_known_is_named(tmp_path):
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(a=torch.ones(2)), path, pickle_protocol=4)
+    with pytest.raises(UserError, match=r'pickle_protocol=4 or 5.*EDGENEXT_MM_UNSAFE_LOAD=1'):
+        read_checkpoint(path)
