@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -428,17 +429,37 @@ def _compare_files(evaluated: str, loaded: Path, remedy: str) -> Iterator[Proble
     try:
         contents = [read_coco(evaluated), read_coco(loaded)]
         images = [{image['id']: image['file_name'] for image in c['images']} for c in contents]
-    except (
-        UserError,
-        TypeError,
-        KeyError,
-    ):  # of another format, or incomplete, which is said later
-        images = [{0: evaluated}, {0: str(loaded)}]
+    except (UserError, TypeError, KeyError):
+        # Of another format, or incomplete, which is said later.
+        contents, images = [], [{0: evaluated}, {0: str(loaded)}]
     if images[0] != images[1]:
         yield Problem(
             'evaluator',
             f'evaluates with {evaluated} ({len(images[0]):,} images), but the data loader reads '
             f'{loaded} ({len(images[1]):,} images). {remedy}',
+        )
+        return
+    categories = [[(c.get('id'), c.get('name')) for c in part['categories']] for part in contents]
+    objects = [
+        Counter(
+            str([o.get(key) for key in ('image_id', 'category_id', 'bbox')])
+            for o in part['annotations']
+        )
+        for part in contents
+    ]
+    if categories[0] != categories[1]:
+        yield Problem(
+            'evaluator',
+            f'evaluates with {evaluated}, whose categories differ from those of {loaded}, which '
+            f'the data loader reads. {remedy}',
+        )
+    elif objects[0] != objects[1]:
+        here, there = objects
+        differing = max((here - there).total(), (there - here).total())
+        yield Problem(
+            'evaluator_objects',
+            f'evaluates with {evaluated}, and {differing:,} of its objects differ from those of '
+            f'{loaded}, which the data loader reads. Unless that is intended: {remedy}',
         )
 
 

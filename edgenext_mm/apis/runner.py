@@ -17,6 +17,7 @@ from ..checkpoints.latest import check_resumable, find_latest
 from ..checkpoints.loading import find_checkpoint
 from ..datasets.bad_data import BadDataPolicy
 from ..engine import Runner, unwrapped
+from ..errors import UserError
 from ..models.fit import check_fit
 from .hardware import can_train_with_amp, distribute_on_cpu, without_amp
 from .safeguards import (
@@ -29,7 +30,16 @@ from .safeguards import (
 
 
 def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
-    """Applies the options that training and testing share."""
+    """Applies the options that training and testing share.
+
+    Raises:
+        UserError: If the config has no model.
+    """
+    if 'model' not in config:
+        raise UserError(
+            f'{args.config} has no `model`. Inherit a config that has one with `_base_`, for '
+            "instance 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py'."
+        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     config.launcher = args.launcher
     # Priority: the command line, the config, the config's name.

@@ -149,7 +149,7 @@ def without_prefix(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor
 
 
 def _shorten(checkpoint: Mapping[str, Any]) -> str:
-    names = [str(k) for k in checkpoint]
+    names = [str(k) for k in checkpoint] or ['nothing']
     return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
 
 

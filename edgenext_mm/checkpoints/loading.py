@@ -176,7 +176,8 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: st
     """Makes sure that weights are all those of a model, before they are loaded.
 
     Raises:
-        UserError: If names or shapes differ; names the first ones and the way out.
+        UserError: If names or shapes differ, or weights are NaN; names the first ones, and says
+            what to do.
     """
     _check_archs(model, state_dict)
     own = model.state_dict()
@@ -193,6 +194,11 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: st
             f'Missing: {_first(missing)}. Unexpected: {_first(unexpected)}. '
             f'Of other shape: {_first(shapes)}. Give the config that the checkpoint was trained '
             'with.'
+        )
+    if spoilt := [name for name, value in state_dict.items() if value.isnan().any()]:
+        raise UserError(
+            f'Weights in {source} are NaN (not a number): {_first(spoilt)}. The training that '
+            'wrote it has diverged; take an earlier checkpoint.'
         )
 
 

@@ -228,8 +228,8 @@ def _cut_short(path: Path, error: Any) -> str:
     hint = ''
     if 'Unsupported operand' in str(error):
         hint = (
-            ' Or it is written with pickle_protocol=4 or 5, which the safe reader of PyTorch does not '
-            f'know: save it again with the default, or set {OPT_OUT}=1 if you trust who made it.'
+            ' Or it is written with pickle_protocol=4 or 5, which the safe reader of PyTorch does '
+            f'not know: save it again with the default, or set {OPT_OUT}=1 if you trust its author.'
         )
     return f'{path} cannot be read as a PyTorch checkpoint; it may be cut short. ({error}){hint}'
 

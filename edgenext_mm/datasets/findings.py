@@ -47,6 +47,7 @@ KINDS = {
         duplicate_entry='an image that is listed twice',
         duplicate_image='two images of a split with the same content',
         other_classes='a part of the model or a split with more or fewer classes',
+        evaluator_objects='an evaluator whose objects differ from those of the data loader',
         annotation_zero='an annotation with the id 0, which pycocotools evaluates wrongly',
         left_out_box='boxes that are not used, by reason',
         left_out_image='images that are not used, by reason',

@@ -469,3 +469,12 @@ def test_a_pickle_protocol_that_is_not_known_is_named(tmp_path):
     torch.save(dict(a=torch.ones(2)), path, pickle_protocol=4)
     with pytest.raises(UserError, match=r'pickle_protocol=4 or 5.*EDGENEXT_MM_UNSAFE_LOAD=1'):
         read_checkpoint(path)
+
+
+def test_weights_that_are_not_numbers_are_refused():
+    model = torch.nn.Linear(2, 2)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    check_weights(model, weights, 'a.pth')
+    weights['weight'][0, 1] = torch.nan
+    with pytest.raises(UserError, match=r'Weights in a\.pth are NaN .*: weight\..*earlier'):
+        check_weights(model, weights, 'a.pth')

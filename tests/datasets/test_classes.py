@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from logs import logged
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmpretrain.evaluation import Accuracy
@@ -221,7 +222,20 @@ def test_an_evaluator_for_other_data_than_its_loader(scenes):
         check_data(config, 'val')
     shutil.copy(annotations / 'val.json', annotations / 'copy.json')
     config.val_evaluator[0].ann_file = str(annotations / 'copy.json')
-    check_data(config, 'val')
+    with logged() as lines:
+        check_data(config, 'val')
+    assert not any('objects differ' in line for line in lines)
+    content = json.loads((annotations / 'copy.json').read_text())
+    content['annotations'][0]['bbox'][0] += 3
+    (annotations / 'copy.json').write_text(json.dumps(content))
+    with logged() as lines:
+        check_data(config, 'val')
+    assert any('and 1 of its objects differ' in line for line in lines)
+    content['categories'][0]['name'] = 'other'
+    (annotations / 'copy.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match='whose categories differ'):
+        check_data(config, 'val')
+    shutil.copy(annotations / 'val.json', annotations / 'copy.json')
     config.val_dataloader.dataset.indices = 2
     with pytest.raises(UserError, match='`indices`'):
         check_data(config, 'val')

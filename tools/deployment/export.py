@@ -109,6 +109,13 @@ def main() -> None:
             f'  {deviation.output}: deviates by {deviation.absolute:.2e}, '
             f'{deviation.relative:.2e} of its largest value, on {len(images)} images'
         )
+    keeps_ratio = any(step.get('keep_ratio') for step in config.test_dataloader.dataset.pipeline)
+    if keeps_ratio and not {'height', 'width'} <= set(dynamic):
+        print(
+            f'  note: the test pipeline keeps the aspect ratio, so images that do not fill '
+            f'{shape[0]}x{shape[1]} are padded. Results differ from those of the unpadded image, '
+            'since attention sees the whole input; --dynamic height,width avoids that.'
+        )
     if args.evaluate:
         print(compare_metrics(config, model, path))
 
