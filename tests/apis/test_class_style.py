@@ -87,7 +87,7 @@ def test_such_a_config_is_trained_tested_run_and_exported(config, few_digits):
     (image, *_) = (few_digits / 'val' / '3').iterdir()
     assert inference_model(model, image)['pred_class'] in '0123456789'
     assert input_shape(model.cfg) == (32, 32)
-    json.dumps([model_config(model.cfg), preprocessing_of(model.cfg)])
+    json.dumps([model_config(model), preprocessing_of(model.cfg)])
     again = load_config(config)
     again.work_dir, again.experiment_name = 'work_dirs/birds', 'class_style_test'
     again.load_from = str(next(config.parent.glob('work_dirs/birds/best_*.pth')))

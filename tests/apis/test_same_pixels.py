@@ -142,7 +142,7 @@ def config_for(load, channels, root):
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         loader.update(batch_size=1, num_workers=0, persistent_workers=False)
         loader.dataset.pipeline = [dict(type='LoadImageFromFile', **load), dict(type='PackInputs')]
-        loader.dataset.data_root, loader.dataset.data_prefix = str(root), ''
+        loader.dataset.update(data_root=str(root), data_prefix='', classes_from=None)
         loader.dataset.extensions = ('.png', '.jpg', '.webp', '.tif')
     config.work_dir = str(root / 'work')
     return config

@@ -62,7 +62,9 @@ def test_the_program_would_run_if_it_were_let(malicious):
     [
         read_checkpoint,
         lambda path: load_model(DIGITS_CONFIG, path),
-        lambda path: inference_model(str(DIGITS_CONFIG), 'x.png', checkpoint=path),
+        lambda path: inference_model(
+            str(DIGITS_CONFIG), np.zeros((8, 8, 3), np.uint8), checkpoint=path
+        ),
         lambda path: EdgeNeXt(
             init_cfg=dict(type='Pretrained', checkpoint=str(path))
         ).init_weights(),
