@@ -151,7 +151,7 @@ def test_advice_fits_the_model(base, model, told, tmp_path):
 
 
 def test_an_unknown_check_is_refused():
-    with pytest.raises(UserError, match=r'names stride\. There are classes, channels, strides'):
+    with pytest.raises(UserError, match=r'`checks` is .*stride.* any of .*channels, .*strides'):
         build_model(load_config(CONFIGS / GFL, {'checks': dict(stride=False)}))
 
 
