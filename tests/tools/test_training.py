@@ -140,9 +140,10 @@ def test_a_missing_config_is_an_error(run_tool):
 
 
 def test_testing_refuses_weights_of_another_head(run_tool, few_digits, tmp_path, digits_checkpoint):
-    (tmp_path / 'val').mkdir()
-    for digit in range(7):
-        (tmp_path / 'val' / str(digit)).symlink_to(few_digits / 'val' / str(digit))
+    for split in ('train', 'val'):
+        (tmp_path / split).mkdir()
+        for digit in range(7):
+            (tmp_path / split / str(digit)).symlink_to(few_digits / split / str(digit))
     more = options(tmp_path, 'model.head.num_classes=7')
     done = run_tool(
         'test.py', DIGITS_CONFIG, digits_checkpoint, '--work-dir', tmp_path, *more, status=1
