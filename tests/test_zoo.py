@@ -8,7 +8,7 @@ import torch
 from paths import DIGITS_CONFIG
 
 import edgenext_mm
-from edgenext_mm import EdgeNeXt, get_model, inference_model, list_models
+from edgenext_mm import EdgeNeXt, get_model, inference_model, list_models, load_model
 from edgenext_mm.checkpoints.loading import find_checkpoint
 from edgenext_mm.errors import UserError
 from edgenext_mm.zoo import TASKS, entries, find_weights
@@ -101,7 +101,7 @@ def test_an_unknown_name_is_told_near_ones():
     with pytest.raises(UserError, match='There is no checkpoint edgenext_huge'):
         find_checkpoint('edgenext_huge')
     with pytest.raises(UserError, match='nor the name of a shipped config'):
-        inference_model('edgenext_huge', 'x.png')
+        load_model('edgenext_huge')
 
 
 def test_no_source_means_a_list_of_those_tried(tmp_path, few_digits, run_tool):
