@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,19 @@ NOT_INT8 = [
     # Depth-wise convolutions gain less than it takes to round their maps, by measurement.
     'GroupConvolution',
 ]
+
+
+@functools.cache
+def core() -> openvino.Core:
+    """OpenVINO's entry point, one for the whole process.
+
+    The CPU plugin of each ``Core`` replaces the stack on which signal handlers run, and puts back
+    the previous one when it is destroyed. When two are not destroyed in the reverse order, that
+    stack has been unmapped, and the next signal (Ctrl-C, the end of a child process) kills the
+    process without a message: ``SigAltStackSetup`` in OpenVINO's ``cpu_special_setup``, since
+    https://github.com/openvinotoolkit/openvino/pull/11894.
+    """
+    return openvino.Core()
 
 
 def write(content: Content, path: Path) -> None:
@@ -79,7 +93,7 @@ def arithmetic(precision: str) -> str:
     INT8 files hold operators that are not INT8: they are run in BF16 where the CPU has it, as by
     OpenVINO's defaults.
     """
-    offered = openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    offered = core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
     half = precision == 'bf16' or (precision == 'int8' and 'BF16' in offered)
     return 'bf16' if half else 'f32'
 
@@ -88,9 +102,8 @@ class OpenvinoSession:
     """An OpenVINO file on the CPU."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        core = openvino.Core()
         try:
-            model = core.read_model(path)
+            model = core().read_model(path)
         except RuntimeError as error:
             raise UserError(f'{path} cannot be read as OpenVINO: {error}') from error
         if not model.has_rt_info([KEY]):
@@ -104,7 +117,7 @@ class OpenvinoSession:
         }
         if threads:
             options['INFERENCE_NUM_THREADS'] = threads
-        self._model = core.compile_model(model, 'CPU', options)
+        self._model = core().compile_model(model, 'CPU', options)
         self._inputs = [value.get_any_name() for value in self._model.inputs]
 
     def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:

@@ -171,10 +171,9 @@ def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: b
     """
     import openvino
 
-    from ..deployment.openvino_files import arithmetic, quantize
+    from ..deployment.openvino_files import arithmetic, core, quantize
 
-    core = openvino.Core()
-    offered = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    offered = core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
     if settings.precision.upper() not in offered:
         raise UserError(
             f'OpenVINO has no {settings.precision} on this CPU. It offers {", ".join(offered)}.'
@@ -185,9 +184,9 @@ def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: b
     if settings.precision == 'int8':
         graph = quantize(graph, [x.cpu()])
     options = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': settings.threads}
-    return core.compile_model(
-        graph, 'CPU', options | {'PERF_COUNT': profile}
-    ).create_infer_request()
+    return (
+        core().compile_model(graph, 'CPU', options | {'PERF_COUNT': profile}).create_infer_request()
+    )
 
 
 RUNTIMES = {

@@ -1,10 +1,11 @@
 """Exported files of all tasks and formats give what their models give."""
 
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 import torch
 from paths import DIGITS_CONFIG, ROOT
@@ -15,7 +16,7 @@ from edgenext_mm.apis.model import load_model
 from edgenext_mm.deployment import FORMATS, Runner, export
 from edgenext_mm.deployment import formats as formats_module
 from edgenext_mm.deployment.images import default_images
-from edgenext_mm.deployment.openvino_files import arithmetic
+from edgenext_mm.deployment.openvino_files import arithmetic, core
 from edgenext_mm.deployment.tensorrt import required_release
 from edgenext_mm.errors import UserError
 
@@ -144,7 +145,7 @@ def test_integers_stay_near(file_format, classifier, images_for, tmp_path):
         assert not any(onnx.numpy_helper.to_array(w).any() for w in constants)
         assert required_release(tmp_path / 'model.onnx')[0] == (10, 0)
     else:
-        ops = openvino.Core().read_model(tmp_path / 'model.xml').get_ops()
+        ops = core().read_model(tmp_path / 'model.xml').get_ops()
         # OpenVINO corrupts memory where it is not.
         assert [op.get_type_name() for op in ops].count('ScaledDotProductAttention') == 3
         assert are_in_floating_point(ops, 'ScaledDotProductAttention')
@@ -154,7 +155,7 @@ def test_integers_stay_near(file_format, classifier, images_for, tmp_path):
 
 def test_what_is_not_integer_runs_as_by_default(exported):
     path, _ = exported('openvino')
-    compiled = openvino.Core().compile_model(path, 'CPU')
+    compiled = core().compile_model(path, 'CPU')
     assert arithmetic('int8') == compiled.get_property('INFERENCE_PRECISION_HINT').to_string()
     assert (arithmetic('fp32'), arithmetic('bf16')) == ('f32', 'bf16')
 
@@ -175,6 +176,26 @@ def test_half_precision(file_format, precision, classifier, images_for, tmp_path
     path = tmp_path / 'model'
     deviations = export(classifier, path, file_format, (64, 64), precision=precision, images=images)
     assert 0 < deviations[0].relative < 0.05
+
+
+SIGNALLED = """
+import gc, signal, sys
+from edgenext_mm.deployment import Runner
+
+runners = [Runner(sys.argv[1]), Runner(sys.argv[1])]
+while runners:
+    del runners[0]
+    gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print('handled'))
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+def test_signals_are_handled_once_files_are_closed(exported):
+    """In the order in which they were opened, after which OpenVINO's signal stacks are gone."""
+    command = [sys.executable, '-c', SIGNALLED, str(exported('openvino')[0])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, 'handled\n'), done.stderr
 
 
 # Other tasks, with sizes that change.
