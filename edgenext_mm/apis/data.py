@@ -20,7 +20,7 @@ from ..datasets.annotations import HOW_TO_NAME_CLASSES, label_list_problems
 from ..datasets.checks import (
     check_coco_images,
     check_dota_images,
-    check_label_list,
+    check_listed_images,
     check_mask_files,
     coco_problems,
     dota_folder_problems,
@@ -135,8 +135,7 @@ def check_content(config: Config, split: str, dataset: ConfigDict, samples: bool
 def _check_files(source: Source) -> None:
     lazy = source.lazy
     if source.format == 'list':
-        lines = read_lines(lazy.ann_file)
-        check_label_list(lines, lazy.ann_file, lazy.img_prefix, source.num_classes)
+        check_listed_images(lazy.ann_file, lazy.img_prefix)
     elif source.format == 'coco':
         check_coco_images(lazy.ann_file, lazy.data_prefix['img'])
     elif source.format == 'dota':

@@ -27,9 +27,7 @@ from .annotations import (
     coco_entry_problems,
     coco_object_problems,
     dota_problems,
-    label_list_problems,
 )
-from .classes import class_folders, numbered_folder_problems
 from .findings import Located, Problem
 from .palette import IGNORED
 from .samples import mask_problems
@@ -37,27 +35,6 @@ from .usage import coco_use_problems, dota_use_problems, mask_use_problems
 
 #: Masks to look into, spread over the data set; opening all of a large one takes minutes.
 MAX_MASKS = 200
-
-
-def check_coco(
-    ann_file: str | Path, image_folder: str | Path, classes: Sequence[str], samples: bool = True
-) -> None:
-    """Checks a COCO annotation file.
-
-    Args:
-        ann_file: The JSON file.
-        image_folder: Where its ``file_name``s are.
-        classes: Of the config.
-        samples: Whether missing images and impossible boxes count. Default: True.
-
-    Raises:
-        UserError: If the file cannot be read, classes or their order do not agree, entries are
-            incomplete, ids are given twice or refer to nothing, or no object can be used; and see
-            ``samples``.
-    """
-    refuse(coco_problems(ann_file, image_folder, classes, samples))
-    if samples:
-        check_coco_images(ann_file, image_folder)
 
 
 def coco_problems(
@@ -130,31 +107,6 @@ def read_coco(ann_file: str | Path) -> dict[str, Any]:
     return content
 
 
-def check_dota(
-    ann_folder: str | Path,
-    image_folder: str | Path,
-    suffix: str,
-    classes: Sequence[str],
-    samples: bool = True,
-) -> None:
-    """Checks a folder of DOTA label files.
-
-    Args:
-        ann_folder: Of the ``.txt`` files.
-        image_folder: Of the images, named alike.
-        suffix: Of the images' names, without a dot.
-        classes: Of the config.
-        samples: Whether missing images count. Default: True.
-
-    Raises:
-        UserError: If there is no label file, a line is not eight numbers, a known class and the
-            difficulty, or an image is missing.
-    """
-    refuse(dota_folder_problems(ann_folder, image_folder, suffix, classes))
-    if samples:
-        check_dota_images(ann_folder, image_folder, suffix)
-
-
 def dota_folder_problems(
     ann_folder: str | Path,
     image_folder: str | Path,
@@ -207,52 +159,15 @@ def read_lines(ann_file: str | Path) -> list[str]:
         ) from error
 
 
-def check_label_list(
-    lines: Sequence[str],
-    ann_file: str | Path,
-    image_folder: str | Path,
-    num_classes: int | None,
-    samples: bool = True,
-) -> None:
-    """Checks a classification annotation file: lines of a path and a label.
-
-    Args:
-        lines: Of the file.
-        ann_file: Its path.
-        image_folder: Where its paths begin.
-        num_classes: Of the config, or None where it does not say.
-        samples: Whether missing images count. Default: True.
+def check_listed_images(ann_file: str | Path, image_folder: str | Path) -> None:
+    """Makes sure that the images of a classification annotation file are there.
 
     Raises:
-        UserError: If a line is something else, a label is none of a class, or an image has two.
+        UserError: If one is not.
     """
-    refuse(label_list_problems(lines, str(ann_file), num_classes))
-    if samples:
-        folder = Path(image_folder)
-        _check_files([folder / line.rsplit(' ', 1)[0] for line in lines], 'images', ann_file)
-
-
-def check_masks(
-    data_list: Sequence[Mapping[str, Any]],
-    num_classes: int,
-    reduce_zero_label: bool = False,
-    ignored: int = IGNORED,
-) -> None:
-    """Checks images and masks of a segmentation data set.
-
-    Args:
-        data_list: What mmseg's data set lists: dicts with ``img_path``, ``seg_map_path`` and
-            ``label_map``.
-        num_classes: Of the config.
-        reduce_zero_label: Whether value 0 of a mask counts for no class. Default: False.
-        ignored: Value of pixels that do not count. Default: 255.
-
-    Raises:
-        UserError: If a file is missing, a mask holds something other than values of classes, or
-            masks hold a single class and pixels that do not count.
-    """
-    check_mask_files(data_list)
-    refuse(masks_problems(data_list, num_classes, reduce_zero_label, ignored))
+    folder = Path(image_folder)
+    paths = [folder / line.rsplit(' ', 1)[0] for line in read_lines(ann_file)]
+    _check_files(paths, 'images', ann_file)
 
 
 def check_mask_files(data_list: Sequence[Mapping[str, Any]]) -> None:
@@ -276,7 +191,8 @@ def masks_problems(
     """Faults of some masks, spread over the data set, and of all those as a whole.
 
     Args:
-        data_list: As for :func:`check_masks`.
+        data_list: What mmseg's data set lists: dicts with ``img_path``, ``seg_map_path`` and
+            ``label_map``.
         num_classes: Of the config.
         reduce_zero_label: Whether value 0 of a mask counts for no class. Default: False.
         ignored: Value of pixels that do not count. Default: 255.
@@ -321,24 +237,6 @@ def trained_values(
 def highest_value(info: Mapping[str, Any], num_classes: int, reduce_zero_label: bool) -> int:
     """The highest value of a mask that stands for a class, before labels are mapped."""
     return len(info.get('label_map') or range(num_classes)) - 1 + reduce_zero_label
-
-
-def check_image_folders(root: str | Path, classes: Sequence[str] | None) -> list[str]:
-    """Checks a folder of one folder of images per class, which are numbered alphabetically.
-
-    Args:
-        root: The folder.
-        classes: Of the config, or None where the folders name them.
-
-    Returns:
-        The names of the classes.
-
-    Raises:
-        UserError: If there are no folders, not as many as classes, or the same names in another
-            order, or a folder is hidden.
-    """
-    refuse((str(root), problem) for problem in numbered_folder_problems(root, classes))
-    return list(classes or class_folders(root))
 
 
 def refuse(problems: Iterable[Located]) -> None:

@@ -1,10 +1,14 @@
+"""Annotations that do not fit their images or the classes of a config."""
+
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_classes import DETECTION, ROTATED, SEGMENTATION, dense_config, folder_config
 
-from edgenext_mm.datasets.checks import check_coco, check_dota, check_image_folders, check_masks
+from edgenext_mm.apis.data import check_data
+from edgenext_mm.datasets.checks import masks_problems
 from edgenext_mm.errors import UserError
 
 DIGITS = tuple('0123456789')
@@ -19,15 +23,19 @@ def coco(scenes):
         content = json.loads(path.read_text())
         change(content)
         path.write_text(json.dumps(content))
-        check_coco(path, scenes / 'train' / 'images', classes)
+        config = dense_config(scenes, DETECTION)
+        for split in ('train', 'val', 'test'):
+            config[f'{split}_dataloader'].dataset.metainfo.classes = classes
+        config.model.bbox_head.num_classes = len(classes)
+        check_data(config, 'train')
 
     return check
 
 
 def test_what_fits_passes(coco, scenes):
     coco()
-    check_dota(scenes / 'train' / 'labelTxt', scenes / 'train' / 'images', 'png', DIGITS)
-    check_masks(masks(scenes), 11)
+    check_data(dense_config(scenes, ROTATED), 'train')
+    check_data(dense_config(scenes, SEGMENTATION), 'train')
 
 
 def test_some_of_the_categories_are_enough(coco):
@@ -56,13 +64,13 @@ def test_a_file_that_is_cut_short(scenes):
     path = scenes / 'annotations' / 'train.json'
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match='cannot be read as JSON'):
-        check_coco(path, scenes / 'train' / 'images', DIGITS)
+        check_data(dense_config(scenes, DETECTION), 'train')
 
 
 def test_a_file_that_is_something_else(scenes):
-    (scenes / 'other.json').write_text('[1, 2]')
+    (scenes / 'annotations' / 'train.json').write_text('[1, 2]')
     with pytest.raises(UserError, match='has no `images`, so it is no COCO annotation file'):
-        check_coco(scenes / 'other.json', scenes / 'train' / 'images', DIGITS)
+        check_data(dense_config(scenes, DETECTION), 'train')
 
 
 def test_a_missing_image(coco, scenes):
@@ -83,27 +91,17 @@ def test_a_missing_image(coco, scenes):
 def test_a_line_that_is_no_label(scenes, line, message):
     (scenes / 'train' / 'labelTxt' / '0003.txt').write_text(line)
     with pytest.raises(UserError, match=message):
-        check_dota(scenes / 'train' / 'labelTxt', scenes / 'train' / 'images', 'png', DIGITS)
+        check_data(dense_config(scenes, ROTATED), 'train')
 
 
 def test_a_missing_image_of_dota(scenes):
     (scenes / 'train' / 'images' / '0005.png').unlink()
     with pytest.raises(UserError, match=r'1 of 8 images .* the first: .*/0005\.png'):
-        check_dota(scenes / 'train' / 'labelTxt', scenes / 'train' / 'images', 'png', DIGITS)
+        check_data(dense_config(scenes, ROTATED), 'train')
+    for path in (scenes / 'train' / 'labelTxt').iterdir():
+        path.unlink()
     with pytest.raises(UserError, match='holds no label file'):
-        check_dota(scenes, scenes / 'train' / 'images', 'png', DIGITS)
-
-
-def masks(scenes, label_map=None):
-    folder = scenes / 'train'
-    return [
-        dict(
-            img_path=str(folder / 'images' / path.name),
-            seg_map_path=str(path),
-            label_map=label_map,
-        )
-        for path in sorted((folder / 'masks').iterdir())
-    ]
+        check_data(dense_config(scenes, ROTATED), 'train')
 
 
 def write_mask(scenes, value, shape=(128, 128)):
@@ -111,41 +109,56 @@ def write_mask(scenes, value, shape=(128, 128)):
 
 
 def test_a_value_beyond_the_classes(scenes):
-    write_mask(scenes, 12)
-    with pytest.raises(UserError, match=r'0002.png holds the value 12. .* 0 to 10, and 255'):
-        check_masks(masks(scenes), 11)
-    check_masks(masks(scenes, label_map={i: i % 2 for i in range(13)}), 2)
-    check_masks(masks(scenes), 12, reduce_zero_label=True)
+    write_mask(scenes, 11)
+    config = dense_config(scenes, SEGMENTATION)
+    with pytest.raises(UserError, match=r'0002.png holds the value 11. .* 0 to 10, and 255'):
+        check_data(config, 'train')
+    config.train_dataloader.dataset.reduce_zero_label = True
+    check_data(config, 'train')
+
+
+def test_values_that_a_config_gives_to_other_classes(scenes):
+    masks = sorted((scenes / 'train' / 'masks').iterdir())
+    images = scenes / 'train' / 'images'
+    pairs = [dict(img_path=images / path.name, seg_map_path=path) for path in masks]
+    assert any(problem.is_error for _, problem in masks_problems(pairs, 2))
+    mapped = [dict(pair, label_map={i: i % 2 for i in range(11)}) for pair in pairs]
+    assert list(masks_problems(mapped, 2)) == []
 
 
 def test_ignored_pixels_are_fine(scenes):
     write_mask(scenes, 255)
-    check_masks(masks(scenes), 11)
+    check_data(dense_config(scenes, SEGMENTATION), 'train')
 
 
 def test_masks_of_another_kind_or_size(scenes):
+    config = dense_config(scenes, SEGMENTATION)
     write_mask(scenes, 0, (128, 128, 3))
     with pytest.raises(UserError, match=r'0002.png is a colour image'):
-        check_masks(masks(scenes), 11)
+        check_data(config, 'train')
     write_mask(scenes, 0, (64, 32))
     with pytest.raises(UserError, match='is of 32x64 pixels, its image of 128x128'):
-        check_masks(masks(scenes), 11)
+        check_data(config, 'train')
 
 
 def test_a_missing_mask_and_an_empty_set(scenes):
-    listed = masks(scenes)
+    config = dense_config(scenes, SEGMENTATION)
     (scenes / 'train' / 'masks' / '0005.png').unlink()
     with pytest.raises(UserError, match=r'1 of 8 masks are not there; the first: .*/0005\.png'):
-        check_masks(listed, 11)
+        check_data(config, 'train')
+    for path in (scenes / 'train' / 'images').iterdir():
+        path.unlink()
     with pytest.raises(UserError, match='The data set names no images'):
-        check_masks([], 11)
+        check_data(config, 'train')
 
 
 def test_folders_of_images_name_the_classes_or_are_as_many(few_digits):
-    assert check_image_folders(few_digits / 'train', None) == list(DIGITS)
-    animals = [f'animal {i}' for i in range(10)]
-    assert check_image_folders(few_digits / 'train', animals) == animals
+    check_data(folder_config(few_digits, 'CustomDataset', 10), 'train')
+    animals = dict(metainfo=dict(classes=[f'animal {i}' for i in range(10)]))
+    check_data(folder_config(few_digits, 'CustomDataset', 10, **animals), 'train')
+    pets = dict(metainfo=dict(classes=['cat', 'dog']))
     with pytest.raises(UserError, match=r"holds 10 folders \('0', '1'.*has 2 classes \('cat'"):
-        check_image_folders(few_digits / 'train', ['cat', 'dog'])
+        check_data(folder_config(few_digits, 'CustomDataset', 2, **pets), 'train')
+    empty = folder_config(few_digits / 'train' / '0', 'CustomDataset', data_prefix='')
     with pytest.raises(UserError, match='holds no folders'):
-        check_image_folders(few_digits / 'train' / '0', None)
+        check_data(empty, 'train')
