@@ -51,7 +51,7 @@ define run_demo
 endef
 
 test: setup  ## run the tests, one process per core (ARGS="-k name" for some of them)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 $(ARGS)
 
 lint: setup  ## style, spelling and types
 	.venv/bin/ruff check .

@@ -37,6 +37,7 @@ def run_without(hidden, code):
 #: Parts that stand on a task library; the configs that use them import them.
 NEEDS = {
     'edgenext_mm.datasets.transforms': {'mmpretrain'},
+    'edgenext_mm.datasets.image_folder': {'mmpretrain'},
     'edgenext_mm.models.classifiers.distilled_classifier': {'mmpretrain'},
     'edgenext_mm.models.necks.ssdlite_neck': {'mmdet'},
     'edgenext_mm.models.dense_heads.ssd_head': {'mmdet'},
