@@ -12,8 +12,10 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import Registry
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
+from mmengine.registry import Registry, build_runner_from_cfg
 
 #: Backbones, necks, heads, losses and classifiers.
 MODELS = Registry(
@@ -36,6 +38,21 @@ DATA_SAMPLERS = Registry(
 #: Parts of a training that act at its steps.
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='edgenext_mm', locations=['edgenext_mm.engine']
+)
+#: Runners, chosen by ``runner_type`` in a config.
+RUNNERS = Registry(
+    'runner',
+    build_func=build_runner_from_cfg,
+    parent=MMENGINE_RUNNERS,
+    scope='edgenext_mm',
+    locations=['edgenext_mm.engine'],
+)
+#: Writers of logged values.
+VISBACKENDS = Registry(
+    'vis_backend',
+    parent=MMENGINE_VISBACKENDS,
+    scope='edgenext_mm',
+    locations=['edgenext_mm.engine'],
 )
 #: Ways to give parameters their learning rates.
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(

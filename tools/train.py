@@ -23,13 +23,13 @@ from edgenext_mm.apis.cli import (
 )
 from edgenext_mm.apis.data import check_data
 from edgenext_mm.apis.first_failure import recorded
-from edgenext_mm.apis.hardware import require_gpu_for_amp
 from edgenext_mm.apis.model import check_pretrained
 from edgenext_mm.apis.run_log import logged_end
 from edgenext_mm.apis.runner import build_runner, merge_resume, merge_runner_args
 from edgenext_mm.apis.schedule import check_schedule
 from edgenext_mm.apis.work_folder import warn_of_other_training
 from edgenext_mm.datasets.bad_data import BadDataPolicy
+from edgenext_mm.engine.hardware import require_gpu_for_amp
 
 
 def parse_args() -> argparse.Namespace:

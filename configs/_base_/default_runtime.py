@@ -1,6 +1,7 @@
 # What every config of this project shares. A task's base sets `default_scope`.
 custom_imports = dict(imports=['edgenext_mm'], allow_failed_imports=False)
 
+runner_type = 'edgenext_mm.Runner'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),

@@ -38,7 +38,7 @@ from ..datasets.classes import (
     split_problems,
 )
 from ..datasets.findings import Located, Problem, listing
-from ..datasets.palette import IGNORED
+from ..datasets.palette import ignored_value
 from ..errors import UserError
 from .results import Result, to_truth
 
@@ -227,13 +227,6 @@ def mask_problems_of(config: Config, source: Source, single: bool = True) -> Ite
             ignored_value(config),
             single,
         )
-
-
-def ignored_value(config: Config) -> int:
-    """The value of a mask's pixels that the loss of a segmentor leaves out."""
-    heads = config.get('model', {}).get('decode_head') or {}
-    head = heads[0] if isinstance(heads, list | tuple) else heads
-    return head.get('ignore_index', IGNORED)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from ..datasets.findings import Problem
 from ..datasets.inspection import SplitReport, inspect_samples, overlap_problems, split_problems
+from ..datasets.palette import ignored_value
 from ..errors import UserError
 from .data import (
     annotation_problems,
     check_folders,
     config_problems,
     find_source,
-    ignored_value,
     leaves,
     mask_problems_of,
 )

@@ -15,7 +15,6 @@ from pathlib import Path
 from mmengine.dist import get_rank
 from mmengine.runner import Runner
 
-from ..engine import released_hooks
 from ..errors import UserError
 
 STARTED = 'Run started: '
@@ -33,8 +32,7 @@ def logged_end(runner: Runner) -> Iterator[None]:
     process = dict(host=socket.gethostname(), pid=os.getpid(), command=sys.argv)
     runner.logger.info(STARTED + json.dumps(process))
     try:
-        with released_hooks(runner):
-            yield
+        yield
     except BaseException as error:
         try:
             _append(runner, _tell(error))

@@ -5,28 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
-import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner as MMEngineRunner
 
 from ..checkpoints.latest import check_resumable, find_latest
 from ..checkpoints.loading import find_checkpoint
-from ..datasets.bad_data import BadDataPolicy
-from ..engine import Runner, unwrapped
+from ..engine import Runner
 from ..errors import UserError
-from ..models.fit import check_fit
-from .hardware import can_train_with_amp, distribute_on_cpu, without_amp
-from .safeguards import (
-    check_work_dir,
-    guard_data,
-    hooks_of,
-    outlive_lost_figures,
-    save_whole_checkpoints,
-)
 
 
 def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
@@ -74,36 +61,9 @@ def merge_resume(config: Config, checkpoint: str | None) -> None:
 
 
 def build_runner(config: Config) -> MMEngineRunner:
-    """The runner that the config asks for, with our safeguards.
+    """The runner that a config asks for by ``runner_type``, else ours.
 
     Raises:
-        UserError: If the parts of its model do not fit together, ``bad_data`` or ``loss_watch`` is
-            no policy, or nothing can be written to its ``work_dir``.
+        UserError: As :meth:`~edgenext_mm.engine.Runner.from_cfg`.
     """
-    policy, hooks = BadDataPolicy.of(config), list(hooks_of(config))
-    check_work_dir(config.work_dir)
-    save_whole_checkpoints(config)
-    for split in ('train', 'val', 'test'):
-        _fit_workers(config.get(f'{split}_dataloader') or {})
-    if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
-        distribute_on_cpu(config)
-    no_amp = not can_train_with_amp() and without_amp(config)
-    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    check_fit(unwrapped(runner.model), config)
-    for hook in hooks:
-        runner.register_hook(hook)
-    guard_data(runner, policy)
-    outlive_lost_figures(runner)
-    if no_amp:
-        runner.logger.warning(
-            'The config asks for automatic mixed precision, which needs a GPU; this machine has '
-            f'none (device: {get_device()}). Training in full precision.'
-        )
-    return runner
-
-
-def _fit_workers(loader: dict[str, Any]) -> None:
-    """Takes settings of workers out of a loader without workers, which torch refuses."""
-    if not loader.get('num_workers'):
-        for name in ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context'):
-            loader.pop(name, None)
+    return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)

@@ -1,8 +1,4 @@
-"""From a checkpoint's name, URL or path to a model: which of its weights are taken, and which not.
-
-Importing this module makes it the loader of mmengine's runners and modules, too, so that every way
-into a model takes every published format, and is safe.
-"""
+"""From a checkpoint's name, URL or path to a model: which weights are taken, and which not."""
 
 from __future__ import annotations
 
@@ -11,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import mmengine.runner.checkpoint
+from mmengine.fileio import get
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -54,34 +49,20 @@ def read_checkpoint(checkpoint: str | Path, map_location: Any = 'cpu') -> dict[s
     """The content of a checkpoint.
 
     Args:
-        checkpoint: See :func:`find_checkpoint`.
+        checkpoint: See :func:`find_checkpoint`, or an address in a store that mmengine has a file
+            backend for, such as ``s3://bucket/file.pth``.
         map_location: Where tensors go. Default: the CPU.
 
     Raises:
         UserError: If it is not there or cannot be read.
     """
-    return read_file(find_checkpoint(checkpoint), map_location)
-
-
-def _load_from_anywhere(filename: str, map_location: Any = 'cpu', **_: Any) -> dict[str, Any]:
-    return read_checkpoint(filename, map_location or 'cpu')
-
-
-def _load_stream(file: Any, map_location: Any = 'cpu', **_: Any) -> dict[str, Any]:
-    if isinstance(file, (str, Path)):
-        return read_file(file, map_location or 'cpu')
-    with tempfile.NamedTemporaryFile(suffix='.pth') as copy:
-        copy.write(file.read())
+    name = str(checkpoint)
+    if '://' not in name or name.startswith(('http://', 'https://')):
+        return read_file(find_checkpoint(checkpoint), map_location)
+    with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as copy:
+        copy.write(get(name))
         copy.flush()
-        return read_file(copy.name, map_location or 'cpu')
-
-
-# mmengine unpickles whatever torch's safe reader refuses, and URLs without even asking it:
-# https://github.com/open-mmlab/mmengine/issues/1655. `resume`, `load_from` and `init_cfg` ask the
-# registry; torchvision:// and the like end in load_from_http, stores as s3:// in _safe_torch_load.
-CheckpointLoader.register_scheme(['', 'http://', 'https://'], _load_from_anywhere, force=True)
-mmengine.runner.checkpoint.load_from_http = _load_from_anywhere
-mmengine.runner.checkpoint._safe_torch_load = _load_stream
+        return read_file(copy.name, map_location)
 
 
 def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ A config says which, at its top level::
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
-from mmengine.dataset import Compose
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.fileio import BaseStorageBackend, get, get_text, register_backend
 from mmengine.registry import DATASETS
 
@@ -159,14 +160,15 @@ def guarded_dataset(
         ignored: Value of pixels of masks that do not count. Default: 255.
 
     Returns:
-        The data set itself, of its own type. Those within it that read files are guarded.
+        The data set. Those within it that read files are of subclasses of their classes; data
+        sets that are built already are returned as they are.
 
     Raises:
         UserError: If there is no sample, or samples are to be skipped in a data set that is none
             of mmengine's.
     """
     try:
-        built = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        built = DATASETS.build(_guarded(dataset)) if isinstance(dataset, Mapping) else dataset
         if hasattr(built, 'full_init'):
             built.full_init()
     except ValueError as error:
@@ -176,18 +178,48 @@ def guarded_dataset(
             f'A data set has no sample, or none that its `filter_cfg` keeps: {dict(dataset)!r}.'
         ) from error
     readers = list(_readers(built))
-    if policy.skips and not all(hasattr(reader, 'prepare_data') for reader in readers):
+    if policy.skips and not all(isinstance(reader, GuardedSamples) for reader in readers):
         raise UserError(
-            f"`bad_data.policy='skip'` takes data sets that derive from mmengine's BaseDataset; "
-            f'{type(built).__name__} does not.'
+            "`bad_data.policy='skip'` takes configs of data sets that derive from mmengine's "
+            f'BaseDataset; {type(built).__name__} does not.'
         )
     limit = policy.max_fraction * sum(map(len, readers))
     for reader in readers:
-        if hasattr(reader, 'prepare_data'):
-            reader.prepare_data = SampleGuard(
-                reader, skipped if policy.skips else None, limit, ignored
-            )
+        if isinstance(reader, GuardedSamples):
+            reader.guard(skipped if policy.skips else None, limit, ignored)
     return built
+
+
+def _guarded(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a data set with guarded classes for those within it that read files."""
+    dataset = dict(dataset)
+    if 'datasets' in dataset:
+        dataset['datasets'] = [
+            _guarded(child) if isinstance(child, Mapping) else child
+            for child in dataset['datasets']
+        ]
+    elif isinstance(dataset.get('dataset'), Mapping):
+        dataset['dataset'] = _guarded(dataset['dataset'])
+    else:
+        kind: Any = dataset.get('type')
+        if isinstance(kind, str):
+            with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as datasets:
+                kind = datasets.get(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseDataset):
+            dataset['type'] = _guarded_class(kind)
+    return dataset
+
+
+@functools.cache
+def _guarded_class(kind: Any) -> type[GuardedSamples]:
+    """A subclass, under the same name, whose samples are guarded."""
+    return type(kind.__name__, (GuardedSamples, kind), dict(__doc__=kind.__doc__))
+
+
+def _restore(kind: type[BaseDataset], state: dict[str, Any]) -> BaseDataset:
+    dataset = object.__new__(_guarded_class(kind))
+    dataset.__dict__.update(state)
+    return dataset
 
 
 def _readers(dataset: Any) -> Iterator[Any]:
@@ -200,58 +232,63 @@ def _readers(dataset: Any) -> Iterator[Any]:
         yield dataset
 
 
-class SampleGuard:
-    """Takes the place of ``prepare_data`` of one data set.
+class GuardedSamples(BaseDataset):
+    """What is added to a class of data sets, so that bad samples are refused or skipped.
 
     Files and annotations are checked on the way through the pipeline. The sample that stands in
     for a bad one is the next good one of the data set, so that it does not depend on chance.
-
-    Args:
-        dataset: One that derives from mmengine's BaseDataset, fully initialised.
-        skipped: Where skipped files are noted. None: a bad sample is an error.
-        limit: How many files may be skipped.
-        ignored: Value of pixels of masks that do not count.
     """
 
-    def __init__(
-        self, dataset: Any, skipped: BadSampleList | None, limit: float, ignored: int
-    ) -> None:
-        self.dataset = dataset
-        self.skipped = skipped
-        self.limit = limit
-        self.ignored = ignored
-        self._prepare_data = dataset.prepare_data
-        self._left_out = _left_out(dataset) if skipped else {}
+    pipeline: Any
+    _checks: bool = False
 
-    def __call__(self, index: int) -> Any:
+    def guard(self, skipped: BadSampleList | None, limit: float, ignored: int) -> None:
+        """Begins to check samples.
+
+        Args:
+            skipped: Where skipped files are noted. None: a bad sample is an error.
+            limit: How many files may be skipped.
+            ignored: Value of pixels of masks that do not count.
+        """
+        self._checks, self._skipped = True, skipped
+        self._limit, self._ignored = limit, ignored
+        self._left_out = _left_out(self) if skipped else {}
+
+    def prepare_data(self, idx: int) -> Any:
         """The sample of an index, as the pipeline leaves it, or that of the next good one.
 
         Raises:
             BadSampleError: If it is bad and is not to be skipped.
         """
-        pipeline = getattr(self.dataset, 'pipeline', None)  # some recipes replace it midway
+        if not self._checks:
+            return super().prepare_data(idx)
+        pipeline = self.pipeline  # some recipes replace it midway
         if isinstance(pipeline, Compose) and not isinstance(pipeline, GuardedPipeline):
-            classes = self.dataset.metainfo.get('classes')
-            self.dataset.pipeline = GuardedPipeline(pipeline.transforms, classes, self.ignored)
-        for _ in range(len(self.dataset)):
+            classes = self.metainfo.get('classes')
+            self.pipeline = GuardedPipeline(pipeline.transforms, classes, self._ignored)
+        for _ in range(len(self)):
             try:
-                return self._prepare(index)
+                return self._prepare(idx)
             except _Refused as refused:
-                if self.skipped is None:
+                if self._skipped is None:
                     raise BadSampleError(
                         f'{refused} tools/check_dataset.py finds all such files; '
                         "`bad_data = dict(policy='skip')` in the config trains without them."
                     ) from refused
-                self.skipped.add(refused.file, refused.detail, self.limit)
-            index = _following(index, len(self.dataset))
-        raise BadSampleError(f'Not one of the {len(self.dataset)} samples can be used.')
+                self._skipped.add(refused.file, refused.detail, self._limit)
+            idx = _following(idx, len(self))
+        raise BadSampleError(f'Not one of the {len(self)} samples can be used.')
 
-    def _prepare(self, index: int) -> Any:
+    def _prepare(self, idx: int) -> Any:
         if self._left_out:
-            file = self.dataset.get_data_info(index)['img_path']
+            file = self.get_data_info(idx)['img_path']
             if file in self._left_out:
                 raise _Refused(file, self._left_out[file])
-        return self._prepare_data(index)
+        return super().prepare_data(idx)
+
+    def __reduce__(self) -> tuple:
+        # The class is made at run time, so that other processes make it anew.
+        return _restore, (type(self).__mro__[2], self.__dict__)
 
 
 class _Refused(Exception):  # noqa: N818  (never leaves this module)

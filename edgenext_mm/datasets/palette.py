@@ -1,9 +1,23 @@
 """The values of masks and their colours."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 #: Value of pixels that count for no class.
 IGNORED = 255
+
+
+def ignored_value(config: Mapping[str, Any]) -> int:
+    """The value of mask pixels that a segmentor's loss leaves out.
+
+    Args:
+        config: A full config. Its decode head's ``ignore_index`` counts; without one, 255.
+    """
+    heads = (config.get('model') or {}).get('decode_head') or {}
+    head = heads[0] if isinstance(heads, list | tuple) else heads
+    return head.get('ignore_index', IGNORED)
 
 
 def voc_palette() -> np.ndarray:

@@ -6,15 +6,15 @@ knows. mmengine's own seeds repeat, too: workers that start anew each epoch get 
 
 from __future__ import annotations
 
+import inspect
 import random
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from ..errors import UserError
 
@@ -34,25 +34,27 @@ def seed_random(*key: int) -> None:
 
 
 class KeyedBatch(list):
-    """Indices of a batch, with the key that its random numbers follow from."""
+    """The indices of a batch. Each sample that is loaded by them has random numbers of its own.
 
-    key: tuple[int, ...]
+    torch takes one index after the other (``[dataset[index] for index in batch]``), and the random
+    numbers are seeded before each is handed out.
 
-    def __init__(self, indices: list[int], key: tuple[int, ...]) -> None:
+    Args:
+        indices: Of the samples.
+        key: What the random numbers follow from.
+    """
+
+    def __init__(self, indices: Iterable[int], key: tuple[int, ...]) -> None:
         super().__init__(indices)
         self.key = key
 
+    def __iter__(self) -> Iterator[int]:
+        for place, index in enumerate(super().__iter__()):
+            seed_random(*self.key, place)
+            yield index
+
     def __reduce__(self) -> tuple:
-        return KeyedBatch, (list(self), self.key)
-
-
-def load_batch(dataset: Dataset, batch: KeyedBatch) -> list[Any]:
-    """The samples of a batch, each with random numbers of its own."""
-    samples = []
-    for place, index in enumerate(batch):
-        seed_random(*batch.key, place)
-        samples.append(dataset[index])
-    return samples
+        return KeyedBatch, (self[:], self.key)
 
 
 class SeededBatches(Sampler):
@@ -62,13 +64,25 @@ class SeededBatches(Sampler):
 
     Args:
         batch_sampler: Draws batches of indices.
-        seed: Of the training.
-        rank: Of the process.
-        endless: Whether to go over the data again and again, as iteration-based loops do.
+        seed: See :meth:`begin`. Default: 0.
+        rank: See :meth:`begin`. Default: 0.
+        endless: See :meth:`begin`. Default: False.
     """
 
-    def __init__(self, batch_sampler: Sampler, seed: int, rank: int, endless: bool) -> None:
+    def __init__(
+        self, batch_sampler: Sampler, seed: int = 0, rank: int = 0, endless: bool = False
+    ) -> None:
         self.batch_sampler = batch_sampler
+        self.begin(seed, rank, endless)
+
+    def begin(self, seed: int, rank: int, endless: bool) -> None:
+        """Sets what the batches depend on.
+
+        Args:
+            seed: Of the training.
+            rank: Of the process.
+            endless: Whether to go over the data again and again, as iteration-based loops do.
+        """
         self.seed = seed
         self.rank = rank
         self.endless = endless
@@ -129,18 +143,28 @@ def no_batch_message(batch_sampler: Sampler) -> str:
     )
 
 
-def seed_batches(loader: DataLoader, seed: int, rank: int, endless: bool) -> SeededBatches:
-    """Lets a loader draw seeded batches from now on.
+class SeededDataLoader(DataLoader):
+    """A data loader of seeded batches.
 
     Args:
-        loader: Of a map-style data set, in batches; changed in place.
-        seed: Of the training.
-        rank: Of the process.
-        endless: See :class:`SeededBatches`.
+        loader: The data loader of a map-style data set, in batches, whose settings it takes.
     """
-    batches = SeededBatches(loader.batch_sampler, seed, rank, endless)
-    # torch refuses it, since sampler and batch size could contradict each other; these agree.
-    vars(loader)['batch_sampler'] = batches
-    # torch asks a data set for whole batches where it has this, also one that stands in it only.
-    loader.dataset.__getitems__ = partial(load_batch, loader.dataset)
-    return batches
+
+    def __init__(self, loader: DataLoader) -> None:
+        settings = {
+            name: getattr(loader, name)
+            for name in inspect.signature(DataLoader).parameters
+            if hasattr(loader, name)
+        }
+        # torch takes either a sampler of batches, or what to make one of.
+        given = ['batch_sampler'] if loader.batch_size else ['batch_size', 'sampler', 'drop_last']
+        super().__init__(**{name: v for name, v in settings.items() if name not in given})
+
+    @property
+    def batch_sampler(self) -> SeededBatches:
+        """The batches. torch refuses another ``batch_sampler`` beside a ``batch_size``."""
+        return self._batches
+
+    @batch_sampler.setter
+    def batch_sampler(self, batches: Sampler) -> None:
+        self._batches = batches if isinstance(batches, SeededBatches) else SeededBatches(batches)

@@ -3,12 +3,13 @@ from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import WholeCheckpointHook
 from .exact_resume_hook import ExactResumeHook
 from .history_hook import HistoryHook
+from .holding_hook import HoldingHook, released_hooks
 from .interruption_hook import InterruptionHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
-from .load_report_hook import LoadReportHook
+from .local_vis_backend import LocalVisBackend
 from .loss_watch_hook import LossWatchHook
 from .missed_validation_hook import MissedValidationHook
-from .runner import HoldingHook, Runner, released_hooks
+from .runner import Runner
 from .unwrapped import unwrapped
 
 __all__ = [
@@ -19,7 +20,7 @@ __all__ = [
     'HoldingHook',
     'InterruptionHook',
     'LayerDecayOptimWrapperConstructor',
-    'LoadReportHook',
+    'LocalVisBackend',
     'LossWatchHook',
     'MissedValidationHook',
     'Runner',

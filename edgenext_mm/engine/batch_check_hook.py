@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import UserError
 from .advice import one_value_advice, several_sizes_advice
-from .runner import HoldingHook
+from .holding_hook import HoldingHook
 from .unwrapped import unwrapped
 
 

@@ -75,7 +75,7 @@ class WholeCheckpointHook(CheckpointHook):
     """mmengine's, but that a checkpoint appears whole or not at all, that older ones are removed
     only once the new one is on the disk, and that a full disk does not end the training.
 
-    :func:`~edgenext_mm.apis.runner.build_runner` puts it in the place of mmengine's, with the same
+    Our :class:`~edgenext_mm.engine.runner.Runner` puts it in the place of mmengine's, with the same
     arguments. Checkpoints that go to another kind of storage (``out_dir='s3://...'``) are
     written as mmengine does.
     """

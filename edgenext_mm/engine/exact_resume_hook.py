@@ -9,7 +9,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from ..datasets.seeded_batches import SeededBatches, seed_batches, seed_random
+from ..datasets.seeded_batches import SeededBatches, SeededDataLoader, seed_random
 from ..registry import HOOKS
 
 
@@ -40,7 +40,7 @@ class ExactResumeHook(Hook):
                     gradient = self._gradients[runner.rank][name]
                     parameter.grad = gradient.to(parameter.device)
         self._gradients = None
-        if loader.batch_sampler is None:
+        if not isinstance(loader, SeededDataLoader):
             runner.logger.warning(
                 'The train_dataloader makes no batches of single samples; its random numbers and '
                 'its position are not restored when the training is resumed.'
@@ -48,9 +48,8 @@ class ExactResumeHook(Hook):
             return
         endless = isinstance(loop, IterBasedTrainLoop)
         self._restore_seeds(runner)
-        self._batches = seed_batches(loader, self._seed(runner), runner.rank, endless)
-        if endless:  # mmengine would load what it skips, and sleep between passes
-            loop.dataloader_iterator.skip_iter = lambda steps: None
+        self._batches = loader.batch_sampler
+        self._batches.begin(self._seed(runner), runner.rank, endless)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Sets the position within the epoch."""

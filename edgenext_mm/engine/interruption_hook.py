@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from mmengine.dataset import worker_init_fn as default_worker_init_fn
+from mmengine.dist import get_rank
+from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from ..registry import HOOKS
 from .checkpoint_hook import INTERRUPTED, write_checkpoint
-from .runner import HoldingHook
+from .holding_hook import HoldingHook
 
 #: What SLURM sends at the end of the time, or ahead of it (``--signal=USR1@120``).
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -41,12 +43,10 @@ class InterruptionHook(HoldingHook):
         self._group: Any = None
 
     def before_train(self, runner: Runner) -> None:
-        """Takes over the signals, but not in data loading processes."""
+        """Takes over the signals."""
         self._received = None
         if runner.world_size > 1:  # on the CPU, so that no step waits for a GPU
             self._group = dist.new_group(backend='gloo')
-        for loop in filter(None, (runner.train_loop, runner.val_loop)):
-            _outlive_signals(loop.dataloader)
         if threading.current_thread() is not threading.main_thread():
             return  # Python gives signals to the main thread only
         for number in SIGNALS:
@@ -94,16 +94,37 @@ class InterruptionHook(HoldingHook):
         sys.exit(EXIT_STATUS)
 
 
-def _outlive_signals(loader: DataLoader) -> None:
-    """Launchers send signals to the processes that load data, too, whose end would be an error."""
-    loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+def outlive_signals(dataloader: dict[str, Any], seed: int | None) -> None:
+    """Lets the worker processes of a data loader go on when they get a signal for the training.
+
+    Launchers send signals to them, too, and their end would be an error.
+
+    Args:
+        dataloader: The config of the loader; changed.
+        seed: As mmengine's ``Runner.build_dataloader`` gets it.
+    """
+    initialise: Any = dataloader.pop('worker_init_fn', None)
+    if initialise is not None:
+        initialise = dict(initialise)
+        kind = initialise.pop('type')
+        kind = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
+        initialise = partial(kind, **initialise)
+    elif seed is not None:
+        initialise = partial(
+            default_worker_init_fn,
+            num_workers=dataloader.get('num_workers', 0),
+            rank=get_rank(),
+            seed=seed,
+            disable_subprocess_warning=dataloader.pop('disable_subprocess_warning', False),
+        )
+    dataloader['worker_init_fn'] = dict(type=_start_worker, initialise=initialise)
 
 
-def _start_worker(start: Callable[[int], None] | None, worker_id: int) -> None:
+def _start_worker(worker_id: int, initialise: Callable[[int], None] | None) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     threading.Thread(target=_obey_parent_only, daemon=True).start()
-    if start is not None:
-        start(worker_id)
+    if initialise is not None:
+        initialise(worker_id)
 
 
 def _obey_parent_only() -> None:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from ..errors import UserError
 from .faults import Fault, Step, random_state
-from .runner import HoldingHook
+from .holding_hook import HoldingHook
 from .unwrapped import unwrapped
 
 POLICIES = ('stop', 'skip')

@@ -11,7 +11,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader
 
 from edgenext_mm.datasets import MultiScaleBatchSampler
-from edgenext_mm.datasets.seeded_batches import SeededBatches, seed_batches
+from edgenext_mm.datasets.seeded_batches import SeededBatches, SeededDataLoader
 
 
 class Draws(torch.utils.data.Dataset):
@@ -66,10 +66,13 @@ def test_they_begin_in_any_pass_of_an_endless_run(kind, step):
 def draw(num_workers, step=0):
     dataset = Draws()
     sampler = DefaultSampler(dataset, shuffle=True, seed=3)
-    loader = DataLoader(
-        dataset, 4, sampler=sampler, num_workers=num_workers, collate_fn=lambda samples: samples
+    loader = SeededDataLoader(
+        DataLoader(
+            dataset, 4, sampler=sampler, num_workers=num_workers, collate_fn=lambda samples: samples
+        )
     )
-    seed_batches(loader, seed=0, rank=0, endless=False).go_to(step, skip=step)
+    assert loader.batch_size == 4
+    loader.batch_sampler.go_to(step, skip=step)
     return list(loader)
 
 
@@ -83,8 +86,7 @@ def test_what_samples_draw_depends_on_the_step_alone():
 
 def test_another_epoch_draws_something_else():
     dataset = Draws()
-    loader = DataLoader(dataset, 4, collate_fn=lambda samples: samples)
-    seed_batches(loader, seed=0, rank=0, endless=False)
+    loader = SeededDataLoader(DataLoader(dataset, 4, collate_fn=lambda samples: samples))
     first, second = list(loader), list(loader)
     assert [s[0] for batch in first for s in batch] == [s[0] for batch in second for s in batch]
     assert not {s[1] for batch in first for s in batch} & {s[1] for batch in second for s in batch}

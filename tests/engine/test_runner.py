@@ -5,7 +5,6 @@ import signal
 import pytest
 from mmengine.hooks import Hook
 
-from edgenext_mm.apis.run_log import logged_end
 from edgenext_mm.apis.runner import build_runner
 from edgenext_mm.engine.interruption_hook import SIGNALS
 
@@ -73,13 +72,6 @@ def test_signal_handlers_and_hooks_are_restored(build, handlers, how, error):
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
     assert not runner.model._forward_hooks
     assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
-
-
-def test_a_runner_of_another_type_is_released_by_the_tools(build, handlers):
-    runner = build(ValueError, runner_type='Runner')  # mmengine's
-    with pytest.raises(ValueError, match='on purpose'), logged_end(runner):
-        runner.train()
-    assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 
 def test_a_training_that_was_told_to_stop_can_be_started_again(build, handlers):
