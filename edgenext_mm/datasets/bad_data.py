@@ -206,7 +206,7 @@ def _guarded(dataset: Mapping[str, Any]) -> dict[str, Any]:
             with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as datasets:
                 kind = datasets.get(kind)
         if isinstance(kind, type) and issubclass(kind, BaseDataset):
-            dataset['type'] = _guarded_class(kind)
+            dataset['type'] = _guarded_class(kind)  # type: ignore[arg-type]  # mypy: no Hashable
     return dataset
 
 
