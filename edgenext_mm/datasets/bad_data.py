@@ -206,7 +206,7 @@ def _guarded(dataset: Mapping[str, Any]) -> dict[str, Any]:
             with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as datasets:
                 kind = datasets.get(kind)
         if isinstance(kind, type) and issubclass(kind, BaseDataset):
-            dataset['type'] = _guarded_class(kind)  # type: ignore[arg-type]  # mypy: no Hashable
+            dataset['type'] = _guarded_class(kind)
     return dataset
 
 
@@ -216,7 +216,7 @@ def _guarded_class(kind: Any) -> type[GuardedSamples]:
     return type(kind.__name__, (GuardedSamples, kind), dict(__doc__=kind.__doc__))
 
 
-def _restore(kind: type[BaseDataset], state: dict[str, Any]) -> BaseDataset:
+def _restore(kind: Any, state: dict[str, Any]) -> BaseDataset:
     dataset = object.__new__(_guarded_class(kind))
     dataset.__dict__.update(state)
     return dataset
