@@ -6,22 +6,21 @@ import dataclasses
 import datetime
 import enum
 import http.server
-import io
 import logging
 import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import threading
 import zipfile
 from functools import partial
 
-import mmengine.runner.checkpoint
 import numpy as np
 import pytest
 import torch
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer, MMLogger
-from mmengine.runner.checkpoint import _safe_torch_load, load_checkpoint
 from paths import DIGITS_CONFIG
 
 from edgenext_mm import EdgeNeXt, get_model, inference_model
@@ -29,6 +28,7 @@ from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.checkpoints.formats import rename
 from edgenext_mm.checkpoints.loading import check_weights, load_backbone, read_checkpoint
+from edgenext_mm.engine import Runner
 from edgenext_mm.errors import UserError
 
 
@@ -40,6 +40,22 @@ class Program:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
+
+
+@register_backend('edgenext_mm_store', prefixes='store', force=True)
+class Store(LocalBackend):
+    """Local files that stand for those of a remote store."""
+
+    def get(self, filepath):
+        return super().get(filepath.removeprefix('store://'))
+
+
+def load_in_runner(checkpoint):
+    config = load_config(DIGITS_CONFIG)
+    with tempfile.TemporaryDirectory() as config.work_dir:
+        runner = Runner.from_cfg(config)
+        runner.load_checkpoint(str(checkpoint))
+    return runner.model
 
 
 @pytest.fixture
@@ -68,10 +84,10 @@ def test_the_program_would_run_if_it_were_let(malicious):
         lambda path: EdgeNeXt(
             init_cfg=dict(type='Pretrained', checkpoint=str(path))
         ).init_weights(),
-        lambda path: load_checkpoint(torch.nn.Linear(1, 1), str(path)),
-        lambda path: _safe_torch_load(io.BytesIO(path.read_bytes())),
+        lambda path: load_in_runner(path),
+        lambda path: load_in_runner(f'store://{path}'),
     ],
-    ids=['read_checkpoint', 'load_model', 'inference_model', 'init_cfg', 'mmengine', 's3'],
+    ids=['read_checkpoint', 'load_model', 'inference_model', 'init_cfg', 'runner', 'store'],
 )
 def test_a_program_in_a_file_is_refused(load, malicious):
     path, trace = malicious
@@ -109,16 +125,17 @@ def url(tmp_path):
     server.server_close()
 
 
-@pytest.mark.parametrize('scheme', ['', 'torchvision'])
-def test_a_program_from_a_url_is_refused(scheme, url, malicious, monkeypatch):
-    """What torchvision:// names is a URL, too."""
+def test_a_program_from_a_url_is_refused(url, malicious):
     path, trace = malicious
-    address = f'{url}/{path.name}'
-    models = {'resnet18': address}
-    monkeypatch.setattr(mmengine.runner.checkpoint, 'get_torchvision_models', lambda: models)
     with pytest.raises(UserError, match=r'was not loaded: it calls for posix\.mkdir'):
-        load_checkpoint(torch.nn.Linear(1, 1), 'torchvision://resnet18' if scheme else address)
+        load_in_runner(f'{url}/{path.name}')
     assert not trace.exists()
+
+
+def test_weights_come_from_a_store(digits_checkpoint):
+    model = load_in_runner(f'store://{digits_checkpoint}')
+    stored = torch.load(digits_checkpoint)['state_dict']
+    torch.testing.assert_close(dict(model.state_dict()), dict(stored))
 
 
 def test_weights_come_from_a_url(url, tmp_path, digits_checkpoint):
@@ -405,8 +422,8 @@ def test_weights_saved_on_a_gpu_are_taken(tmp_path, monkeypatch, digits_checkpoi
         patch.setattr(torch.serialization, 'location_tag', lambda storage: 'cuda:0')
         torch.save(content, tmp_path / 'gpu.pth')
     model = load_model(DIGITS_CONFIG, tmp_path / 'gpu.pth', device='cpu')
-    load_checkpoint(model, str(tmp_path / 'gpu.pth'))
-    torch.testing.assert_close(dict(model.state_dict()), dict(content['state_dict']))
+    for loaded in (model, load_in_runner(tmp_path / 'gpu.pth')):
+        torch.testing.assert_close(dict(loaded.state_dict()), dict(content['state_dict']))
 
 
 def test_a_whole_model_in_half_precision_is_taken(tmp_path, digits_checkpoint):

@@ -15,10 +15,10 @@ import torch
 from mmengine.hooks import Hook
 from paths import DIGITS_CONFIG, ROOT, free_port
 
-from edgenext_mm.apis import runner as runner_module
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.replay import replay
 from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.engine import runner as runner_module
 from edgenext_mm.errors import UserError
 
 DENSE = {
