@@ -243,7 +243,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.damaged: dict[Path, str] = {}
-        paths = [p for p in folder.glob('*.pth') if not p.name.startswith('non_finite')]
+        paths = [p for p in folder.glob('[!.]*.pth') if not p.name.startswith('non_finite')]
         paths.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         best = [path for path in paths if path.name.startswith('best_')]
         self.last = self._first_whole([path for path in paths if path not in best])

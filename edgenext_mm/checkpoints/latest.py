@@ -103,7 +103,9 @@ def _folder(work_dir: str | Path, last: str) -> Path:
 def _candidates(last: str, folder: Path) -> Iterator[Path]:
     if last:
         yield Path(last)
-    others = [p for p in folder.glob('*.pth') if p != Path(last) and not p.name.startswith('best_')]
+    others = [
+        p for p in folder.glob('[!.]*.pth') if p != Path(last) and not p.name.startswith('best_')
+    ]
     steps = {path: count for path in others if (count := _count_steps(path)) is not None}
     yield from sorted(steps, key=lambda path: steps[path], reverse=True)
 

@@ -237,7 +237,7 @@ def dota_lines(path: Path) -> list[str]:
 
 def dota_problems(folder: str | Path, classes: Sequence[str]) -> Iterator[Located]:
     """Lines of DOTA label files that cannot be used, as ``FILE:LINE`` and a fault."""
-    for path in sorted(Path(folder).glob('*.txt')):
+    for path in sorted(Path(folder).glob('[!.]*.txt')):
         try:
             lines = dota_lines(path)
         except UnicodeDecodeError as error:

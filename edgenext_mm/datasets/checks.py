@@ -126,7 +126,7 @@ def dota_folder_problems(
     Raises:
         UserError: If there is no label file.
     """
-    if not any(Path(ann_folder).glob('*.txt')):
+    if not any(Path(ann_folder).glob('[!.]*.txt')):
         raise UserError(f'The folder {ann_folder} holds no label file (*.txt).')
     problems = list(dota_problems(ann_folder, classes))
     yield from problems
@@ -141,7 +141,7 @@ def check_dota_images(ann_folder: str | Path, image_folder: str | Path, suffix: 
     Raises:
         UserError: If one is not.
     """
-    folder, files = Path(image_folder), sorted(Path(ann_folder).glob('*.txt'))
+    folder, files = Path(image_folder), sorted(Path(ann_folder).glob('[!.]*.txt'))
     _check_files([folder / f'{path.stem}.{suffix}' for path in files], 'images', ann_folder)
 
 

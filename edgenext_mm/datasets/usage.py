@@ -152,7 +152,7 @@ def dota_use_problems(
         suffix: Of the images' names, without a dot.
         diff_thr: Difficulty above which objects are ignored. Default: 100.
     """
-    paths = sorted(Path(ann_folder).glob('*.txt'))
+    paths = sorted(Path(ann_folder).glob('[!.]*.txt'))
     lines = [line.split() for path in paths for line in dota_lines(path)]
     usable = [fields for fields in lines if int(fields[9]) <= diff_thr]
     corners = np.array([fields[:8] for fields in lines], float).reshape(-1, 8)
@@ -171,7 +171,7 @@ def dota_use_problems(
             f'used{difficult}.',
         )
     labelled = {path.stem for path in paths}
-    images = sorted(Path(image_folder).glob(f'*.{suffix}'))
+    images = sorted(Path(image_folder).glob(f'[!.]*.{suffix}'))
     without = [path.name for path in images if path.stem not in labelled]
     if without:
         yield Problem(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from test_classes import DETECTION, ROTATED, SEGMENTATION, dense_config, folder_config
 
-from edgenext_mm.apis.data import check_data
+from edgenext_mm.apis.data import annotation_problems, check_data, find_source, leaves
 from edgenext_mm.datasets.checks import masks_problems
 from edgenext_mm.errors import UserError
 
@@ -92,6 +92,17 @@ def test_a_line_that_is_no_label(scenes, line, message):
     (scenes / 'train' / 'labelTxt' / '0003.txt').write_text(line)
     with pytest.raises(UserError, match=message):
         check_data(dense_config(scenes, ROTATED), 'train')
+
+
+def test_hidden_files_beside_labels_are_none_of_dota(scenes):
+    """mmrotate leaves out what macOS adds to archives."""
+    (scenes / 'train' / 'labelTxt' / '._0003.txt').write_bytes(b'\x00\x05\x16\x07')
+    (scenes / 'train' / 'images' / '._0003.png').write_bytes(b'\x00\x05\x16\x07')
+    config = dense_config(scenes, ROTATED)
+    check_data(config, 'train')
+    (dataset,) = leaves(config.train_dataloader.dataset)
+    problems = annotation_problems(config, 'train', dataset, find_source(config, dataset))
+    assert list(problems) == []
 
 
 def test_a_missing_image_of_dota(scenes):

@@ -205,6 +205,9 @@ def test_training_never_starts_anew_over_damaged_checkpoints(checkpoints):
 
 def test_a_new_folder_has_none(tmp_path):
     assert find_latest(tmp_path) is None
+    # What a training leaves that is killed while it writes its first one.
+    (tmp_path / '.iter_2-x1.pth').write_bytes(b'PK')
+    assert find_latest(tmp_path) is None
 
 
 def test_files_that_are_no_checkpoints_are_not_resumed(checkpoints):
