@@ -14,8 +14,9 @@ from .latency import Call
 
 T = TypeVar('T')
 
-#: What all need is imported once, where processes can be forked from one that has done so.
-_PRELOAD = ['benchmarks.speed']
+#: What all need is imported once, where processes can be forked from one that has done so. Not
+#: benchmarks.speed itself, which each runs anew as its main module.
+_PRELOAD = ['benchmarks.runtimes', 'benchmarks.figures', 'edgenext_mm.apis.complexity']
 
 
 class Worker:
