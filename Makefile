@@ -64,9 +64,9 @@ format: setup  ## mend style
 	.venv/bin/ruff format .
 
 docs: setup  ## write the generated tables and figures anew
-	$(RUN) tools/analysis/variants_table.py --update README.md configs/classification/README.md
-	$(RUN) tools/analysis/metafiles.py
-	$(RUN) tools/analysis/paper_tables.py --out docs
+	$(RUN) -m benchmarks.variants_table --update README.md configs/classification/README.md
+	$(RUN) -m benchmarks.metafiles
+	$(RUN) -m benchmarks.paper_tables --out docs
 
 clean:  ## remove .venv and what was built; data and work_dirs stay
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -104,16 +104,27 @@ def run_tool():
     """Runs a tool as a user would, and returns the finished process."""
 
     def run(tool, *args, cwd=ROOT, status=0):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == status, done.stdout[-2000:] + done.stderr[-4000:]
-        return done
+        return _run_python([ROOT / 'tools' / tool, *args], cwd, status)
 
     return run
+
+
+@pytest.fixture(scope='session')
+def run_benchmark():
+    """Runs one of the benchmarks from the clone, and returns the finished process."""
+
+    def run(name, *args, status=0):
+        return _run_python(['-m', f'benchmarks.{name}', *args], ROOT, status)
+
+    return run
+
+
+def _run_python(arguments, cwd, status):
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True
+    )
+    assert done.returncode == status, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
 
 
 @pytest.fixture(autouse=True)

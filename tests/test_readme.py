@@ -13,6 +13,11 @@ DOCUMENTS = [
     for path in sorted(ROOT.glob(pattern))
 ]
 TOOLS = sorted(path.relative_to(ROOT / 'tools') for path in (ROOT / 'tools').rglob('*.py'))
+BENCHMARKS = sorted(
+    path.stem
+    for path in (ROOT / 'benchmarks').glob('*.py')
+    if "__name__ == '__main__'" in path.read_text()
+)
 README = (ROOT / 'README.md').read_text()
 
 
@@ -69,3 +74,8 @@ def test_links_within_the_repository_lead_somewhere(document):
 @pytest.mark.parametrize('tool', TOOLS, ids=str)
 def test_every_tool_has_help_with_an_example(tool, run_tool):
     assert 'Example' in run_tool(tool, '--help').stdout
+
+
+@pytest.mark.parametrize('name', BENCHMARKS)
+def test_every_benchmark_has_help_with_an_example(name, run_benchmark):
+    assert f'    python -m benchmarks.{name}' in run_benchmark(name, '--help').stdout

@@ -94,12 +94,16 @@ def test_a_missing_task_library_is_named_when_its_config_is_loaded():
 @pytest.mark.parametrize(
     ('hidden', 'call', 'hint'),
     [
-        ('fvcore', 'evaluation.complexity import count_complexity as f; f(None, (1, 1))', 'fvcore'),
-        ('sklearn', "datasets import write_digits as f; f('x')", 'scikit-learn'),
-        ('timm', "evaluation.models import build_named as f; f('timm:resnet18')", 'timm'),
+        (
+            'fvcore',
+            'from edgenext_mm.apis.complexity import count_complexity as f; f(None, (1, 1))',
+            'fvcore',
+        ),
+        ('sklearn', "from edgenext_mm.datasets import write_digits as f; f('x')", 'scikit-learn'),
+        ('timm', "from benchmarks.models import build_named as f; f('timm:resnet18')", 'timm'),
     ],
 )
 def test_a_missing_extra_is_named_when_it_is_needed(hidden, call, hint):
-    done = run_without({hidden}, f'from edgenext_mm.{call}')
+    done = run_without({hidden}, call)
     assert done.returncode == 1
     assert f'pip install {hint}' in done.stderr

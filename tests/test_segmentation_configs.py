@@ -13,8 +13,8 @@ from paths import ROOT, free_port
 from PIL import Image
 
 from edgenext_mm.apis.cli import load_config
+from edgenext_mm.apis.complexity import count_complexity
 from edgenext_mm.apis.model import build_model
-from edgenext_mm.evaluation.complexity import count_complexity
 
 CONFIGS = ROOT / 'configs' / 'segmentation'
 RECIPE = 'deeplabv3_edgenext-{}_4xb16-50e_voc12aug-512x512'

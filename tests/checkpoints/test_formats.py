@@ -6,10 +6,10 @@ import pytest
 import torch
 from golden import draw_like
 
+from benchmarks.models import TIMM_NAMES
 from edgenext_mm import EdgeNeXt
 from edgenext_mm.checkpoints.formats import FORMATS, recognise, rename, to_ours
 from edgenext_mm.errors import UserError
-from edgenext_mm.evaluation.models import TIMM_NAMES
 from edgenext_mm.models import ARCHS
 
 

@@ -5,8 +5,8 @@ import torch
 from golden import VARIANTS, draw_like, golden_outputs, make_input, official_state_dict
 from torch import nn
 
+from benchmarks.models import TIMM_NAMES
 from edgenext_mm import EdgeNeXt
-from edgenext_mm.evaluation.models import TIMM_NAMES
 from edgenext_mm.models import ARCHS
 
 PARAMETERS = {

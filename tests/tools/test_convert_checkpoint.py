@@ -4,10 +4,10 @@ import hashlib
 import pytest
 import torch
 
+from benchmarks.models import EdgeNeXtClassifier
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model, find_config
 from edgenext_mm.checkpoints.contents import WRAPPERS
-from edgenext_mm.evaluation.models import EdgeNeXtClassifier
 from edgenext_mm.models import ARCHS
 
 

@@ -14,7 +14,7 @@ from paths import DIGITS_CONFIG, ROOT
 CONFIG = """
 _base_ = '{base}'
 custom_imports = dict(
-    imports=['edgenext_mm', 'edgenext_mm.evaluation.faults', 'waiting'],
+    imports=['edgenext_mm', 'benchmarks.kill_hook', 'waiting'],
     allow_failed_imports=False,
 )
 train_dataloader = dict(
@@ -51,7 +51,7 @@ class WaitsToBeTold(Hook):
 
 def start(config, work_dir, kill='', wait=''):
     command = [sys.executable, ROOT / 'tools/train.py', config, '--work-dir', work_dir, '--resume']
-    paths = os.pathsep.join([str(config.parent), os.environ.get('PYTHONPATH', '')])
+    paths = os.pathsep.join([str(config.parent), str(ROOT)])
     with work_dir.with_suffix('.log').open('a') as log:
         return subprocess.Popen(
             list(map(str, command)),

@@ -14,8 +14,8 @@ from edgenext_mm.apis.cli import (
     make_parser,
     reports_errors,
 )
+from edgenext_mm.apis.complexity import count_complexity
 from edgenext_mm.apis.model import build_model, find_config
-from edgenext_mm.evaluation.complexity import count_complexity
 
 
 @reports_errors

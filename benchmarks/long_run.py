@@ -1,0 +1,160 @@
+r"""Train for a while and see whether memory, file descriptors, shared memory or logs grow.
+
+Ends with status 1 if memory does. Validation and checkpoints are those of the config. Draws
+WORK_DIR/long_run.png, and writes the samples to WORK_DIR/long_run.json.
+
+Examples:
+    python -m benchmarks.long_run CONFIG --iterations 2000
+    python -m benchmarks.long_run configs/classification/edgenext-xxsmall_digits.py \
+        --cfg-options train_dataloader.batch_size=4 train_dataloader.num_workers=2
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.fileio import dump
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from edgenext_mm.apis.cli import (
+    add_config_options,
+    add_runner_options,
+    load_config,
+    make_parser,
+    reports_errors,
+)
+from edgenext_mm.apis.data import check_data
+from edgenext_mm.apis.runner import build_runner, merge_runner_args
+from edgenext_mm.errors import UserError
+from edgenext_mm.visualization.figure import new_figure, save
+
+from .documents import update_table
+from .usage_hook import Sample, Usage, UsageHook
+
+
+def growth(samples: Sequence[Sample], skip: float = 0.5) -> Usage:
+    """How usage grows per 1,000 iterations: the median of the slopes between any two samples.
+
+    Args:
+        samples: At least a handful.
+        skip: The part of them at the start to leave out, in which caches fill. Default: half.
+    """
+    kept = samples[int(len(samples) * skip) :]
+    i, j = np.triu_indices(len(kept), k=1)
+    iterations = np.array([s.iteration for s in kept], float)
+    values = np.array([list(asdict(s.usage).values()) for s in kept])
+    slopes = (values[j] - values[i]) / (iterations[j] - iterations[i])[:, None]
+    return Usage(*(float(slope) for slope in np.median(slopes, axis=0) * 1000))
+
+
+def plot_usage(samples: Sequence[Sample], path: str | os.PathLike[str]) -> None:
+    """Draws memory, descriptors, shared memory and logs over the iterations.
+
+    Args:
+        samples: Of one training.
+        path: The PNG, SVG or PDF to write.
+    """
+    figure = new_figure(12, 3.4)
+    iterations = [s.iteration for s in samples]
+    memory, rest, logs = fields(Usage)[:4], fields(Usage)[4:6], fields(Usage)[6:]
+    for axis, lines in zip(figure.subplots(1, 3), (memory, rest, logs), strict=True):
+        for line in lines:
+            values = [getattr(s.usage, line.name) for s in samples]
+            axis.plot(iterations, values, label=line.metadata['title'])
+        axis.set(xlabel='iteration', ylim=(0, None))
+        axis.legend()
+        axis.grid(alpha=0.3)
+    save(figure, path)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add_config_options(parser)
+    add_runner_options(parser)
+    parser.add_argument('--iterations', type=int, default=2000, help='at least this many (2000)')
+    parser.add_argument('--interval', type=int, default=20, help='between two samples (20)')
+    parser.add_argument(
+        '--most', type=float, default=5, help='MiB per 1,000 iterations that memory may grow (5)'
+    )
+    parser.add_argument('--update', metavar='FILE', help='put the table into this document')
+    return parser.parse_args()
+
+
+def set_length(config: Config, iterations: int) -> None:
+    """Makes a training that many iterations long, rounded up to whole epochs."""
+    if 'max_iters' in config.train_cfg:
+        config.train_cfg.max_iters = iterations
+        return
+    init_default_scope(config.default_scope)
+    steps = len(Runner.build_dataloader(config.train_dataloader, seed=0))
+    config.train_cfg.max_epochs = math.ceil(iterations / steps)
+
+
+def usage_table(samples: Sequence[Sample]) -> str:
+    """A Markdown table of what is held at the start and the end, and how it grows."""
+    first, last = samples[0], samples[-1]
+    lines = [
+        f'| | after {first.iteration} iterations | after {last.iteration} | growth per 1,000 |',
+        '|---|---|---|---|',
+    ]
+    for field in fields(Usage):
+        values = [getattr(usage, field.name) for usage in (first.usage, last.usage)]
+        slope = getattr(growth(samples), field.name)
+        name = field.metadata['title']
+        lines.append(f'| {name} | {values[0]:,.1f} | {values[1]:,.1f} | {slope:+,.2f} |')
+    return '\n'.join(lines)
+
+
+def eta_report(hook: UsageHook) -> str:
+    """How far off the log's guess of the time to the end was, in a sentence."""
+    second = next((s for s in hook.samples if s.epoch == 1), None)
+    if second is None:
+        return 'There was no second epoch.'
+    return (
+        f'After {second.iteration} iterations, in the second epoch, the log expected '
+        f'{second.eta:.0f} s more; it took {hook.end - second.seconds:.0f} s.'
+    )
+
+
+@reports_errors
+def main() -> None:
+    args = parse_args()
+    if args.iterations < 10 * args.interval:
+        raise UserError(
+            f'--iterations {args.iterations} with --interval {args.interval} leaves fewer than 10 '
+            'samples. Give more iterations or a shorter interval.'
+        )
+    config = load_config(args.config, args.cfg_options)
+    merge_runner_args(config, args)
+    check_data(config, 'train', 'val')
+    set_length(config, args.iterations)
+    runner = build_runner(config)
+    hook = UsageHook(args.interval)
+    runner.register_hook(hook)
+    runner.train()
+
+    work_dir = Path(config.work_dir)
+    plot_usage(hook.samples, work_dir / 'long_run.png')
+    dump([asdict(sample) for sample in hook.samples], work_dir / 'long_run.json')
+    table = usage_table(hook.samples)
+    print(table, eta_report(hook), f'picture: {work_dir / "long_run.png"}', sep='\n\n')
+    if args.update:
+        update_table(args.update, 'long-run', table)
+    slopes = growth(hook.samples)
+    grown = slopes.main_own + slopes.workers_own
+    if grown > args.most:
+        raise UserError(
+            f'Memory grows by {grown:.1f} MiB per 1,000 iterations, more than {args.most:g} MiB.'
+        )
+
+
+if __name__ == '__main__':
+    main()

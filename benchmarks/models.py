@@ -1,0 +1,98 @@
+"""Models to compare, by the names that benchmarks give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from edgenext_mm.errors import UserError
+from edgenext_mm.models import ARCHS, EdgeNeXt
+
+#: What timm calls the variants that it has.
+TIMM_NAMES = {
+    'xxsmall': 'edgenext_xx_small',
+    'xsmall': 'edgenext_x_small',
+    'small': 'edgenext_small',
+    'base': 'edgenext_base',
+}
+
+
+class EdgeNeXtClassifier(nn.Module):
+    """A bare classifier around the backbone, as timm's models are.
+
+    Args:
+        arch: What :class:`~edgenext_mm.EdgeNeXt` takes.
+        num_classes: Default: 1000.
+        with_cp: Whether training recomputes activations. Default: False.
+    """
+
+    def __init__(
+        self, arch: str | Mapping[str, Any], num_classes: int = 1000, with_cp: bool = False
+    ) -> None:
+        super().__init__()
+        self.backbone = EdgeNeXt(arch, final_norm='auto', with_cp=with_cp)
+        self.head = nn.Linear(self.backbone.arch.dims[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, 3, H, W) images to (B, num_classes) logits."""
+        return self.head(self.backbone(x)[-1])
+
+
+def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """A model with random weights.
+
+    Args:
+        name: An arch of EdgeNeXt, ``ARCH:with_cp`` to recompute activations in training,
+            ``timm:NAME``, ``mmpretrain:NAME``, or a config: its path, or a shipped one's name.
+        options: What overrides the config.
+
+    Raises:
+        UserError: If there is no such model.
+    """
+    if name in ARCHS:
+        return EdgeNeXtClassifier(name)
+    source, _, rest = name.partition(':')
+    if source in ARCHS and rest == 'with_cp':
+        return EdgeNeXtClassifier(source, with_cp=True)
+    if source == 'timm' and rest:
+        return _build_timm(rest)
+    if source == 'mmpretrain' and rest:
+        return _build_mmpretrain(rest)
+    from edgenext_mm.apis.cli import load_config
+    from edgenext_mm.apis.model import build_model, find_config
+
+    try:
+        path = find_config(name)
+    except UserError as error:
+        raise UserError(
+            f'Unknown model {name!r}. Give an arch ({", ".join(ARCHS)}), timm:NAME, '
+            'mmpretrain:NAME, or the path of a config.'
+        ) from error
+    return build_model(load_config(path, dict(options or {})))
+
+
+def _build_timm(name: str) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(
+            f'timm:{name} needs timm, which is not installed: `pip install timm`.'
+        ) from error
+    if not timm.is_model(name):
+        near = ', '.join(timm.list_models(f'*{name.split("_")[0]}*')[:8]) or 'none'
+        raise UserError(f'timm has no model {name!r}. Of that family it has: {near}.')
+    return timm.create_model(name)
+
+
+def _build_mmpretrain(name: str) -> nn.Module:
+    from edgenext_mm.requirements import require_task_library
+
+    require_task_library('mmpretrain')
+    from mmpretrain import get_model, list_models
+
+    if name not in list_models():
+        near = ', '.join(list_models(f'*{name.split("_")[0]}*')[:8]) or 'none'
+        raise UserError(f'mmpretrain has no model {name!r}. Near it: {near}.')
+    return get_model(name, pretrained=False)

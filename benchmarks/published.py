@@ -1,0 +1,394 @@
+"""Figures that others published, to set beside our own; never passed off as ours.
+
+Sources: the paper (arXiv 2206.10589; accuracies of MobileNets, ShuffleNet, T2T-ViT and DeiT-T as
+its section 4.3 gives them), the authors' repository https://github.com/mmaaz60/EdgeNeXt, and for
+the DOTA row https://github.com/Xuyihaoby/rotate_detection. What none of them tells is left empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: ImageNet-1K top-1 in percent at 256x256, of the weights in the authors' releases.
+IMAGENET_TOP1 = {
+    'xxsmall': 71.23,
+    'xsmall': 74.96,
+    'small': 79.41,
+    'base': 82.47,
+    'xxsmall_bnhs': 70.33,
+    'xsmall_bnhs': 74.87,
+    'small_bnhs': 78.39,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of a table. Published figures are texts, as precise as they were printed.
+
+    Args:
+        name: What the paper calls it.
+        model: What :func:`~benchmarks.models.build_named` takes; None where no
+            library here has it.
+        shape: (H, W) of the input that costs are counted at.
+        options: What overrides the model's config.
+        params: Published parameters, e.g. ``'5.6M'``.
+        madds: Published multiply-adds.
+        accuracy: Published accuracy, in the table's metric.
+        latency: Published latencies or throughputs, by what they are.
+    """
+
+    name: str
+    model: str | None = None
+    shape: tuple[int, int] = (256, 256)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    params: str = ''
+    madds: str = ''
+    accuracy: str = ''
+    latency: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure of the paper.
+
+    Args:
+        title: What it shows.
+        metric: What its accuracies are.
+        rows: Its models.
+        note: What a reader should know of differences.
+    """
+
+    title: str
+    metric: str
+    rows: tuple[Row, ...]
+    note: str = ''
+
+
+TOP1 = 'ImageNet-1K top-1'
+#: What each metric of the tables is measured on.
+METRICS = {TOP1: 'ImageNet-1k', 'box AP': 'COCO', 'mIoU': 'VOC 2012', 'AP50': 'DOTA-v1.0'}
+NANO, A100, A100_SPEED = 'Jetson Nano, ms', 'A100, us per image', 'A100, images/s'
+
+
+def _in1k(name: str) -> str:
+    return f'edgenext-{name}_in1k'
+
+
+XXS: dict[str, Any] = dict(
+    model=_in1k('xxsmall_8xb256'), params='1.3M', madds='261M', accuracy='71.2'
+)
+XS: dict[str, Any] = dict(
+    model=_in1k('xsmall_8xb256'), params='2.3M', madds='538M', accuracy='75.0'
+)
+S: dict[str, Any] = dict(model=_in1k('small_8xb256'), params='5.6M', madds='1.3G', accuracy='79.4')
+MOBILEVIT_XXS: dict[str, Any] = dict(
+    model='timm:mobilevit_xxs', params='1.3M', madds='364M', accuracy='69.0'
+)
+MOBILEVIT_XS: dict[str, Any] = dict(
+    model='timm:mobilevit_xs', params='2.3M', madds='886M', accuracy='74.8'
+)
+MOBILEVIT_S: dict[str, Any] = dict(
+    model='timm:mobilevit_s', params='5.6M', madds='2.01G', accuracy='78.4'
+)
+SMALL = Row('EdgeNeXt-S', **S)
+
+
+def _peer_backbone(
+    name: str, channels: tuple[int, int], stride: int | None = None
+) -> dict[str, Any]:
+    """Options that put one of timm's backbones into a config, at strides 16 and 32 or one alone."""
+    backbone: dict[str, Any] = dict(
+        _delete_=True,
+        type='mmpretrain.TIMMBackbone',
+        model_name=name,
+        features_only=True,
+        out_indices=(3, 4) if stride is None else (4,),
+    )
+    if stride is not None:
+        return {
+            'model.backbone': {**backbone, 'output_stride': stride},
+            'model.decode_head.in_channels': channels[1],
+        }
+    return {'model.backbone': backbone, 'model.neck.in_channels': channels}
+
+
+def _ablation(name: str, kind: str, accuracy: str = '') -> Row:
+    return Row(name, f'edgenext-small_{kind}_8xb256_in1k', accuracy=accuracy)
+
+
+SSDLITE: dict[str, Any] = dict(model='ssdlite_edgenext-small_4xb32-200e_coco', shape=(320, 320))
+DEEPLAB: dict[str, Any] = dict(
+    model='deeplabv3_edgenext-small_4xb16-50e_voc12aug-coco-512x512', shape=(512, 512)
+)
+
+#: By number; ``F3`` is Figure 3. Figure 1 is drawn from Tables 2 and 3.
+TABLES: dict[str, Table] = {
+    '1': Table(
+        'The architectures', TOP1, (Row('EdgeNeXt-XXS', **XXS), Row('EdgeNeXt-XS', **XS), SMALL)
+    ),
+    '2': Table(
+        'ImageNet-1K classification',
+        TOP1,
+        (
+            Row('ShuffleNetV2', accuracy='74.5'),
+            Row('MobileNetV2 (1.4)', 'timm:mobilenetv2_140', (224, 224), accuracy='74.7'),
+            Row('MobileNetV3-L', 'timm:mobilenetv3_large_100', (224, 224), accuracy='75.2'),
+            Row('T2T-ViT', accuracy='76.5'),
+            Row('DeiT-T', 'timm:deit_tiny_patch16_224', (224, 224), accuracy='72.2'),
+            Row('PiT-Ti', 'timm:pit_ti_224', (224, 224)),
+            Row('CoaT-Lite-T', 'timm:coat_lite_tiny', (224, 224)),
+            Row('MobileViT-S', **MOBILEVIT_S),
+            Row(
+                'EdgeNeXt-S, 224x224',
+                'edgenext-small_8xb256_in1k-224px',
+                (224, 224),
+                params='5.6M',
+                madds='965M',
+                accuracy='78.8',
+            ),
+            SMALL,
+            Row(
+                'EdgeNeXt-S, distilled by USI',
+                'edgenext-small_8xb128-usi_in1k',
+                params='5.6M',
+                madds='1.3G',
+                accuracy='81.1',
+            ),
+        ),
+    ),
+    '3': Table(
+        'EdgeNeXt and MobileViT',
+        TOP1,
+        (
+            Row('MobileViT-XXS', **MOBILEVIT_XXS, latency={NANO: '21.0', A100: '216'}),
+            Row('MobileViT-XS', **MOBILEVIT_XS, latency={NANO: '35.1', A100: '423'}),
+            Row('MobileViT-S', **MOBILEVIT_S, latency={NANO: '53.0', A100: '559'}),
+            Row('EdgeNeXt-XXS', **XXS, latency={NANO: '19.3', A100: '142'}),
+            Row('EdgeNeXt-XS', **XS, latency={NANO: '31.6', A100: '227'}),
+            Row('EdgeNeXt-S', **S, latency={NANO: '48.8', A100: '332'}),
+        ),
+    ),
+    '4': Table(
+        'EdgeNeXt-B and ImageNet-21K-P',
+        TOP1,
+        (
+            Row('ConvNeXt-T', 'timm:convnext_tiny', (224, 224)),
+            Row('MobileViT-V2 (2.0)', 'timm:mobilevitv2_200'),
+            Row('EdgeNeXt-B', _in1k('base_8xb256'), params='18.5M', madds='3.8G', accuracy='82.5'),
+            Row(
+                'EdgeNeXt-B, distilled by USI',
+                'edgenext-base_8xb128-usi_in1k',
+                params='18.5M',
+                madds='3.8G',
+                accuracy='83.7',
+            ),
+            Row(
+                'EdgeNeXt-B, pre-trained on ImageNet-21K-P',
+                'edgenext-base_in21k-p-pre_8xb64-30e_in1k',
+                params='18.5M',
+                madds='3.8G',
+                accuracy='83.3',
+            ),
+        ),
+    ),
+    '5': Table(
+        'SSDLite on COCO',
+        'box AP',
+        (
+            Row('MobileNetV2', **SSDLITE, options=_peer_backbone('mobilenetv2_100', (96, 320))),
+            Row(
+                'MobileNetV3-L',
+                **SSDLITE,
+                options=_peer_backbone('mobilenetv3_large_100', (112, 960)),
+            ),
+            Row(
+                'MobileViT-S',
+                **SSDLITE,
+                options=_peer_backbone('mobilevit_s', (128, 640)),
+                params='5.7M',
+                madds='3.4G',
+                accuracy='27.7',
+            ),
+            Row('EdgeNeXt-S', **SSDLITE, params='6.2M', madds='2.1G', accuracy='27.9'),
+        ),
+        "All backbones stand in this project's SSDLite, whose extra levels follow mmdet.",
+    ),
+    '6': Table(
+        'DeepLabv3 on VOC 2012',
+        'mIoU',
+        (
+            Row(
+                'MobileNetV2',
+                **DEEPLAB,
+                options=_peer_backbone('mobilenetv2_100', (96, 320), stride=16),
+            ),
+            Row(
+                'MobileViT-S',
+                **DEEPLAB,
+                options=_peer_backbone('mobilevit_s', (128, 640), stride=16),
+                params='6.4M',
+                madds='13.7G',
+                accuracy='79.1',
+            ),
+            Row('EdgeNeXt-S', **DEEPLAB, params='6.5M', madds='8.7G', accuracy='80.2'),
+        ),
+        "The width of the paper's decoder is unpublished; this project's has 96 channels.",
+    ),
+    '7': Table(
+        'What each part gives',
+        TOP1,
+        (
+            SMALL,
+            _ablation('Conv. encoders for SDTA encoders', 'sdta-0000', accuracy='78.3'),
+            _ablation('... and kernels of 7', 'sdta-0000-kernel-7', accuracy='77.9'),
+            _ablation('no adaptive branching', 'no-adaptive-branching'),
+            _ablation('no positional encoding', 'no-pos-encoding'),
+        ),
+        'The accuracies are 79.4 less the differences that the text names.',
+    ),
+    '8': Table(
+        'Hybrid designs',
+        TOP1,
+        (
+            _ablation('Conv. 3 3 9 0, SDTA 0 0 0 3', 'sdta-0003'),
+            _ablation('Conv. 3 3 0 0, SDTA 0 0 9 3', 'sdta-0093'),
+            Row('Conv. 3 2 8 2, SDTA 0 1 1 1', **S),
+        ),
+    ),
+    '9': Table(
+        'SDTA encoders by stage',
+        TOP1,
+        (
+            _ablation('SDTA 0 0 0 0', 'sdta-0000', accuracy='78.3'),
+            _ablation('SDTA 0 0 0 1', 'sdta-0001'),
+            _ablation('SDTA 0 0 1 1', 'sdta-0011'),
+            Row('SDTA 0 1 1 1', **S),
+            _ablation('SDTA 1 1 1 1', 'sdta-1111'),
+        ),
+    ),
+    '10': Table(
+        'SDTA encoders first or last',
+        TOP1,
+        (_ablation('first in each stage', 'sdta-first'), Row('last in each stage', **S)),
+    ),
+    'F3': Table(
+        'Figure 3: norm and activation',
+        TOP1,
+        tuple(
+            Row(
+                f'EdgeNeXt-{size}, {family}',
+                _in1k(f'{arch}_8xb256'),
+                accuracy=f'{IMAGENET_TOP1[arch]:.2f}',
+                latency={A100_SPEED: speed},
+            )
+            for size, family, arch, speed in (
+                ('XXS', 'LN+GELU', 'xxsmall', '7042'),
+                ('XS', 'LN+GELU', 'xsmall', '4405'),
+                ('S', 'LN+GELU', 'small', '3010'),
+                ('XXS', 'BN+Hard-Swish', 'xxsmall_bnhs', '10360'),
+                ('XS', 'BN+Hard-Swish', 'xsmall_bnhs', '6060'),
+                ('S', 'BN+Hard-Swish', 'small_bnhs', '3808'),
+            )
+        ),
+    ),
+    'DOTA': Table(
+        'Rotated GFL on DOTA-v1.0',
+        'AP50',
+        (
+            Row(
+                'rotated GFL, EdgeNeXt-S',
+                'rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota',
+                (1024, 1024),
+                accuracy='70.75',
+            ),
+        ),
+    ),
+}
+
+#: What is published of detectors and segmentors, by config.
+DENSE = {
+    row.model: ', '.join(filter(None, (f'{row.accuracy} {table.metric}', row.params, row.madds)))
+    for table in (TABLES['5'], TABLES['6'], TABLES['DOTA'])
+    for row in table.rows
+    if not row.options
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """Weights that others published.
+
+    Args:
+        name: In the zoo.
+        file: In the authors' releases, after ``releases/download/``.
+        top1: ImageNet-1K top-1 in percent, the authors'.
+        mirror: File of mmpretrain's conversion, where there is one.
+    """
+
+    name: str
+    file: str
+    top1: float
+    mirror: str | None = None
+
+
+AUTHORS_FILES = 'https://github.com/mmaaz60/EdgeNeXt/releases/download/'
+MMPRETRAIN_FILES = 'https://mmassets.onedl.ai/mmclassification/v0/edgenext/'
+
+
+def _release(name: str, file: str, top1: float, mirror: str | None = None) -> Release:
+    return Release(f'edgenext-{name}_3rdparty_in1k', file, top1, mirror)
+
+
+#: By config.
+RELEASES = {
+    'edgenext-xxsmall_8xb256_in1k': _release(
+        'xxsmall',
+        'v1.0/edgenext_xx_small.pth',
+        71.23,
+        'edgenext-xxsmall_3rdparty_in1k_20220801-7ca8a81d.pth',
+    ),
+    'edgenext-xsmall_8xb256_in1k': _release(
+        'xsmall',
+        'v1.0/edgenext_x_small.pth',
+        74.96,
+        'edgenext-xsmall_3rdparty_in1k_20220801-974f9fe7.pth',
+    ),
+    'edgenext-small_8xb256_in1k': _release(
+        'small',
+        'v1.0/edgenext_small.pth',
+        79.41,
+        'edgenext-small_3rdparty_in1k_20220801-d00db5f8.pth',
+    ),
+    'edgenext-base_8xb256_in1k': _release(
+        'base',
+        'v1.2/edgenext_base.pth',
+        82.47,
+        'edgenext-base_3rdparty_in1k_20220801-9ade408b.pth',
+    ),
+    'edgenext-xxsmall_bnhs_8xb256_in1k': _release(
+        'xxsmall_bnhs', 'v1.0/edgenext_xx_small_bn_hs.pth', 70.33
+    ),
+    'edgenext-xsmall_bnhs_8xb256_in1k': _release(
+        'xsmall_bnhs', 'v1.0/edgenext_x_small_bn_hs.pth', 74.87
+    ),
+    'edgenext-small_bnhs_8xb256_in1k': _release(
+        'small_bnhs', 'v1.0/edgenext_small_bn_hs.pth', 78.39
+    ),
+    'edgenext-small_8xb128-usi_in1k': _release(
+        'small-usi',
+        'v1.1/edgenext_small_usi.pth',
+        81.07,
+        'edgenext-small_3rdparty-usi_in1k_20220801-ae6d8dd3.pth',
+    ),
+    'edgenext-base_8xb128-usi_in1k': _release(
+        'base-usi',
+        'v1.2/edgenext_base_usi.pth',
+        83.68,
+        'edgenext-base_3rdparty-usi_in1k_20220801-909e8939.pth',
+    ),
+    'edgenext-base_in21k-p-pre_8xb64-30e_in1k': _release(
+        'base_in21k-p-pre', 'v1.21/edgenext_base_IN21K.pth', 83.31
+    ),
+}

@@ -1,0 +1,234 @@
+"""Ways to run a model for a benchmark, each as a call without arguments."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from edgenext_mm.deployment import switch_to_deploy
+from edgenext_mm.deployment.formats import FORMATS, require
+from edgenext_mm.deployment.heads import DTYPES, Cast
+from edgenext_mm.errors import UserError
+from edgenext_mm.models import EdgeNeXt
+
+from .latency import Call, inference_call
+
+
+class Settings(NamedTuple):
+    """How a model is to run.
+
+    Args:
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Default: ``fp32``.
+        threads: CPU threads. Default: 2.
+        channels_last: Whether PyTorch is given channels-last images and weights. Default: False.
+        cuda_graphs: Whether PyTorch replays a recorded graph, on a GPU. Default: False.
+    """
+
+    precision: str = 'fp32'
+    threads: int = 2
+    channels_last: bool = False
+    cuda_graphs: bool = False
+
+
+class Runtime(NamedTuple):
+    """A runtime.
+
+    Args:
+        prepare: Gives the call that runs a model on images.
+        precisions: Which it can have.
+        in_torch: Whether PyTorch runs it.
+        packages: What it needs.
+    """
+
+    prepare: Callable[[nn.Module, Tensor, Settings], Call]
+    precisions: tuple[str, ...] = tuple(DTYPES)
+    in_torch: bool = True
+    packages: tuple[str, ...] = ()
+
+
+def find_runtime(name: str) -> Runtime:
+    """The runtime of that name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if name not in RUNTIMES:
+        raise UserError(f'Unknown runtime {name!r}. Choose from {", ".join(RUNTIMES)}.')
+    return RUNTIMES[name]
+
+
+def prepare(runtime: str, model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """A call that runs a model on images.
+
+    Args:
+        runtime: One of :data:`RUNTIMES`.
+        model: Maps images to a tensor or a tuple of them.
+        x: (B, 3, H, W) images, on the device to run on.
+        settings: How.
+
+    Raises:
+        UserError: If there is no such runtime, or it cannot run like that here.
+    """
+    chosen = find_runtime(runtime)
+    if settings.precision not in chosen.precisions:
+        raise UserError(
+            f'{runtime} can run in {", ".join(chosen.precisions)}, not in {settings.precision}.'
+        )
+    for package in chosen.packages:
+        require(package, f'the runtime {runtime}')
+    return chosen.prepare(model.eval(), x, settings)
+
+
+def deployed(model: nn.Module, layout: str, x: Tensor) -> nn.Module:
+    """The deploy form of a model that holds an EdgeNeXt of ours; others as they are."""
+    ours = any(isinstance(module, EdgeNeXt) for module in model.modules())
+    return switch_to_deploy(model, layout, (x.shape[-2], x.shape[-1])) if ours else model
+
+
+def eager(model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """PyTorch as it is."""
+    dtype = DTYPES[settings.precision]
+    model, x = model.to(x.device, dtype), x.to(dtype)
+    if settings.channels_last:
+        model, x = (value.to(memory_format=torch.channels_last) for value in (model, x))
+    call = inference_call(model, x)
+    return _recorded(call) if settings.cuda_graphs else call
+
+
+def deploy(model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """PyTorch on the deploy form."""
+    return eager(deployed(model, FORMATS['torch-export'].layout, x), x, settings)
+
+
+def compiled(model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """``torch.compile``, on the deploy form."""
+    model = deployed(model, FORMATS['torch-export'].layout, x)
+    call = eager(torch.compile(model), x, settings)
+    call()
+    return call
+
+
+def onnxruntime(model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """ONNX Runtime on torch's export of the deploy form; on its own devices."""
+    session = onnxruntime_session(model, x, settings)
+    inputs = {'images': x.cpu().numpy()}
+    return lambda: session.run(None, inputs)
+
+
+def onnxruntime_session(
+    model: nn.Module, x: Tensor, settings: Settings, profile: str | None = None
+) -> Any:
+    """An ``onnxruntime.InferenceSession``.
+
+    Args:
+        model: Maps images to a tensor or a tuple of them.
+        x: (B, 3, H, W) images.
+        settings: How.
+        profile: What the name of a file with the time of each node begins with. Default: none.
+    """
+    import onnxruntime
+
+    from edgenext_mm.deployment.onnx_files import quantize
+
+    options = onnxruntime.SessionOptions()
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    options.intra_op_num_threads = settings.threads
+    options.log_severity_level = 3
+    # Threads that wait in a loop for more work would take the cores from the model that is next.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
+    with _onnx_file(model, x, 'onnx', half=settings.precision == 'fp16') as path:
+        if settings.precision == 'int8':
+            quantize(path, [x.cpu()], 'asymmetric')
+        return onnxruntime.InferenceSession(
+            path, options, providers=onnxruntime.get_available_providers()
+        )
+
+
+def openvino(model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """OpenVINO on torch's export of the deploy form, on the CPU."""
+    request = openvino_request(model, x, settings)
+    image = x.cpu().numpy()
+    return lambda: request.infer(image, share_inputs=True)
+
+
+def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: bool = False) -> Any:
+    """An ``openvino.InferRequest``.
+
+    Args:
+        model: Maps images to a tensor or a tuple of them.
+        x: (B, 3, H, W) images.
+        settings: How.
+        profile: Whether it keeps the time of each node. Default: no.
+
+    Raises:
+        UserError: If the CPU lacks the precision.
+    """
+    import openvino
+
+    from edgenext_mm.deployment.openvino_files import arithmetic, core, quantize
+
+    offered = core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    if settings.precision.upper() not in offered:
+        raise UserError(
+            f'OpenVINO has no {settings.precision} on this CPU. It offers {", ".join(offered)}.'
+        )
+    hint = 'f16' if settings.precision == 'fp16' else arithmetic(settings.precision)
+    with _onnx_file(model, x, 'openvino') as path:
+        graph = openvino.convert_model(path)
+    if settings.precision == 'int8':
+        graph = quantize(graph, [x.cpu()])
+    options = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': settings.threads}
+    return (
+        core().compile_model(graph, 'CPU', options | {'PERF_COUNT': profile}).create_infer_request()
+    )
+
+
+RUNTIMES = {
+    'eager': Runtime(eager),
+    'deploy': Runtime(deploy),
+    'compile': Runtime(compiled),
+    'onnxruntime': Runtime(
+        onnxruntime, FORMATS['onnx'].precisions, in_torch=False, packages=FORMATS['onnx'].packages
+    ),
+    'openvino': Runtime(
+        openvino,
+        FORMATS['openvino'].precisions,
+        in_torch=False,
+        packages=FORMATS['openvino'].packages,
+    ),
+}
+
+
+def _recorded(call: Call) -> Call:
+    """A call on a GPU as one replay of all its kernels."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # what is prepared at the first call must not be recorded
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+@contextmanager
+def _onnx_file(model: nn.Module, x: Tensor, kind: str, half: bool = False) -> Iterator[Path]:
+    import onnx
+
+    from edgenext_mm.deployment.export import quiet
+    from edgenext_mm.deployment.onnx_files import to_onnx
+
+    network = deployed(model, FORMATS[kind].layout, x).cpu()
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder, 'model.onnx')
+        onnx.save(to_onnx(Cast(network, 'fp16') if half else network, x.cpu()), path)
+        yield path

@@ -1,0 +1,55 @@
+"""Print the table of variants, or write it into documents.
+
+Examples:
+    python -m benchmarks.variants_table
+    python -m benchmarks.variants_table --update README.md
+"""
+
+from __future__ import annotations
+
+from edgenext_mm.apis.cli import make_parser, reports_errors
+from edgenext_mm.apis.complexity import count_complexity
+from edgenext_mm.models import ARCHS
+
+from .documents import update_table
+from .models import EdgeNeXtClassifier
+from .published import IMAGENET_TOP1
+
+
+def variants_table(shape: tuple[int, int] = (256, 256)) -> str:
+    """A Markdown table of the paper's variants: size, cost and published accuracy.
+
+    Args:
+        shape: (H, W) that multiply-adds are counted at.
+    """
+    rows = [
+        f'| arch | depths | dims | norm, activation | parameters | MAdds at {shape[0]}x{shape[1]} '
+        '| ImageNet-1K top-1, published |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for name, arch in ARCHS.items():
+        complexity = count_complexity(EdgeNeXtClassifier(name), shape)
+        depths, dims = (' '.join(map(str, values)) for values in (arch.depths, arch.dims))
+        rows.append(
+            f'| `{name}` | {depths} | {dims} | {arch.norm}, {arch.act} | {complexity.params:,} '
+            f'| {complexity.madds / 1e6:,.1f}M | {IMAGENET_TOP1[name]:.2f} |'
+        )
+    return '\n'.join(rows)
+
+
+@reports_errors
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        '--update', nargs='+', default=[], metavar='FILE', help='documents to put the table into'
+    )
+    args = parser.parse_args()
+    table = variants_table()
+    for path in args.update:
+        update_table(path, 'variants', table)
+    if not args.update:
+        print(table)
+
+
+if __name__ == '__main__':
+    main()
