@@ -53,6 +53,7 @@ class Store(LocalBackend):
 def load_in_runner(checkpoint):
     config = load_config(DIGITS_CONFIG)
     with tempfile.TemporaryDirectory() as config.work_dir:
+        config.experiment_name = config.work_dir  # mmengine keeps one visualizer of each name
         runner = Runner.from_cfg(config)
         runner.load_checkpoint(str(checkpoint))
     return runner.model
