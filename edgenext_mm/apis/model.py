@@ -92,11 +92,11 @@ def load_model(
         UserError: If config or weights are not there or do not fit together.
     """
     if not isinstance(config, Config):
-        from ..deployment import Runner  # which needs this module
+        from ..deployment import ExportedModel  # which needs this module
         from ..deployment.formats import format_of
 
         if format_of(config):
-            return Runner(config)
+            return ExportedModel(config)
         checkpoint = checkpoint or published_weights(config)
         config = load_config(find_config(config))
     config = with_type_names(config)

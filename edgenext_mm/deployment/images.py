@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..apis.images import ImageSource, list_images
 from ..apis.inference import ImagePipeline
-from .runner import fit_size
+from .exported_model import fit_size
 
 
 def normalised_images(

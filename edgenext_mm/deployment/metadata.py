@@ -1,4 +1,4 @@
-"""What a file says of itself, so that a runner needs nothing else."""
+"""What a file says of itself, so that nothing else is needed to run it."""
 
 from __future__ import annotations
 

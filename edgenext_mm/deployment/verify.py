@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .boxes import Selection
+from .exported_model import ExportedModel
 from .formats import open_session
 from .heads import Network
 from .metadata import Metadata
-from .runner import Runner
 
 #: Largest deviation accepted of each precision, relative to the largest value of an output. INT8 is
 #: judged by its accuracy on a data set, this only tells a broken file.
@@ -73,8 +73,8 @@ def rehearse(network: Network, metadata: Metadata, image: Tensor) -> None:
     model = network.model
     expected = model_results(model, image)
     try:
-        runner = Runner(InMemory(network, metadata))
-        actual = model_results(runner.shell, image)
+        exported = ExportedModel(InMemory(network, metadata))
+        actual = model_results(exported.shell, image)
     except UserError:
         raise
     except Exception as error:  # what upstream's code raises on outputs that it does not expect
@@ -143,9 +143,9 @@ def compare(
         return []
     found: list[Deviation] = []
     if metadata.decoded:
-        runner = Runner(path)
+        exported = ExportedModel(path)
         for image in images:
-            found.extend(_compare_boxes(network, runner, image, BOUNDS[metadata.precision]))
+            found.extend(_compare_boxes(network, exported, image, BOUNDS[metadata.precision]))
     else:
         session = open_session(path)
         for image in images:
@@ -193,7 +193,7 @@ class Found(NamedTuple):
 
 
 def _compare_boxes(
-    network: Any, runner: Runner, image: Tensor, bound: float
+    network: Any, exported: ExportedModel, image: Tensor, bound: float
 ) -> tuple[Deviation, Deviation]:
     """The largest differences of boxes and scores, compared as sets.
 
@@ -203,7 +203,7 @@ def _compare_boxes(
     """
     model, selection = network.model, network.selection
     wanted = _found(model_results(model, image))
-    actual = _found(model_results(runner.shell, image))
+    actual = _found(model_results(exported.shell, image))
     distance = (wanted.boxes[:, None] - actual.boxes[None]).abs().amax(-1)
     near = bound * wanted.boxes.abs().max().item() if len(wanted.boxes) else 0.0
     rows, columns = _match(distance, wanted, actual, 10 * near)

@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from onnx import numpy_helper
 from torchvision.ops import batched_nms
 
-from edgenext_mm.deployment import Runner, export
+from edgenext_mm.deployment import ExportedModel, export
 from edgenext_mm.deployment.boxes import NO_SCORE, BoxNetwork
 from edgenext_mm.deployment.verify import check_deviations, compare
 from edgenext_mm.errors import UserError
@@ -118,9 +118,9 @@ def atss(folder):
     return model, folder / 'atss.onnx'
 
 
-def predict_with(runner, images, samples):
+def predict_with(exported, images, samples):
     with torch.no_grad():
-        return [s.pred_instances for s in runner.shell(images, samples, mode='predict')]
+        return [s.pred_instances for s in exported.shell(images, samples, mode='predict')]
 
 
 def test_padded_images_give_the_boxes_of_the_model(atss):
@@ -128,11 +128,11 @@ def test_padded_images_give_the_boxes_of_the_model(atss):
     images, samples = padded_batch()
     with torch.no_grad():
         expected = [s.pred_instances for s in model(*padded_batch(), mode='predict')]
-    for a, e in zip(predict_with(Runner(path), images, samples), expected, strict=True):
+    for a, e in zip(predict_with(ExportedModel(path), images, samples), expected, strict=True):
         assert_same_boxes(a, e)
         assert e.bboxes[:, 2:].sub(e.bboxes[:, :2]).min() > 25
     # The size of an image and its factor matter: without them, there are other boxes.
-    boxes = Runner(path).session(images)
+    boxes = ExportedModel(path).session(images)
     assert sum(len(e.scores) for e in expected) != len(boxes[0])
 
 
@@ -148,7 +148,7 @@ def test_scores_that_tie_are_no_deviation(atss, tmp_path):
     untrained = detector(DECODED['atss'], tmp_path, {'model.test_cfg.min_bbox_size': 25})
     torch.nn.init.zeros_(untrained.bbox_head.atss_cls.weight)
     images = padded_batch()[0][:1]
-    metadata = Runner(path).metadata
+    metadata = ExportedModel(path).metadata
     deviations = compare(BoxNetwork(untrained), tmp_path / 'ties.onnx', [images], metadata)
     check_deviations(deviations, 'fp32')
     # A file that gives the boxes of another model is told from ties.
@@ -161,9 +161,9 @@ def test_scores_that_tie_are_no_deviation(atss, tmp_path):
 def test_raw_heads_lead_to_the_same_boxes(name, folder):
     model = detector({**DECODED, **UNDECODED}[name], folder)
     export(model, folder / name, 'torchscript', SIZE)
-    runner = Runner(folder / f'{name}.torchscript')
+    exported = ExportedModel(folder / f'{name}.torchscript')
     images, samples = padded_batch()
     with torch.no_grad():
         expected = [s.pred_instances for s in model(*padded_batch(), mode='predict')]
-    for a, e in zip(predict_with(runner, images, samples), expected, strict=True):
+    for a, e in zip(predict_with(exported, images, samples), expected, strict=True):
         assert_same_boxes(a, e)

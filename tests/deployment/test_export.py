@@ -13,7 +13,7 @@ from paths import DIGITS_CONFIG, ROOT
 from edgenext_mm import inference_model
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import load_model
-from edgenext_mm.deployment import FORMATS, Runner, export
+from edgenext_mm.deployment import FORMATS, ExportedModel, export
 from edgenext_mm.deployment import formats as formats_module
 from edgenext_mm.deployment.images import default_images
 from edgenext_mm.deployment.openvino_files import arithmetic, core
@@ -84,7 +84,7 @@ def test_every_format_agrees_with_the_model(classifier_file, classifier):
 
 
 def test_a_file_says_what_it_is(classifier_file):
-    metadata = Runner(classifier_file[0]).metadata
+    metadata = ExportedModel(classifier_file[0]).metadata
     assert metadata.task == 'classification'
     assert metadata.classes == tuple('0123456789')
     assert metadata.shape == (64, 64)
@@ -109,7 +109,7 @@ def test_a_corrupt_file_is_refused(classifier_file, tmp_path):
     path = tmp_path / classifier_file[0].name
     path.write_bytes(classifier_file[0].read_bytes()[:1000])
     with pytest.raises(UserError, match='cannot be read as'):
-        Runner(path)
+        ExportedModel(path)
 
 
 def test_the_tools_run_a_file(digits_checkpoint, few_digits, tmp_path, run_tool):
@@ -180,11 +180,11 @@ def test_half_precision(file_format, precision, classifier, images_for, tmp_path
 
 SIGNALLED = """
 import gc, signal, sys
-from edgenext_mm.deployment import Runner
+from edgenext_mm.deployment import ExportedModel
 
-runners = [Runner(sys.argv[1]), Runner(sys.argv[1])]
-while runners:
-    del runners[0]
+models = [ExportedModel(sys.argv[1]), ExportedModel(sys.argv[1])]
+while models:
+    del models[0]
     gc.collect()
 signal.signal(signal.SIGUSR1, lambda *_: print('handled'))
 signal.raise_signal(signal.SIGUSR1)
@@ -217,12 +217,12 @@ def dynamic(request, models, images_for, tmp_path_factory):
 @pytest.mark.parametrize('suffix', ['.onnx', '.xml'])
 def test_raw_heads_agree_at_another_size(dynamic, suffix):
     model, folder = dynamic
-    runner = Runner(folder / f'model{suffix}')
+    exported = ExportedModel(folder / f'model{suffix}')
     x = torch.randn(2, 3, 96, 160)
-    head = model.get_submodule(runner.name)
+    head = model.get_submodule(exported.name)
     with torch.no_grad():
         expected = head(model.extract_feat(x))
-    actual = runner.shell.extract_feat(x)
+    actual = exported.shell.extract_feat(x)
     assert_close(actual, expected)
 
 
@@ -357,20 +357,20 @@ def test_a_file_of_others_is_refused(tmp_path):
     model.ir_version = 9
     onnx.save(model, tmp_path / 'other.onnx')
     with pytest.raises(UserError, match=r'was not written by tools/deployment/export\.py'):
-        Runner(tmp_path / 'other.onnx')
+        ExportedModel(tmp_path / 'other.onnx')
 
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match='There is no file'):
-        Runner(tmp_path / 'none.onnx')
+        ExportedModel(tmp_path / 'none.onnx')
     with pytest.raises(UserError, match='no exported file'):
-        Runner(tmp_path / 'model.pth')
+        ExportedModel(tmp_path / 'model.pth')
 
 
 def test_images_larger_than_a_file_takes_are_refused(models, tmp_path):
     model = models('segmentor')
     export(model, tmp_path / 'model', 'torchscript', (128, 128))
-    runner = Runner(tmp_path / 'model.torchscript')
+    exported = ExportedModel(tmp_path / 'model.torchscript')
     with pytest.raises(UserError, match=r'up to 128x128 pixels.*got 160x160.*--dynamic'):
-        runner.shell.extract_feat(torch.randn(1, 3, 160, 160))
-    assert runner.shell.extract_feat(torch.randn(1, 3, 100, 128)).shape[1] == 11
+        exported.shell.extract_feat(torch.randn(1, 3, 160, 160))
+    assert exported.shell.extract_feat(torch.randn(1, 3, 100, 128)).shape[1] == 11

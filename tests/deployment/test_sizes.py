@@ -18,7 +18,7 @@ from edgenext_mm import inference_model
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.inference import ImagePipeline
 from edgenext_mm.apis.model import build_model, input_shape, load_model
-from edgenext_mm.deployment import Runner, export
+from edgenext_mm.deployment import ExportedModel, export
 from edgenext_mm.deployment.images import default_images, normalised_images
 from edgenext_mm.errors import UserError
 
@@ -91,12 +91,12 @@ def test_masks_are_those_of_images_that_mmseg_pads(head, settings, tmp_path):
     expected = segmentor(tmp_path, True, copy.deepcopy(head), **settings)
     exported = segmentor(tmp_path, False, copy.deepcopy(head), **settings)
     export(exported, tmp_path / 'model', 'torchscript', (128, 128))
-    runner = Runner(tmp_path / 'model.torchscript')
+    exported = ExportedModel(tmp_path / 'model.torchscript')
     for image in PHOTOGRAPHS:
         wanted = logits_of(expected, image)
         assert len(wanted.argmax(0).unique()) > 1
-        torch.testing.assert_close(logits_of(runner, image), wanted, rtol=0, atol=1e-3)
-        mask = inference_model(runner, image)['sem_seg']
+        torch.testing.assert_close(logits_of(exported, image), wanted, rtol=0, atol=1e-3)
+        mask = inference_model(exported, image)['sem_seg']
         assert (mask == wanted.argmax(0).numpy()).mean() > 0.999
 
 
@@ -143,11 +143,11 @@ def test_several_labels_stay_several(tmp_path):
     model = built(config, tmp_path)
     torch.nn.init.normal_(model.head.fc.weight, std=0.5)
     export(model, tmp_path / 'model', 'torchscript', (64, 64))
-    runner = Runner(tmp_path / 'model.torchscript')
+    exported = ExportedModel(tmp_path / 'model.torchscript')
     data = pseudo_collate([ImagePipeline(model.cfg)(PHOTOGRAPHS[0])])
     with torch.no_grad():
         (wanted,) = model.test_step(copy.deepcopy(data))
-    (actual,) = runner.test_step(data)
+    (actual,) = exported.test_step(data)
     assert len(wanted.pred_label) > 1
     assert actual.pred_label.tolist() == wanted.pred_label.tolist()
     torch.testing.assert_close(actual.pred_score, wanted.pred_score, rtol=0, atol=1e-5)
@@ -259,8 +259,10 @@ def test_parts_that_cannot_be_imported_are_named(tmp_path, monkeypatch):
     importlib.import_module('birds_parts')
     config.model.head.type = 'BirdsHead'
     export(built(config, tmp_path), tmp_path / 'model', 'torchscript', (64, 64))
-    assert Runner(tmp_path / 'model.torchscript').shell.head.__class__.__name__ == 'BirdsHead'
+    assert (
+        ExportedModel(tmp_path / 'model.torchscript').shell.head.__class__.__name__ == 'BirdsHead'
+    )
     monkeypatch.undo()
     monkeypatch.delitem(sys.modules, 'birds_parts')
     with pytest.raises(UserError, match=r'birds_parts.*custom_imports.*PYTHONPATH'):
-        Runner(tmp_path / 'model.torchscript')
+        ExportedModel(tmp_path / 'model.torchscript')

@@ -19,7 +19,7 @@ from .formats import Session, open_session
 from .heads import find_head, unflatten
 
 
-class Runner(nn.Module):
+class ExportedModel(nn.Module):
     """An exported file as a model: for ``inference_model``, and for mmengine's test loop.
 
     What comes before and after the network, normalisation, decoding, NMS and sizes, is done by the
