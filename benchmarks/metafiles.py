@@ -16,8 +16,8 @@ from tqdm import tqdm
 from edgenext_mm.apis.cli import load_config, make_parser, reports_errors
 from edgenext_mm.apis.complexity import count_complexity
 from edgenext_mm.apis.model import build_model, input_shape
+from edgenext_mm.checkpoints.zoo import TASKS
 from edgenext_mm.files import replacing
-from edgenext_mm.zoo import TASKS
 
 from .documents import update_table
 from .published import (

@@ -9,9 +9,9 @@ from paths import DIGITS_CONFIG
 
 import edgenext_mm
 from edgenext_mm import EdgeNeXt, get_model, inference_model, list_models, load_model
-from edgenext_mm.checkpoints.loading import find_checkpoint
+from edgenext_mm.checkpoints.finding import find_checkpoint
+from edgenext_mm.checkpoints.zoo import TASKS, entries, find_weights
 from edgenext_mm.errors import UserError
-from edgenext_mm.zoo import TASKS, entries, find_weights
 
 NAME = 'edgenext-xxsmall_3rdparty_in1k'
 

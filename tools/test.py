@@ -23,7 +23,7 @@ from edgenext_mm.apis.first_failure import recorded
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.runner import merge_runner_args
 from edgenext_mm.apis.testing import run_test
-from edgenext_mm.checkpoints.loading import find_checkpoint
+from edgenext_mm.checkpoints.finding import find_checkpoint
 from edgenext_mm.deployment.formats import format_of
 
 

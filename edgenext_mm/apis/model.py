@@ -14,17 +14,13 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
+from ..checkpoints.finding import find_checkpoint, read_checkpoint
 from ..checkpoints.latest import find_best, find_latest
-from ..checkpoints.loading import (
-    check_weights,
-    find_checkpoint,
-    read_checkpoint,
-    weights_of,
-)
+from ..checkpoints.zoo import CONFIG_ROOT, entries, find_model, find_weights
 from ..errors import UserError
 from ..models.fit import check_fit
+from ..models.loading import check_weights, weights_of
 from ..registry import type_name
-from ..zoo import CONFIG_ROOT, entries, find_model, find_weights
 from .cli import import_task_library, load_config, with_type_names
 from .work_folder import warn_of_other_training, work_folder
 
@@ -124,7 +120,7 @@ def get_model(
     """A model of the zoo.
 
     Args:
-        name: See :func:`~edgenext_mm.zoo.list_models`.
+        name: See :func:`~edgenext_mm.checkpoints.zoo.list_models`.
         pretrained: Whether to load its published weights, downloaded once, and prepare it for
             inference. Default: True.
         device: Default: with weights the first GPU where there is one, else the CPU.

@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner as MMEngineRunner
 
+from ..checkpoints.finding import find_checkpoint
 from ..checkpoints.latest import check_resumable, find_latest
-from ..checkpoints.loading import find_checkpoint
 from ..engine import Runner
 from ..errors import UserError
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from mmengine.config import Config
 from torch import nn
 
-from ..checkpoints.loading import check_weights, read_checkpoint, weights_of
+from ..checkpoints.finding import read_checkpoint
 from ..engine import unwrapped
+from ..models.loading import check_weights, weights_of
 from .data import check_data
 from .runner import build_runner
 

@@ -1,4 +1,4 @@
-"""What a file of weights holds, and the same weights in another format."""
+"""Where the weights are within what a file holds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import UserError
-from ..models.backbones import ARCHS, EdgeNeXt
-from ..models.backbones.weights import read_stages
-from .formats import FORMATS, find_prefixes, rename, to_ours
+from .formats import find_prefixes
 
 #: Where training codes keep the weights in a file, best first: they report the accuracy of the
 #: moving average where there is one.
@@ -50,7 +48,7 @@ def unwrap_named(
         if not found:
             raise UserError(
                 f'The checkpoint has no entry {key!r} with weights. It holds: '
-                f'{_shorten(checkpoint)}.'
+                f'{shorten(checkpoint)}.'
             )
     elif 'state_dict' in found and 'steps' in found.get('ema_state_dict', {}):
         del found['ema_state_dict']  # where mmengine's EMAHook keeps what `state_dict` averages
@@ -61,7 +59,7 @@ def unwrap_named(
         )
         raise UserError(
             'The checkpoint holds no state dict: expected tensors by name, bare or under one of '
-            f'{", ".join(WRAPPERS)}; got {_shorten(held)}.'
+            f'{", ".join(WRAPPERS)}; got {shorten(held)}.'
         )
     kinds = {name: name.partition('.')[0] for name in found}
     known = [name for kind in WRAPPERS for name in found if kinds[name] == kind]
@@ -148,52 +146,7 @@ def without_prefix(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor
     return prefix, {_without_wrappers(k): v for k, v in found[prefix].items()}
 
 
-def _shorten(checkpoint: Mapping[str, Any]) -> str:
+def shorten(checkpoint: Mapping[str, Any]) -> str:
+    """The first names of a dict, for a message."""
     names = [str(k) for k in checkpoint] or ['nothing']
     return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
-
-
-def convert(
-    checkpoint: Mapping[str, Any], target: str = 'ours', key: str | None = None
-) -> tuple[str, dict[str, Any]]:
-    """Brings the weights of an EdgeNeXt of the paper from any format to another.
-
-    Args:
-        checkpoint: The content of a file: a classifier, or its backbone alone.
-        target: One of :data:`~edgenext_mm.checkpoints.formats.FORMATS`. Default: ours.
-        key: Where in the file the weights are; see :func:`unwrap`.
-
-    Returns:
-        The name of the arch, and the content of the new file: bare weights for the authors' format
-        and timm's, weights under ``state_dict`` for ours and mmpretrain's.
-
-    Raises:
-        UserError: If it does not hold all weights, and no others, of one of the seven variants.
-    """
-    weights = to_ours(without_prefix(unwrap(checkpoint, key))[1])
-    stages = read_stages(weights, 'backbone.')
-    name = next((name for name, arch in ARCHS.items() if arch.stages == stages), None)
-    if name is None:
-        raise UserError(
-            f'These are not the weights of an EdgeNeXt of the paper ({", ".join(ARCHS)}) in any '
-            f'known format ({", ".join(FORMATS)}). First names: {_shorten(weights)}.'
-        )
-    expected = _classifier_names(name)
-    if not any(k.startswith('head.') for k in weights):
-        expected = {k for k in expected if k.startswith('backbone.')}
-    missing, unexpected = sorted(expected - weights.keys()), sorted(weights.keys() - expected)
-    if missing or unexpected:
-        raise UserError(
-            f'The weights of this {name} are not complete: missing {missing[:3]}, '
-            f'unexpected {unexpected[:3]}.'
-        )
-    converted = rename(weights, 'ours', target)
-    if target in ('official', 'timm'):
-        return name, converted
-    return name, dict(meta=dict(arch=name), state_dict=converted)
-
-
-def _classifier_names(arch: str) -> set[str]:
-    backbone = EdgeNeXt(arch, final_norm='auto')
-    names = {f'backbone.{name}' for name in backbone.state_dict()}
-    return names | {'head.fc.weight', 'head.fc.bias'}

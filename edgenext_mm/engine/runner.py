@@ -17,13 +17,14 @@ from mmengine.runner import Runner as MMEngineRunner
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
-from ..checkpoints.loading import fit_weights, read_checkpoint, weights_of
+from ..checkpoints.finding import read_checkpoint
 from ..checks import is_checked
 from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
 from ..datasets.palette import ignored_value
 from ..datasets.seeded_batches import SeededDataLoader, no_batch_message
 from ..errors import UserError
 from ..models.fit import check_fit
+from ..models.loading import fit_weights, weights_of
 from ..registry import RUNNERS, type_name
 from .advice import explained_errors
 from .bad_data_hook import BadDataHook

@@ -7,8 +7,8 @@ from benchmarks.variants_table import variants_table
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.complexity import count_complexity
 from edgenext_mm.apis.model import build_model
+from edgenext_mm.checkpoints.zoo import TASKS
 from edgenext_mm.errors import UserError
-from edgenext_mm.zoo import TASKS
 
 
 @pytest.fixture(scope='module')

@@ -9,10 +9,11 @@ from golden import (
 )
 
 from edgenext_mm import EdgeNeXt
-from edgenext_mm.checkpoints.contents import convert, unwrap
+from edgenext_mm.checkpoints.contents import unwrap
 from edgenext_mm.checkpoints.formats import to_ours
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import ARCHS
+from edgenext_mm.models.conversion import convert
 
 ALL = (0, 1, 2, 3)
 

@@ -26,10 +26,11 @@ from paths import DIGITS_CONFIG
 from edgenext_mm import EdgeNeXt, get_model, inference_model
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import load_model
+from edgenext_mm.checkpoints.finding import read_checkpoint
 from edgenext_mm.checkpoints.formats import rename
-from edgenext_mm.checkpoints.loading import check_weights, load_backbone, read_checkpoint
 from edgenext_mm.engine import Runner
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.loading import check_weights, load_backbone
 
 
 class Program:

@@ -10,10 +10,11 @@ Examples:
 """
 
 from edgenext_mm.apis.cli import make_parser, reports_errors
-from edgenext_mm.checkpoints.contents import WRAPPERS, convert
+from edgenext_mm.checkpoints.contents import WRAPPERS
+from edgenext_mm.checkpoints.finding import read_checkpoint
 from edgenext_mm.checkpoints.formats import FORMATS
-from edgenext_mm.checkpoints.loading import read_checkpoint
 from edgenext_mm.files import write_hashed_checkpoint
+from edgenext_mm.models.conversion import convert
 
 
 @reports_errors

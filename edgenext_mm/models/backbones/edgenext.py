@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...errors import UserError
 from ...registry import MODELS
 from ..layers import ConvEncoder, SDTAEncoder, build_norm, recompute, to_channels_last
+from ..loading import load_backbone
 from .arch import NUM_STAGES, Arch, build_arch
 from .weights import check_arch
 
@@ -224,8 +225,6 @@ class EdgeNeXt(BaseModule):
         if not isinstance(config, Mapping) or config.get('type') != 'Pretrained':
             super().init_weights()
             return
-        from ...checkpoints.loading import load_backbone  # which needs this class
-
         load_backbone(self, config['checkpoint'], config.get('prefix') or 'backbone.')
         self._is_init = True
 

@@ -13,9 +13,10 @@ from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
-from ...checkpoints.loading import check_weights, read_checkpoint, weights_of
+from ...checkpoints.finding import read_checkpoint
 from ...errors import UserError
 from ...registry import MODELS
+from ..loading import check_weights, weights_of
 
 
 class Teacher:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import yaml
 
-from .checkpoints.download import fetch
-from .errors import UserError
+from ..errors import UserError
+from .download import fetch
 
 _ROOTS = (
-    Path(__file__).parent / '.mim' / 'configs',  # installed
-    Path(__file__).parents[1] / 'configs',  # a clone
+    Path(__file__).parents[1] / '.mim' / 'configs',  # installed
+    Path(__file__).parents[2] / 'configs',  # a clone
 )
 CONFIG_ROOT = next((root for root in _ROOTS if root.is_dir()), _ROOTS[0]).resolve()
 #: Tasks, by the folder of their configs.

@@ -1,75 +1,30 @@
-"""From a checkpoint's name, URL or path to a model: which weights are taken, and which not."""
+"""From the content of a checkpoint to a model: which weights are taken, and which are not."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from mmengine.fileio import get
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..checkpoints.contents import unwrap_named, without_prefix
+from ..checkpoints.finding import read_checkpoint
+from ..checkpoints.formats import to_ours
 from ..errors import UserError
-from ..models.backbones import EdgeNeXt
-from ..models.backbones.weights import check_arch, shape_of
-from ..zoo import find_weights, list_models
-from .contents import unwrap_named, without_prefix
-from .download import fetch
-from .formats import to_ours
-from .reading import read_file
+from .backbones.arch import Arch
+from .backbones.weights import check_arch, shape_of
 
-
-def find_checkpoint(checkpoint: str | Path) -> Path:
-    """The file of a checkpoint; what has to be downloaded is, unless it is in the cache.
-
-    Args:
-        checkpoint: Path, URL, or the name of a model of the zoo with published weights.
-
-    Raises:
-        UserError: If it is none of them, or no source delivers it.
-    """
-    name = str(checkpoint)
-    if name.startswith(('http://', 'https://')):
-        return fetch([name])
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    if name in list_models():
-        return find_weights(name)
-    raise UserError(
-        f'There is no checkpoint {name}. Give the path or URL of a .pth or .safetensors file '
-        '(tools/train.py leaves them in its work folder), or the name of a model with published '
-        f'weights: {", ".join(list_models(pretrained=True))}.'
-    )
-
-
-def read_checkpoint(checkpoint: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
-    """The content of a checkpoint.
-
-    Args:
-        checkpoint: See :func:`find_checkpoint`, or an address in a store that mmengine has a file
-            backend for, such as ``s3://bucket/file.pth``.
-        map_location: Where tensors go. Default: the CPU.
-
-    Raises:
-        UserError: If it is not there or cannot be read.
-    """
-    name = str(checkpoint)
-    if '://' not in name or name.startswith(('http://', 'https://')):
-        return read_file(find_checkpoint(checkpoint), map_location)
-    with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as copy:
-        copy.write(get(name))
-        copy.flush()
-        return read_file(copy.name, map_location)
+if TYPE_CHECKING:
+    from .backbones.edgenext import EdgeNeXt
 
 
 def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:
     """The weights in a checkpoint's content, under the names of the model that is to take them.
 
     Args:
-        content: Of :func:`read_checkpoint`.
+        content: Of :func:`~edgenext_mm.checkpoints.finding.read_checkpoint`.
         model: If it holds an EdgeNeXt of ours, weights in any published format are renamed.
 
     Raises:
@@ -78,7 +33,7 @@ def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor
     entry, weights = unwrap_named(content)
     taken = [f'the entry {entry}'] if entry not in ('', 'state_dict') else []
     own = model.state_dict()
-    if any(isinstance(module, EdgeNeXt) for module in model.modules()):
+    if any(_backbones(model)):
         if not weights.keys() & own.keys():
             prefix, weights = without_prefix(weights)
             taken += [f'the weights under {prefix}'] if prefix else []
@@ -138,7 +93,7 @@ def load_backbone(model: EdgeNeXt, checkpoint: str | Path, prefix: str = 'backbo
 
     Args:
         model: The backbone.
-        checkpoint: See :func:`find_checkpoint`.
+        checkpoint: See :func:`~edgenext_mm.checkpoints.finding.find_checkpoint`.
         prefix: What precedes the backbone's names in a whole model. Default: ``backbone.``.
 
     Raises:
@@ -184,9 +139,15 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: st
 
 
 def _check_archs(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    for name, backbone in _backbones(model):
+        check_arch(weights, f'{name}.' if name else '', backbone)
+
+
+def _backbones(model: nn.Module) -> Iterator[tuple[str, EdgeNeXt]]:
+    """The EdgeNeXts within a model, by name."""
     for name, module in model.named_modules():
-        if isinstance(module, EdgeNeXt):
-            check_arch(weights, f'{name}.' if name else '', module)
+        if isinstance(getattr(module, 'arch', None), Arch):
+            yield name, cast('EdgeNeXt', module)
 
 
 def _first(names: list[str], count: int = 3) -> str:
