@@ -47,7 +47,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--json', action='store_true', help='print the results as JSON')
     parser.add_argument('--device', help='where to run, e.g. cpu or cuda:1 (default: a GPU if any)')
-    parser.add_argument('--batch-size', type=int, default=1, help='default: %(default)s')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        help='images per batch (default: %(default)s). Images of several sizes are padded to the '
+        'largest of their batch, which changes results a little',
+    )
     parser.add_argument(
         '--score-thr',
         type=float,

@@ -201,11 +201,13 @@ def masks_problems(
     listed = [info for info in data_list if info.get('seg_map_path')]
     chosen = np.linspace(0, len(listed) - 1, min(len(listed), MAX_MASKS)).round().astype(int)
     values: list[np.ndarray] = []
+    colours: dict[int, tuple[int, ...]] = {}
     for info in (listed[index] for index in chosen):
         path = info['seg_map_path']
         try:
             with Image.open(path) as mask, Image.open(info['img_path']) as image:
                 size, pixels = ImageOps.exif_transpose(image).size, np.asarray(mask)
+                shown = _colours(mask, pixels)
         except (OSError, SyntaxError, ValueError) as error:
             if single:
                 detail = f'or its image cannot be read: {error}. tools/check_dataset.py finds all.'
@@ -215,12 +217,32 @@ def masks_problems(
         problems = list(mask_problems(pixels, size, highest, num_classes, ignored))
         if single:
             yield from ((path, problem) for problem in problems)
+        other = [v for v, colour in shown.items() if colours.setdefault(v, colour) != colour]
+        if other:
+            yield (
+                path,
+                Problem(
+                    'mask_palette',
+                    f'shows the value {other[0]} in the colour {shown[other[0]]}, other masks in '
+                    f'{colours[other[0]]}. Training reads the values: each must stand for one class '
+                    'in all masks.',
+                ),
+            )
         if not problems:
             values.append(trained_values(np.unique(pixels), info, reduce_zero_label))
     if values:
         place = f'The masks in {os.path.dirname(listed[0]["seg_map_path"])}'
         for problem in mask_use_problems(values, num_classes, ignored):
             yield place, problem
+
+
+def _colours(mask: Image.Image, pixels: np.ndarray) -> dict[int, tuple[int, ...]]:
+    """The colours of the values of a palette image."""
+    if mask.mode != 'P':
+        return {}
+    palette = mask.convert('RGB')
+    places = [np.argwhere(pixels == value)[0] for value in np.unique(pixels)]
+    return {int(pixels[y, x]): palette.getpixel((int(x), int(y))) for y, x in places}
 
 
 def trained_values(

@@ -53,6 +53,7 @@ KINDS = {
         left_out_image='images that are not used, by reason',
         left_out_file='images that are not read because of their endings',
         masks_one_class='masks that show a single class',
+        mask_palette='a value of a mask that has another colour in other masks',
         empty_class='a class without a single example in the training data',
     ),
     # Image files.

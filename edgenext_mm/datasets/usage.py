@@ -154,8 +154,10 @@ def dota_use_problems(
     """
     paths = sorted(Path(ann_folder).glob('[!.]*.txt'))
     lines = [line.split() for path in paths for line in dota_lines(path)]
-    usable = [fields for fields in lines if int(fields[9]) <= diff_thr]
+    easy = np.array([int(fields[9]) <= diff_thr for fields in lines], bool)
     corners = np.array([fields[:8] for fields in lines], float).reshape(-1, 8)
+    x, y = corners[:, ::2], corners[:, 1::2]
+    areas = abs((x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1)) / 2
     fractions = ((corners >= 0) & (corners <= 1)).all(axis=1)
     if lines and fractions.mean() >= _MOST:
         yield Problem(
@@ -163,12 +165,16 @@ def dota_use_problems(
             f'has {fractions.sum():,} of {len(lines):,} objects within 0 to 1, as fractions of '
             'the image. DOTA labels are in pixels; multiply by width and height.',
         )
-    elif not usable:
-        difficult = f': all are above the difficulty {diff_thr} (`diff_thr`)' if lines else ''
+    elif not (easy & (areas > 0)).any():
+        reasons = [
+            f'{(~easy).sum():,} are above the difficulty {diff_thr} (`diff_thr`)' * (~easy).any(),
+            f'{(areas == 0).sum():,} are of area 0' * (areas == 0).any(),
+        ]
+        told = f': {", ".join(filter(None, reasons))}' if lines else ''
         yield Problem(
             'no_objects',
             f'has {len(lines):,} objects in {len(paths):,} label files, none of which can be '
-            f'used{difficult}.',
+            f'used{told}.',
         )
     labelled = {path.stem for path in paths}
     images = sorted(Path(image_folder).glob(f'[!.]*.{suffix}'))

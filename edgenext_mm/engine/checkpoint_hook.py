@@ -81,6 +81,8 @@ class WholeCheckpointHook(CheckpointHook):
     """
 
     file_backend: Any
+    best_ckpt_path: str | None
+    best_ckpt_path_dict: dict[str, str | None]
     keep_ckpt_ids: deque[int]
 
     def before_train(self, runner: Runner) -> None:
@@ -91,11 +93,22 @@ class WholeCheckpointHook(CheckpointHook):
         self._local = isinstance(self.file_backend, LocalBackend)
         if self._local:
             self.file_backend = WholeFileBackend()
+            # Of a training that is resumed from another folder, the best one is not ours to remove.
+            if hasattr(self, 'best_ckpt_path'):
+                self.best_ckpt_path = self._own(self.best_ckpt_path)
+            if hasattr(self, 'best_ckpt_path_dict'):
+                for key, path in self.best_ckpt_path_dict.items():
+                    self.best_ckpt_path_dict[key] = self._own(path)
             self.backend_args = dict(backend='edgenext_mm_whole_files')
             if is_main_process():
                 for folder in {str(self.out_dir), runner.work_dir}:
                     remove_leftovers(folder, '*.pth')
                 remove_leftovers(runner.work_dir, 'last_checkpoint')
+
+    def _own(self, path: str | None) -> str | None:
+        """The file of that name in the folder of this training, if it is there."""
+        here = Path(str(self.out_dir), Path(path).name) if path else None
+        return str(here) if here and here.is_file() else None
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """mmengine's removes old files first, and empties ``last_checkpoint`` before it writes."""

@@ -24,7 +24,7 @@ from ..datasets.palette import ignored_value
 from ..datasets.seeded_batches import SeededDataLoader, no_batch_message
 from ..errors import UserError
 from ..models.fit import check_fit
-from ..models.loading import fit_weights, weights_of
+from ..models.loading import check_weights, fit_weights, weights_of
 from ..registry import RUNNERS, type_name
 from .advice import explained_errors
 from .bad_data_hook import BadDataHook
@@ -213,7 +213,8 @@ class Runner(MMEngineRunner):
             The content of the checkpoint.
 
         Raises:
-            UserError: If it cannot be read, or the model has none of its names.
+            UserError: If it cannot be read, or the model has none of its names; if it is resumed,
+                also if a name or shape differs.
         """
         checkpoint = read_checkpoint(filename, map_location)
         model = unwrapped(self.model)
@@ -221,12 +222,10 @@ class Runner(MMEngineRunner):
         if not self._resume:
             fit = fit_weights(model, weights_of(checkpoint, model), filename)
             checkpoint['state_dict'], report = fit.taken, fit.report
+        else:
+            check_weights(model, checkpoint['state_dict'], filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        missing, unexpected = model.load_state_dict(checkpoint['state_dict'], strict=strict)
-        if self._resume and (missing or unexpected):
-            self.logger.warning(
-                f'{filename} is of another model. Missing: {missing}. Unexpected: {unexpected}.'
-            )
+        model.load_state_dict(checkpoint['state_dict'], strict=strict)
         self._has_loaded = True
         self.logger.info(report or f'Load checkpoint from {filename}')
         return checkpoint

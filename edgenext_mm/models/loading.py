@@ -131,9 +131,14 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: st
             f'Of other shape: {_first(shapes)}. Give the config that the checkpoint was trained '
             'with.'
         )
-    if spoilt := [name for name, value in state_dict.items() if value.isnan().any()]:
+    learned = dict(model.named_parameters())
+    if spoilt := [
+        name
+        for name, value in state_dict.items()
+        if value.isnan().any() or (name in learned and value.isinf().any())
+    ]:
         raise UserError(
-            f'Weights in {source} are NaN (not a number): {_first(spoilt)}. The training that '
+            f'Weights in {source} are NaN or infinite: {_first(spoilt)}. The training that '
             'wrote it has diverged; take an earlier checkpoint.'
         )
 

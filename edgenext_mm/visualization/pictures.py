@@ -41,7 +41,8 @@ def plot_predictions(
         The overview, and the folder of the others where there are any.
 
     Raises:
-        UserError: If a picture cannot be drawn, once the others are.
+        UserError: If a picture would take the place of one of the images, before any is written;
+            if one cannot be drawn, once the others are.
     """
     overview, single = Path(folder) / 'predictions.png', Path(folder) / 'predictions'
     good = [i for i, result in enumerate(results) if 'error' not in result]
@@ -58,6 +59,11 @@ def plot_predictions(
     pictures = [(overview, choose(results, truths))]
     if dense:
         pictures += [(single / f'{name}.png', [i]) for i, name in enumerate(names)]
+    inputs = {Path(source).resolve() for source in sources if isinstance(source, (str, Path))}
+    if taken := [path for path, _ in pictures if path.resolve() in inputs]:
+        raise UserError(
+            f'{taken[0]} is one of the images; no picture was written. Give another folder (--out).'
+        )
     failures = []
     for path, shown in pictures:
         try:

@@ -1,9 +1,11 @@
 import pytest
+import torch
 from paths import ROOT
 
 from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import build_model
 from edgenext_mm.apis.testing import run_test
+from edgenext_mm.errors import UserError
 
 FOLDER = ROOT / 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py'
 
@@ -22,3 +24,28 @@ def test_a_model_is_tested_as_it_is(num_workers, few_digits, tmp_path):
     metrics = run_test(config, model)
     assert 0 <= metrics['accuracy/top1'] <= 100
     assert all((v == before[k]).all() for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize('as_model', [False, True])
+def test_classes_in_another_order_than_those_of_the_weights(as_model, few_digits, tmp_path):
+    loader = dict(num_workers=0, batch_size=20, dataset=dict(data_root=str(few_digits)))
+    options = dict(test_dataloader=loader, model=dict(head=dict(num_classes=10)))
+    config = load_config(FOLDER, options)
+    config.work_dir, config.experiment_name = str(tmp_path), f'order_{as_model}'
+    model = build_model(config)
+    names = tuple('0123456789')
+
+    def run(classes):
+        meta = dict(classes=classes)
+        model.dataset_meta = meta
+        content = dict(state_dict=model.state_dict(), meta=dict(dataset_meta=meta))
+        torch.save(content, tmp_path / 'weights.pth')
+        config.load_from = str(tmp_path / 'weights.pth')
+        return run_test(config.copy(), model if as_model else None)
+
+    expected = run(names)
+    with pytest.raises(UserError, match=r"trained on the classes '9', '8'.* in another order"):
+        run(names[::-1])
+    assert run(tuple('abcdefghij')) == expected
+    logs = ''.join(path.read_text() for path in tmp_path.rglob('*.log'))
+    assert "trained on the classes 'a', 'b'" in logs

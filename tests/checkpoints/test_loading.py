@@ -496,6 +496,7 @@ def test_weights_that_are_not_numbers_are_refused():
     model = torch.nn.Linear(2, 2)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     check_weights(model, weights, 'a.pth')
-    weights['weight'][0, 1] = torch.nan
-    with pytest.raises(UserError, match=r'Weights in a\.pth are NaN .*: weight\..*earlier'):
-        check_weights(model, weights, 'a.pth')
+    for value in (torch.nan, torch.inf):
+        weights['weight'][0, 1] = value
+        with pytest.raises(UserError, match=r'in a\.pth are NaN or infinite: weight\..*earlier'):
+            check_weights(model, weights, 'a.pth')

@@ -243,6 +243,23 @@ def test_masks_of_0_and_255(scenes, reduce_zero_label):
     assert told_of(config, 'masks_one_class') == ['hold only the class 0 in 8 masks.']
 
 
+def test_palettes_of_masks_that_disagree(scenes):
+    config = dense_config(scenes, SEGMENTATION)
+    paths = sorted((scenes / 'train' / 'masks').iterdir())
+    for path in paths:
+        mask = Image.fromarray(np.array(Image.open(path))).convert('P')
+        mask.putpalette([0, 0, 0] + [200, 0, 0] * 255)
+        mask.save(path)
+    assert not told_of(config, 'mask_palette')
+    mask = Image.open(paths[3])
+    mask.putpalette([0, 0, 0] + [0, 0, 200] * 255)
+    mask.save(paths[3])
+    told = told_of(config, 'mask_palette')
+    assert {colour for line in told for colour in re.findall(r'\(\d+, 0, \d+\)', line)} == {
+        '(200, 0, 0)', '(0, 0, 200)'
+    }  # fmt: skip
+
+
 def test_another_value_for_ignored_pixels(scenes):
     change_masks(scenes, lambda mask: np.where(mask == 0, 250, mask).astype(np.uint8))
     config = dense_config(scenes, SEGMENTATION)
@@ -258,3 +275,13 @@ def test_images_of_other_endings_beside_those_of_a_segmentation(scenes):
     shutil.copy(images / '0001.png', images / '0010.PNG')
     (told,) = told_of(dense_config(scenes, SEGMENTATION), 'left_out_file')
     assert "'0009.jpg', '0010.PNG'. The data set reads .png" in told
+
+
+def test_dota_objects_of_no_area(scenes):
+    for path in (scenes / 'train' / 'labelTxt').iterdir():
+        lines = path.read_text().splitlines()
+        path.write_text('\n'.join('5 5 5 5 5 5 5 5 ' + line.split(' ', 8)[8] for line in lines))
+    config = dense_config(scenes, ROTATED)
+    assert re.search(
+        r'none of which can be used: 18 are of area 0', quick_and_full(config, 'train')
+    )

@@ -32,6 +32,30 @@ def make_runner(work_dir, data, name, val_interval=4, **options):
     return build_runner(config)
 
 
+def test_the_best_checkpoint_of_another_folder_stays(tmp_path, few_digits):
+    class Better(Hook):
+        priority = 'HIGH'
+
+        def after_val_epoch(self, runner, metrics=None):
+            metrics['progress'] = runner.iter
+
+    options = dict(val_interval=1, save_best='progress', rule='greater', interval=1)
+    runners = []
+    for name in ('first', 'second'):
+        runner = make_runner(tmp_path / name, few_digits, f'best_{name}', **options)
+        runner.register_hook(Better())
+        if runners:
+            runner._resume, runner._load_from = True, str(tmp_path / 'first' / 'epoch_2.pth')
+        else:
+            runner.train_loop  # noqa: B018
+            runner.train_loop._max_epochs = 2
+        runner.train()
+        runners.append(runner)
+    (best,) = (tmp_path / 'first').glob('best_*')
+    assert best.name == 'best_progress_epoch_2.pth'
+    assert [p.name for p in (tmp_path / 'second').glob('best_*')] == ['best_progress_epoch_4.pth']
+
+
 class At(Hook):
     """Does something after an epoch, before it is saved."""
 

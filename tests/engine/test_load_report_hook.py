@@ -61,6 +61,12 @@ def test_weights_of_any_format_are_taken(runner, digits_checkpoint, tmp_path, ta
         torch.testing.assert_close(value, stored[f'backbone.{name}'])
 
 
+def test_a_training_of_another_model_is_not_resumed(runner, digits_checkpoint):
+    runner._resume = True
+    with pytest.raises(UserError, match=r'Of other shape: head\.fc\.weight \(10x168 there, 7x168'):
+        load(runner, digits_checkpoint)
+
+
 def test_weights_of_another_arch_are_refused(runner, tmp_path):
     weights = {f'backbone.{k}': v for k, v in EdgeNeXt('small').state_dict().items()}
     torch.save(dict(state_dict=weights), tmp_path / 'small.pth')

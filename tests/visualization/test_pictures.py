@@ -183,6 +183,17 @@ def test_one_failing_picture_costs_the_others_nothing(tmp_path):
     assert {p.name for p in (tmp_path / 'predictions').iterdir()} == {'a.png', 'c.png'}
 
 
+def test_pictures_do_not_replace_the_images(tmp_path):
+    (tmp_path / 'predictions').mkdir()
+    image = tmp_path / 'predictions' / 'a.png'
+    image.write_bytes(b'mine')
+    result = dict(bboxes=np.zeros((0, 4)), labels=np.zeros(0, int), scores=np.zeros(0))
+    with pytest.raises(UserError, match=r'predictions/a\.png is one of the images; no picture'):
+        plot_predictions([str(image)], [result], (), tmp_path)
+    assert [path.name for path in tmp_path.rglob('*')] == ['predictions', 'a.png']
+    assert image.read_bytes() == b'mine'
+
+
 def test_a_picture_has_the_name_that_was_asked_for(tmp_path):
     write_log(tmp_path / 'work', '1', [train(10, 1), val(1)])
     for name in ('birds-v1.0', 'birds-v1.1', 'birds', 'birds.svg'):
