@@ -224,8 +224,8 @@ def masks_problems(
                 Problem(
                     'mask_palette',
                     f'shows the value {other[0]} in the colour {shown[other[0]]}, other masks in '
-                    f'{colours[other[0]]}. Training reads the values: each must stand for one class '
-                    'in all masks.',
+                    f'{colours[other[0]]}. Training reads the values: each must stand for one '
+                    'class in all masks.',
                 ),
             )
         if not problems:
