@@ -61,6 +61,9 @@ class Runner(MMEngineRunner):
     ``Runner.from_cfg(config)`` builds it.
     """
 
+    #: What a data loader is for that is being built: ``train``, ``val`` or ``test``.
+    _split = 'test'
+
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
         """Builds a runner from a full config, which is not changed.
