@@ -63,7 +63,7 @@ def test_one_training_step_and_one_inference(path, scenes_root, few_digits, tmp_
     config.experiment_name = f'{path.stem}-{time.time_ns()}'
     runner = build_runner(config)
     data = next(iter(runner.build_dataloader(config.train_dataloader)))
-    optim_wrapper = runner.build_optim_wrapper(config.optim_wrapper)
+    optim_wrapper = runner.build_optim_wrapper(runner.cfg.optim_wrapper)
     before = [p.detach().clone() for p in runner.model.parameters()]
     runner.model.train()
     for _ in range(config.optim_wrapper.get('accumulative_counts', 1)):
