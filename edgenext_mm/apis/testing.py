@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..checkpoints.finding import read_checkpoint
+from ..checks import is_checked
 from ..datasets.findings import listing
 from ..engine import unwrapped
 from ..errors import UserError
@@ -50,8 +51,11 @@ def _check_classes(config: Config, trained: Mapping[str, Any]) -> None:
     """Compares the classes that a model was trained on with those of the test data.
 
     Raises:
-        UserError: If they are the same in another order. Other names are a warning.
+        UserError: If they are the same in another order, unless the config's ``checks`` leave the
+            classes out. Other names are a warning.
     """
+    if not is_checked(config, 'classes'):
+        return
     known = trained.get('classes')
     for dataset in leaves(config.test_dataloader.dataset):
         source = find_source(config, dataset)
@@ -66,6 +70,6 @@ def _check_classes(config: Config, trained: Mapping[str, Any]) -> None:
             raise UserError(
                 f'{message}: the same in another order, so that each class would be taken for '
                 'another one. Give the data set `metainfo=dict(classes=(...))` in the order of the '
-                'training.'
+                'training; `checks = dict(classes=False)` leaves out this check.'
             )
         print_log(f'{message}.', 'current', logging.WARNING)

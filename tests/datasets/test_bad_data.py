@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import pickle
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from broken_images import broken, encode, picture
 from mmcv.transforms import LoadImageFromFile
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import DATASETS, init_default_scope
+from mmpretrain.datasets import CustomDataset
 from paths import DIGITS_CONFIG
 from test_inspection import (
     DETECTION,
@@ -101,6 +103,17 @@ def test_worker_processes_skip_the_same_samples(build, folder_of_all, listed):
     loader = DataLoader(dataset, batch_size=None, num_workers=2, collate_fn=lambda sample: sample)
     assert [sample['data_samples'].img_path for sample in loader] == alone
     assert sorted(listed()) == sorted(f'{name}.jpg' for name in broken())
+
+
+def test_processes_that_are_not_forked_check_samples_too(build, folder_of_all):
+    """Where processes are spawned, they get the data set as bytes."""
+    dataset = build(config_on(DIGITS_CONFIG, folder_of_all))
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert isinstance(copy, CustomDataset)
+    assert names(copy) == names(dataset)
+    index = names(copy).index(f'{next(iter(broken()))}.jpg')
+    with pytest.raises(BadSampleError):
+        copy[index]
 
 
 def test_an_error_of_a_worker_process_is_one_paragraph(build, few_digits, tmp_path):

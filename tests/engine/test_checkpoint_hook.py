@@ -17,7 +17,7 @@ from edgenext_mm.checkpoints.latest import check_resumable, find_latest
 from edgenext_mm.errors import UserError
 
 
-def make_runner(work_dir, data, name, val_interval=4, **options):
+def make_runner(work_dir, data, name, val_interval=4, max_epochs=4, **options):
     """A training of four epochs of two steps."""
     config = load_config(DIGITS_CONFIG)
     config.work_dir, config.experiment_name = str(work_dir), name
@@ -25,7 +25,7 @@ def make_runner(work_dir, data, name, val_interval=4, **options):
         loader = config[f'{split}_dataloader']
         loader.update(batch_size=20, num_workers=0, persistent_workers=False)
         loader.dataset.data_root = str(data)
-    config.train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=val_interval)
+    config.train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=val_interval)
     config.model.backbone.arch = dict(depths=(1, 1, 1, 1), dims=(24, 48, 88, 168))
     config.default_hooks.logger.interval = 1
     config.default_hooks.checkpoint.update(options)
@@ -40,17 +40,14 @@ def test_the_best_checkpoint_of_another_folder_stays(tmp_path, few_digits):
             metrics['progress'] = runner.iter
 
     options = dict(val_interval=1, save_best='progress', rule='greater', interval=1)
-    runners = []
-    for name in ('first', 'second'):
-        runner = make_runner(tmp_path / name, few_digits, f'best_{name}', **options)
+    for name, max_epochs in (('first', 2), ('second', 4)):
+        runner = make_runner(
+            tmp_path / name, few_digits, f'best_{name}', max_epochs=max_epochs, **options
+        )
         runner.register_hook(Better())
-        if runners:
+        if name == 'second':
             runner._resume, runner._load_from = True, str(tmp_path / 'first' / 'epoch_2.pth')
-        else:
-            runner.train_loop  # noqa: B018
-            runner.train_loop._max_epochs = 2
         runner.train()
-        runners.append(runner)
     (best,) = (tmp_path / 'first').glob('best_*')
     assert best.name == 'best_progress_epoch_2.pth'
     assert [p.name for p in (tmp_path / 'second').glob('best_*')] == ['best_progress_epoch_4.pth']
