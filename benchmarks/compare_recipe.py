@@ -21,10 +21,12 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
-from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, reports_errors
-from edgenext_mm.apis.model import build_model, find_config
+from edgenext_mm.checkpoints.zoo import find_config
+from edgenext_mm.cli import add_config_options, make_parser, reports_errors
+from edgenext_mm.config import load_config
 from edgenext_mm.datasets.multi_scale_sampler import multi_scale_shapes
 from edgenext_mm.models import ARCHS
+from edgenext_mm.models.building import build_model
 
 EPOCHS = (0, 10, 20, 160, 299)
 #: Iterations that stand for an epoch when the schedule is played through.

@@ -31,7 +31,8 @@ import torch
 from mmengine.config import Config
 from tqdm import tqdm
 
-from edgenext_mm.apis.cli import load_config, make_parser, reports_errors
+from edgenext_mm.cli import make_parser, reports_errors
+from edgenext_mm.config import load_config
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
 from edgenext_mm.errors import UserError
 
@@ -48,7 +49,7 @@ TASKS = {
 }
 OUTSIDE = 'any time'
 _LAST = 'iter_12.pth'
-_PRELOAD = ['edgenext_mm.apis.runner', 'mmpretrain', 'mmdet.datasets', 'mmseg', 'mmrotate']
+_PRELOAD = ['edgenext_mm.cli', 'mmpretrain', 'mmdet.datasets', 'mmseg', 'mmrotate']
 
 
 @dataclass

@@ -19,20 +19,21 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
+from edgenext_mm.datasets.checks.annotation_files.config_data import check_data
 from mmengine.config import Config
 from mmengine.fileio import dump
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from edgenext_mm.apis.cli import (
+from edgenext_mm.cli import (
     add_config_options,
     add_runner_options,
-    load_config,
     make_parser,
+    merge_runner_args,
     reports_errors,
 )
-from edgenext_mm.apis.data import check_data
-from edgenext_mm.apis.runner import build_runner, merge_runner_args
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 from edgenext_mm.visualization.figure import new_figure, save
 

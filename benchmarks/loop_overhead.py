@@ -36,8 +36,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 
-from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, reports_errors
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.cli import add_config_options, make_parser, reports_errors
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.runner import build_runner
 
 from .documents import update_table
 from .latency import Timing, interleave, paired_ratio, ratio_interval

@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 import yaml
 from tqdm import tqdm
 
-from edgenext_mm.apis.cli import load_config, make_parser, reports_errors
 from edgenext_mm.apis.complexity import count_complexity
-from edgenext_mm.apis.model import build_model, input_shape
 from edgenext_mm.checkpoints.zoo import TASKS
+from edgenext_mm.cli import make_parser, reports_errors
+from edgenext_mm.config import load_config
+from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.files import replacing
+from edgenext_mm.models.building import build_model
 
 from .documents import update_table
 from .published import (

@@ -60,8 +60,9 @@ def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
         return _build_timm(rest)
     if source == 'mmpretrain' and rest:
         return _build_mmpretrain(rest)
-    from edgenext_mm.apis.cli import load_config
-    from edgenext_mm.apis.model import build_model, find_config
+    from edgenext_mm.checkpoints.zoo import find_config
+    from edgenext_mm.config import load_config
+    from edgenext_mm.models.building import build_model
 
     try:
         path = find_config(name)

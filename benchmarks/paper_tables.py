@@ -20,8 +20,8 @@ from mmengine.model import BaseModel
 from torch import nn
 from tqdm import tqdm
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.apis.complexity import Complexity, count_complexity
+from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.errors import UserError
 from edgenext_mm.files import replacing
 

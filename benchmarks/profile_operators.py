@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
+from edgenext_mm.cli import make_parser, reports_errors
 
 from .documents import find_table, update_table
 from .latency import Call

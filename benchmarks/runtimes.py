@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgenext_mm.deployment import switch_to_deploy
-from edgenext_mm.deployment.formats import FORMATS, require
+from edgenext_mm.deployment.file_formats import FORMATS, require
 from edgenext_mm.deployment.heads import DTYPES, Cast
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import EdgeNeXt
@@ -224,7 +224,7 @@ def _recorded(call: Call) -> Call:
 def _onnx_file(model: nn.Module, x: Tensor, kind: str, half: bool = False) -> Iterator[Path]:
     import onnx
 
-    from edgenext_mm.deployment.export import quiet
+    from edgenext_mm.deployment.exporter import quiet
     from edgenext_mm.deployment.onnx_files import to_onnx
 
     network = deployed(model, FORMATS[kind].layout, x).cpu()

@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.apis.complexity import count_complexity
-from edgenext_mm.deployment.formats import PRECISIONS
+from edgenext_mm.cli import make_parser, reports_errors
+from edgenext_mm.deployment.file_formats import PRECISIONS
 from edgenext_mm.deployment.heads import DTYPES
 from edgenext_mm.errors import UserError
 

@@ -7,8 +7,8 @@ Examples:
 
 from __future__ import annotations
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.apis.complexity import count_complexity
+from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.models import ARCHS
 
 from .documents import update_table

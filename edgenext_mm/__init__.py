@@ -1,4 +1,10 @@
-"""EdgeNeXt for OpenMMLab. Importing the package registers its parts in the scope edgenext_mm."""
+"""EdgeNeXt for OpenMMLab. Importing the package registers its parts in the scope edgenext_mm.
+
+Everything that a config or a script may name is importable from here.
+"""
+
+import importlib
+from typing import Any
 
 from .requirements import check_requirements
 from .version import __version__
@@ -7,15 +13,48 @@ check_requirements()
 
 from .apis import get_model, inference_model, load_model  # noqa: E402
 from .checkpoints.zoo import list_models  # noqa: E402
-from .engine import Runner  # noqa: E402
-from .models import EdgeNeXt  # noqa: E402
+from .datasets import MultiScaleBatchSampler  # noqa: E402
+from .deployment import ExportedModel, export, switch_to_deploy  # noqa: E402
+from .engine import LayerDecayOptimWrapperConstructor, Runner  # noqa: E402
+from .models import ARCHS, Arch, EdgeNeXt, RotatedIoULoss  # noqa: E402
+
+#: Parts that need a task library, by name, with their module. They are imported on first use.
+_OF_TASK_LIBRARIES = {
+    'DistilledClassifier': 'models.classifiers.distilled_classifier',
+    'ImageFolder': 'datasets.image_folder',
+    'MultiScaleRandomResizedCrop': 'datasets.transforms',
+    'RotatedGFLHead': 'models.heads.rotated_gfl_head',
+    'SSDHead': 'models.heads.ssd_head',
+    'SSDLiteNeck': 'models.necks.ssdlite_neck',
+}
 
 __all__ = [
+    'ARCHS',
+    'Arch',
+    'DistilledClassifier',
     'EdgeNeXt',
+    'ExportedModel',
+    'ImageFolder',
+    'LayerDecayOptimWrapperConstructor',
+    'MultiScaleBatchSampler',
+    'MultiScaleRandomResizedCrop',
+    'RotatedGFLHead',
+    'RotatedIoULoss',
     'Runner',
+    'SSDHead',
+    'SSDLiteNeck',
     '__version__',
+    'export',
     'get_model',
     'inference_model',
     'list_models',
     'load_model',
+    'switch_to_deploy',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_TASK_LIBRARIES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    module = importlib.import_module(f'.{_OF_TASK_LIBRARIES[name]}', __name__)
+    return getattr(module, name)

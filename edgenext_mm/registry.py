@@ -18,55 +18,51 @@ from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import Registry, build_runner_from_cfg
 
 #: Backbones, necks, heads, losses and classifiers.
-MODELS = Registry(
-    'model', parent=MMENGINE_MODELS, scope='edgenext_mm', locations=['edgenext_mm.models']
-)
-#: Data sets. The module needs mmpretrain, and is imported on the first use of a name.
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='edgenext_mm', locations=['edgenext_mm'])
+#: Data sets.
 DATASETS = Registry(
     'dataset',
     parent=MMENGINE_DATASETS,
     scope='edgenext_mm',
-    locations=['edgenext_mm.datasets.image_folder'],
+    locations=['edgenext_mm'],
 )
 #: Samplers of batches.
 DATA_SAMPLERS = Registry(
     'data sampler',
     parent=MMENGINE_DATA_SAMPLERS,
     scope='edgenext_mm',
-    locations=['edgenext_mm.datasets'],
+    locations=['edgenext_mm'],
 )
 #: Parts of a training that act at its steps.
-HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='edgenext_mm', locations=['edgenext_mm.engine']
-)
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='edgenext_mm', locations=['edgenext_mm'])
 #: Runners, chosen by ``runner_type`` in a config.
 RUNNERS = Registry(
     'runner',
     build_func=build_runner_from_cfg,
     parent=MMENGINE_RUNNERS,
     scope='edgenext_mm',
-    locations=['edgenext_mm.engine'],
+    locations=['edgenext_mm'],
 )
 #: Writers of logged values.
 VISBACKENDS = Registry(
     'vis_backend',
     parent=MMENGINE_VISBACKENDS,
     scope='edgenext_mm',
-    locations=['edgenext_mm.engine'],
+    locations=['edgenext_mm'],
 )
 #: Ways to give parameters their learning rates.
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_CONSTRUCTORS,
     scope='edgenext_mm',
-    locations=['edgenext_mm.engine'],
+    locations=['edgenext_mm'],
 )
 #: Steps of a data pipeline.
 TRANSFORMS = Registry(
     'transform',
     parent=MMENGINE_TRANSFORMS,
     scope='edgenext_mm',
-    locations=['edgenext_mm.datasets'],
+    locations=['edgenext_mm'],
 )
 # Lets configs inherit ours as `edgenext_mm::...`: mmengine knows by name of whose it may.
 MODULE2PACKAGE['edgenext_mm'] = 'edgenext_mm'

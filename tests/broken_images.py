@@ -13,7 +13,7 @@ class Case(NamedTuple):
 
     Args:
         content: Its bytes.
-        kind: What is wrong with it, of edgenext_mm.datasets.findings.KINDS; None: nothing.
+        kind: What is wrong with it, of edgenext_mm.datasets.checks.findings.KINDS; None: nothing.
         pixels: (H, W, 3) uint8 RGB that loading is to give; None: it is not compared.
         tolerance: By which single pixels may differ.
     """

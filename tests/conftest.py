@@ -9,12 +9,15 @@ import torch
 from mmengine.registry import DefaultScope
 from paths import DIGITS_CONFIG, ROOT
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model, get_model, input_shape, load_model
-from edgenext_mm.checkpoints.formats import rename
+from edgenext_mm.apis.model import get_model, load_model
+from edgenext_mm.checkpoints.key_maps import rename
+from edgenext_mm.config import load_config
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
-from edgenext_mm.deployment import FORMATS, export
-from edgenext_mm.deployment.images import default_images, normalised_images
+from edgenext_mm.datasets.image_pipeline import input_shape
+from edgenext_mm.deployment import FORMATS
+from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment.calibration import default_images, normalised_images
+from edgenext_mm.models.building import build_model
 
 COMMON = dict(deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
 hypothesis.settings.register_profile(

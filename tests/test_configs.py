@@ -5,15 +5,15 @@ import time
 
 import pytest
 import torch
+from edgenext_mm.datasets.checks.annotation_files.config_data import check_data
 from generated_data import shrink, with_generated_data
 from mmengine.registry import MODELS
 from paths import ROOT
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.data import check_data
-from edgenext_mm.apis.model import build_model
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.runner import build_runner
+from edgenext_mm.models.building import build_model
 
 CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/**/*.py'))
 IN1K = [path for path in CONFIGS if '_in1k' in path.stem]

@@ -13,7 +13,7 @@ import torch
 from mmengine.registry import DATASETS, METRICS, init_default_scope
 from paths import ROOT
 
-from edgenext_mm.apis.cli import load_config
+from edgenext_mm.config import load_config
 
 CONFIG = ROOT / 'configs/rotated_detection/rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota.py'
 SUBMISSION = CONFIG.with_name(CONFIG.stem + '-submission.py')

@@ -20,7 +20,7 @@ import torch
 from paths import ROOT
 
 from edgenext_mm import get_model
-from edgenext_mm.checkpoints.formats import rename
+from edgenext_mm.checkpoints.key_maps import rename
 
 NAME = 'edgenext-xxsmall_3rdparty_in1k'
 LEFT_OUT = (

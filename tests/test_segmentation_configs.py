@@ -12,9 +12,9 @@ from mmengine.registry import DATASETS, init_default_scope
 from paths import ROOT, free_port
 from PIL import Image
 
-from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.complexity import count_complexity
-from edgenext_mm.apis.model import build_model
+from edgenext_mm.config import load_config
+from edgenext_mm.models.building import build_model
 
 CONFIGS = ROOT / 'configs' / 'segmentation'
 RECIPE = 'deeplabv3_edgenext-{}_4xb16-50e_voc12aug-512x512'
@@ -233,7 +233,7 @@ def test_the_recipe_trains_on_cpu(workplace, tmp_path, processes, mirror):
 
 
 def test_coco_adds_to_voc_and_sbd(workplace, monkeypatch):
-    from edgenext_mm.datasets.coco_to_voc import convert_coco_to_voc
+    from edgenext_mm.datasets.voc_masks import convert_coco_to_voc
 
     monkeypatch.chdir(workplace)
     folder = workplace / 'data/coco/train2017'

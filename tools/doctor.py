@@ -243,7 +243,7 @@ def pinned(distribution: str) -> str:
 def examine_run(work_dir: str) -> tuple[bool, list[Finding]]:
     """Whether a run has finished, and what there is to say of it."""
     try:
-        from edgenext_mm.apis import run_report
+        from edgenext_mm.engine import run_report
     except ImportError as error:
         sys.exit(f'error: this needs the package, see `python tools/doctor.py`: {error}')
     try:

@@ -20,11 +20,12 @@ from pathlib import Path
 from torch import nn
 from tqdm import tqdm
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
-from edgenext_mm.apis.images import ImageSource, list_images
-from edgenext_mm.apis.inference import ImagePipeline, iterate_results
+from edgenext_mm.apis.inference import iterate_results
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.results import Result, to_json, to_text
+from edgenext_mm.cli import make_parser, reports_errors
+from edgenext_mm.datasets.image_pipeline import ImagePipeline
+from edgenext_mm.datasets.images import ImageSource, list_images
 from edgenext_mm.errors import UserError
 from edgenext_mm.visualization import plot_predictions
 

@@ -12,19 +12,19 @@ import argparse
 from mmengine.dist import is_main_process
 from mmengine.fileio import dump
 
-from edgenext_mm.apis.cli import (
-    add_config_options,
-    add_runner_options,
-    load_config,
-    make_parser,
-    reports_errors,
-)
-from edgenext_mm.apis.first_failure import recorded
 from edgenext_mm.apis.model import load_model
-from edgenext_mm.apis.runner import merge_runner_args
 from edgenext_mm.apis.testing import run_test
 from edgenext_mm.checkpoints.finding import find_checkpoint
-from edgenext_mm.deployment.formats import format_of
+from edgenext_mm.cli import (
+    add_config_options,
+    add_runner_options,
+    make_parser,
+    merge_runner_args,
+    reports_errors,
+)
+from edgenext_mm.config import load_config
+from edgenext_mm.deployment.file_formats import format_of
+from edgenext_mm.engine.first_failure import recorded
 
 
 def parse_args() -> argparse.Namespace:

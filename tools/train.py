@@ -12,24 +12,26 @@ On SIGTERM or SIGUSR1 it saves a checkpoint and exits with status 75; --resume g
 
 import argparse
 
+from edgenext_mm.datasets.checks.annotation_files.config_data import check_data
 from mmengine.config import Config
 
-from edgenext_mm.apis.cli import (
+from edgenext_mm.checkpoints.finding import check_pretrained
+from edgenext_mm.cli import (
     add_config_options,
     add_runner_options,
-    load_config,
     make_parser,
+    merge_resume,
+    merge_runner_args,
     reports_errors,
 )
-from edgenext_mm.apis.data import check_data
-from edgenext_mm.apis.first_failure import recorded
-from edgenext_mm.apis.model import check_pretrained
-from edgenext_mm.apis.run_log import logged_end
-from edgenext_mm.apis.runner import build_runner, merge_resume, merge_runner_args
-from edgenext_mm.apis.schedule import check_schedule
-from edgenext_mm.apis.work_folder import warn_of_other_training
+from edgenext_mm.config import load_config
 from edgenext_mm.datasets.bad_data import BadDataPolicy
+from edgenext_mm.engine.first_failure import recorded
 from edgenext_mm.engine.hardware import require_gpu_for_amp
+from edgenext_mm.engine.run_record import logged_end
+from edgenext_mm.engine.runner import build_runner
+from edgenext_mm.engine.schedule import check_schedule
+from edgenext_mm.engine.work_folder import warn_of_other_training
 
 
 def parse_args() -> argparse.Namespace:

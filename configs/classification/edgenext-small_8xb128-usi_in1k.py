@@ -6,10 +6,6 @@ _base_ = [
     '../_base_/schedules/in1k_300e.py',
     '../_base_/default_runtime.py',
 ]
-custom_imports = dict(
-    imports=['edgenext_mm', 'edgenext_mm.models.classifiers.distilled_classifier'],
-    allow_failed_imports=False,
-)
 
 model = dict(
     type='edgenext_mm.DistilledClassifier',

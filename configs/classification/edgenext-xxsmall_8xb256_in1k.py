@@ -5,6 +5,3 @@ _base_ = [
     '../_base_/schedules/in1k_300e.py',
     '../_base_/default_runtime.py',
 ]
-custom_imports = dict(
-    imports=['edgenext_mm', 'edgenext_mm.datasets.transforms'], allow_failed_imports=False
-)

@@ -1,10 +1,6 @@
 # Handwritten digits, xxsmall distilled from small: the pattern for distillation of one's own.
 # The teacher: configs/classification/edgenext-small_digits.py, trained.
 _base_ = 'edgenext-xxsmall_digits.py'
-custom_imports = dict(
-    imports=['edgenext_mm', 'edgenext_mm.models.classifiers.distilled_classifier'],
-    allow_failed_imports=False,
-)
 
 model = dict(
     type='edgenext_mm.DistilledClassifier',

@@ -1,8 +1,5 @@
 # Handwritten digits in batches of 48, 64 and 80 pixels: the multi-scale sampler in minutes.
 _base_ = 'edgenext-xxsmall_digits.py'
-custom_imports = dict(
-    imports=['edgenext_mm', 'edgenext_mm.datasets.transforms'], allow_failed_imports=False
-)
 
 train_pipeline = [
     _base_.train_pipeline[0],

@@ -4,11 +4,3 @@ _base_ = [
     '../_base_/schedules/ssdlite_200e.py',
     '../_base_/default_runtime.py',
 ]
-
-custom_imports = dict(
-    imports=[
-        'edgenext_mm',
-        'edgenext_mm.models.necks.ssdlite_neck',
-        'edgenext_mm.models.dense_heads.ssd_head',
-    ]
-)

@@ -4,8 +4,3 @@ _base_ = [
     '../_base_/schedules/dota_1x.py',
     '../_base_/default_runtime.py',
 ]
-
-custom_imports = dict(
-    imports=['edgenext_mm', 'edgenext_mm.models.dense_heads.rotated_gfl_head'],
-    allow_failed_imports=False,
-)

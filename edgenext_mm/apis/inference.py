@@ -6,17 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import init_default_scope
+from mmengine.dataset import pseudo_collate
 from mmengine.utils import track_iter_progress
 from torch import nn
 
-from ..errors import UserError
-from ..registry import type_name
-from .images import ImageReader, ImageSource, is_single, list_images
+from ..datasets.image_pipeline import ImagePipeline, source_name
+from ..datasets.images import ImageSource, is_single, list_images
+from ..errors import UserError, caused_by
 from .model import load_model
 from .results import Result, to_result
 
@@ -37,7 +35,7 @@ def inference_model(
             config, its path, or the name of a shipped one.
         img: An image file, URL, Pillow image or array (blue-green-red), a folder, or a list of
             them. They are read by the loading step of the config's test pipeline; see
-            :class:`~edgenext_mm.apis.images.ImageReader`.
+            :class:`~edgenext_mm.datasets.images.ImageReader`.
         checkpoint: Path or URL of the weights, unless ``model`` is one with weights.
         device: Where to run, unless ``model`` is one already. Default: a GPU if there is one.
         batch_size: Images per forward pass; pipelines that keep sizes need 1. Default: 1.
@@ -76,7 +74,7 @@ def iterate_results(
 
     Args:
         model: Of :func:`~edgenext_mm.apis.model.load_model`.
-        images: Of :func:`~edgenext_mm.apis.images.list_images`.
+        images: Of :func:`~edgenext_mm.datasets.images.list_images`.
         batch_size: Images per forward pass. Default: 1.
         score_thr: Detected objects of lower scores are left out. Default: 0.3.
 
@@ -107,9 +105,9 @@ def _outcomes(
             outcome = next(samples)
             if isinstance(outcome, Exception):
                 shape = tuple(item['inputs'].shape)
-                yield _caused_by(
+                yield caused_by(
                     outcome,
-                    f'The model cannot process {_name(source)}, an input of {shape} after the '
+                    f'The model cannot process {source_name(source)}, an input of {shape} after the '
                     f'pipeline',
                 )
             else:
@@ -135,89 +133,6 @@ def _run(model: nn.Module, inputs: Sequence[dict[str, Any]]) -> list[Any]:
             return [error]
         # One image may be at fault, such as one of another number of channels.
         return [sample for single in inputs for sample in _run(model, [single])]
-
-
-class ImagePipeline:
-    """A config's test pipeline for images from anywhere.
-
-    Args:
-        config: With a ``test_dataloader``. Its loading step reads files, from where they are:
-            ``backend_args``, which say where the data set is stored, do not count. Annotations are
-            not loaded.
-    """
-
-    def __init__(self, config: Config) -> None:
-        init_default_scope(config.get('default_scope', 'mmengine'))
-        steps = [
-            _from_anywhere(step)
-            for step in config.test_dataloader.dataset.pipeline
-            if not _loads_annotations(_type_name(step))
-        ]
-        loading = [i for i, step in enumerate(steps) if _type_name(step).startswith('Load')]
-        count = loading[0] + 1 if loading else 0  # data sets may hold images in memory
-        built = Compose(steps).transforms
-        self._reader = ImageReader(*built[:count])
-        self.transforms = built[count:]
-
-    def __call__(self, source: ImageSource) -> dict[str, Any]:
-        """The input of the model for one image: ``inputs``, (C, H, W), and ``data_samples``.
-
-        Raises:
-            UserError: If it cannot be read as an image, or a step of the pipeline fails for it.
-        """
-        data: Any = self._reader(source)
-        for step in self.transforms:
-            try:
-                data = step(data)
-                if data is None:
-                    raise ValueError('it gives nothing')
-            except Exception as error:  # transforms raise anything
-                name = type(step).__name__
-                raise _caused_by(
-                    error, f'The step {name} of the test pipeline fails for {_name(source)}'
-                ) from error
-        return data
-
-    def read(self, source: ImageSource) -> np.ndarray:
-        """The pixels of one image as the loading step gives them.
-
-        Raises:
-            UserError: If it cannot be read as an image.
-        """
-        return self._reader(source)['img']
-
-
-def _type_name(step: Any) -> str:
-    """The name of the class of a step, or of its config."""
-    return type_name(step['type'] if isinstance(step, dict) else type(step))
-
-
-def _loads_annotations(name: str) -> bool:
-    words = ('Annotation', 'Proposal', 'Segmentation')
-    return name.startswith('Load') and any(word in name for word in words)
-
-
-def _from_anywhere(step: Any) -> Any:
-    """A loading step for files that are on disk, whatever storage the data set is in."""
-    name = _type_name(step)
-    if not isinstance(step, dict) or not name.startswith('Load'):
-        return step
-    step = {k: v for k, v in step.items() if k not in ('backend_args', 'file_client_args')}
-    return {**step, 'type': 'LoadImageFromFile'} if name == 'LoadImageFromNDArray' else step
-
-
-def _name(source: ImageSource) -> str:
-    if isinstance(source, (str, Path)):
-        return str(source)
-    return f'an image of {getattr(source, "shape", None) or getattr(source, "size", None)}'
-
-
-def _caused_by(error: Exception, message: str) -> UserError:
-    """An error that says what failed and why; its traceback shows where."""
-    kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
-    caused = UserError(f'{message}: {kind}{" ".join(str(error).split())[:500]}')
-    caused.__cause__ = error
-    return caused
 
 
 def is_multi_label(model: nn.Module) -> bool:

@@ -4,64 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS
 from torch import nn
 
-from ..checkpoints.finding import find_checkpoint, read_checkpoint
+from ..checkpoints.finding import read_checkpoint
 from ..checkpoints.latest import find_best, find_latest
-from ..checkpoints.zoo import CONFIG_ROOT, entries, find_model, find_weights
+from ..checkpoints.zoo import entries, find_config, find_model, find_weights
+from ..config import load_config, with_type_names
+from ..engine.work_folder import warn_of_other_training, work_folder
 from ..errors import UserError
-from ..models.fit import check_fit
+from ..models.building import build_model
 from ..models.loading import check_weights, weights_of
-from ..registry import type_name
-from .cli import import_task_library, load_config, with_type_names
-from .work_folder import warn_of_other_training, work_folder
-
-
-def find_config(name: str | Path) -> Path:
-    """The config file of a path, of a shipped config's name without ``.py``, or of a zoo model.
-
-    Raises:
-        UserError: If there is no such config; names those there are.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    if str(name) in entries():
-        return entries()[str(name)].config
-    shipped = {p.stem: p for p in CONFIG_ROOT.glob('[!_]*/**/*.py')}
-    if str(name) in shipped:
-        return shipped[str(name)]
-    raise UserError(
-        f'{name!r} is neither a config file nor the name of a shipped config or a model of the '
-        f'zoo. There are: {", ".join(sorted({*shipped, *entries()})) or "none"}.'
-    )
-
-
-def check_pretrained(model: Any, name: str = 'model') -> None:
-    """Makes sure that the weights are there that the parts of a model's config start from.
-
-    Raises:
-        UserError: If one is not; says how to come by it, or do without.
-    """
-    for key, value in model.items() if isinstance(model, Mapping) else enumerate(model):
-        if key == 'init_cfg' and isinstance(value, Mapping) and value['type'] == 'Pretrained':
-            try:
-                find_checkpoint(value['checkpoint'])
-            except UserError as error:
-                raise UserError(
-                    f'{name} starts from the weights {value["checkpoint"]}, which are not there. '
-                    f'{error} Others go with --cfg-options {name}.init_cfg.checkpoint=FILE, and '
-                    f'training from scratch with --cfg-options {name}.init_cfg=None.'
-                ) from error
-        elif isinstance(value, (Mapping, list)):
-            check_pretrained(value, f'{name}.{key}')
 
 
 def load_model(
@@ -88,8 +47,8 @@ def load_model(
         UserError: If config or weights are not there or do not fit together.
     """
     if not isinstance(config, Config):
-        from ..deployment import ExportedModel  # which needs this module
-        from ..deployment.formats import format_of
+        from ..deployment import ExportedModel
+        from ..deployment.file_formats import format_of
 
         if format_of(config):
             return ExportedModel(config)
@@ -134,23 +93,6 @@ def get_model(
     if pretrained:
         return load_model(config, find_weights(name), device)
     return build_model(config).to(device or 'cpu')
-
-
-def build_model(config: Config) -> nn.Module:
-    """The model of a config, its weights not yet loaded.
-
-    Raises:
-        UserError: If its parts do not fit together.
-    """
-    config = deepcopy(config)  # building adds to it
-    import_task_library(config.get('default_scope'))
-    init_default_scope(config.get('default_scope', 'mmengine'))
-    model = config.model
-    if 'data_preprocessor' in config:
-        model.setdefault('data_preprocessor', config.data_preprocessor)
-    built = MODELS.build(model)
-    check_fit(built, config)
-    return built
 
 
 def _dataset_meta(config: Config) -> dict[str, Any]:
@@ -198,35 +140,3 @@ def _describe(checkpoint: str | Path, content: Mapping[str, Any]) -> str:
     if found := re.fullmatch(r'best_(.+)_(?:epoch|iter)_\d+\.pth', Path(checkpoint).name):
         facts.append(f'the best by {found[1]}')
     return f'Weights: {checkpoint}' + f' ({", ".join(facts)})' * bool(facts)
-
-
-def input_shape(config: Config) -> tuple[int, int]:
-    """(H, W) of the largest input that a config's evaluation gives the model.
-
-    Raises:
-        UserError: If its test pipeline resizes to no size that it names.
-    """
-    preprocessor = config.get('data_preprocessor') or config.model.data_preprocessor
-    settings = config.model.get('test_cfg') or {}
-    if settings.get('mode') == 'slide':
-        return tuple(settings['crop_size'])
-    # mmseg's `size` is that of training; testing has settings of its own.
-    testing = preprocessor.get('test_cfg') or {}
-    if testing.get('size') is not None:
-        return testing['size']
-    steps = [
-        step
-        for step in config.test_dataloader.dataset.pipeline
-        if type_name(step.type) in ('CenterCrop', 'Resize')
-    ]
-    sizes = [step.get('crop_size') or step.get('scale') for step in steps]
-    if not any(sizes):
-        raise UserError(
-            'The test pipeline of this config keeps the size of images: it has no Resize with a '
-            '`scale` and no CenterCrop. Say how large the input is: --shape H W; with --dynamic '
-            'height,width it is an example.'
-        )
-    size = next(size for size in reversed(sizes) if size)
-    width, height = (size, size) if isinstance(size, int) else size
-    divisor = testing.get('size_divisor') or preprocessor.get('pad_size_divisor') or 1
-    return -(-height // divisor) * divisor, -(-width // divisor) * divisor

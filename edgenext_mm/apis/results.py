@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..datasets.images import ImageSource
 from ..errors import UserError
-from .images import ImageSource
 
 Result = dict[str, Any]
 

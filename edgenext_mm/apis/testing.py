@@ -10,14 +10,14 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import nn
 
+from ..check_settings import is_checked
 from ..checkpoints.finding import read_checkpoint
-from ..checks import is_checked
-from ..datasets.findings import listing
-from ..engine import unwrapped
+from ..datasets.checks.config_data import check_data, find_source, leaves
+from ..datasets.checks.findings import listing
+from ..engine.runner import build_runner
+from ..engine.unwrapped import unwrapped
 from ..errors import UserError
 from ..models.loading import check_weights, weights_of
-from .data import check_data, find_source, leaves
-from .runner import build_runner
 
 
 def run_test(config: Config, model: nn.Module | None = None) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import UserError
-from .formats import find_prefixes
+from .key_maps import find_prefixes
 
 #: Where training codes keep the weights in a file, best first: they report the accuracy of the
 #: moving average where there is one.

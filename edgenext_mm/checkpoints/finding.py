@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,23 @@ def read_checkpoint(checkpoint: str | Path, map_location: Any = 'cpu') -> dict[s
         copy.write(get(name))
         copy.flush()
         return read_file(copy.name, map_location)
+
+
+def check_pretrained(model: Any, name: str = 'model') -> None:
+    """Makes sure that the weights are there that the parts of a model's config start from.
+
+    Raises:
+        UserError: If one is not; says how to come by it, or do without.
+    """
+    for key, value in model.items() if isinstance(model, Mapping) else enumerate(model):
+        if key == 'init_cfg' and isinstance(value, Mapping) and value['type'] == 'Pretrained':
+            try:
+                find_checkpoint(value['checkpoint'])
+            except UserError as error:
+                raise UserError(
+                    f'{name} starts from the weights {value["checkpoint"]}, which are not there. '
+                    f'{error} Others go with --cfg-options {name}.init_cfg.checkpoint=FILE, and '
+                    f'training from scratch with --cfg-options {name}.init_cfg=None.'
+                ) from error
+        elif isinstance(value, (Mapping, list)):
+            check_pretrained(value, f'{name}.{key}')

@@ -110,3 +110,22 @@ def find_weights(name: str) -> Path:
             f'tools/train.py {config}`, or give a checkpoint of your own.'
         )
     return fetch(entry.sources)
+
+
+def find_config(name: str | Path) -> Path:
+    """The config file of a path, of a shipped config's name without ``.py``, or of a zoo model.
+
+    Raises:
+        UserError: If there is no such config; names those there are.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    if str(name) in entries():
+        return entries()[str(name)].config
+    shipped = {p.stem: p for p in CONFIG_ROOT.glob('[!_]*/**/*.py')}
+    if str(name) in shipped:
+        return shipped[str(name)]
+    raise UserError(
+        f'{name!r} is neither a config file nor the name of a shipped config or a model of the '
+        f'zoo. There are: {", ".join(sorted({*shipped, *entries()})) or "none"}.'
+    )

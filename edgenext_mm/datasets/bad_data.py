@@ -23,12 +23,12 @@ from mmengine.fileio import BaseStorageBackend, get, get_text, register_backend
 from mmengine.registry import DATASETS
 
 from ..errors import UserError
-from .annotations import coco_object_problems
-from .checks import read_coco
-from .image_files import file_problem, mask_file_problem
+from .checks.annotation_files import read_coco
+from .checks.annotations import coco_object_problems
+from .checks.image_files import file_problem, mask_file_problem
+from .checks.samples import sample_problems
 from .multi_scale_sampler import SizedIndex
 from .palette import IGNORED
-from .samples import sample_problems
 
 POLICIES = ('stop', 'skip')
 #: The packages whose classes ``Load...`` load images and annotations.

@@ -11,8 +11,8 @@ from mmpretrain.datasets.custom import get_samples
 
 from ..errors import UserError
 from ..registry import DATASETS
-from .classes import class_folders, is_hidden, named_folder_problems
-from .image_files import IMAGE_EXTENSIONS
+from .checks.classes import class_folders, is_hidden, named_folder_problems
+from .checks.image_files import IMAGE_EXTENSIONS
 
 
 @DATASETS.register_module()

@@ -13,9 +13,9 @@ from mmengine.structures import InstanceData
 from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
-from ..apis.model import build_model
 from ..errors import UserError
-from .formats import Session, open_session
+from ..models.building import build_model
+from .file_formats import Session, open_session
 from .heads import find_head, unflatten
 
 

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..models import EdgeNeXt
-from ..models.layers import ConvEncoder, SDTAEncoder, to_channels_last
-from ..models.layers.encoders import Encoder, multi_scale
+from ..models.layers import ConvEncoder, Encoder, SDTAEncoder, multi_scale, to_channels_last
 from .folding import Affine, affine_of, conv_with, fold_after, fold_before, is_layer_norm
-from .layers import LAYOUTS, Normalize, Pointwise, Position
+from .fused_layers import LAYOUTS, Normalize, Pointwise, Position
 
 
 class DeployConvEncoder(nn.Module):
@@ -96,7 +95,7 @@ class DeployEdgeNeXt(nn.Module):
 
     Args:
         backbone: The trained one; not changed.
-        layout: One of :data:`~edgenext_mm.deployment.layers.LAYOUTS`. Default: channels last.
+        layout: One of :data:`~edgenext_mm.deployment.fused_layers.LAYOUTS`. Default: channels last.
         image_size: (H, W), where it is fixed. Default: any.
     """
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .boxes import NO_SCORE, BoxNetwork, Selection, default_inputs
-from .formats import DIMENSIONS, Content
+from .file_formats import DIMENSIONS, Content
 from .metadata import KEY, Metadata
 
 
@@ -151,7 +151,7 @@ def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric
     Args:
         path: Of the file.
         calibration: Normalised images that show the range of every activation.
-        scheme: One of :data:`~edgenext_mm.deployment.formats.SCHEMES`. Default: ``symmetric``.
+        scheme: One of :data:`~edgenext_mm.deployment.file_formats.SCHEMES`. Default: ``symmetric``.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

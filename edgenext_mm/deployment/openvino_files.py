@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import UserError
 from . import onnx_files
 from .boxes import default_inputs
-from .formats import Content, require
+from .file_formats import Content, require
 from .metadata import KEY, Metadata
 
 #: Operators that INT8 files leave in floating point.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .formats import DIMENSIONS, Content
+from .file_formats import DIMENSIONS, Content
 from .metadata import KEY, Metadata
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .boxes import Selection
 from .exported_model import ExportedModel
-from .formats import open_session
+from .file_formats import open_session
 from .heads import Network
 from .metadata import Metadata
 

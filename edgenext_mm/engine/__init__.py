@@ -1,30 +1,5 @@
-from .bad_data_hook import BadDataHook
-from .batch_check_hook import BatchCheckHook
-from .checkpoint_hook import WholeCheckpointHook
-from .exact_resume_hook import ExactResumeHook
-from .history_hook import HistoryHook
-from .holding_hook import HoldingHook, released_hooks
-from .interruption_hook import InterruptionHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .local_vis_backend import LocalVisBackend
-from .loss_watch_hook import LossWatchHook
-from .missed_validation_hook import MissedValidationHook
 from .runner import Runner
-from .unwrapped import unwrapped
 
-__all__ = [
-    'BadDataHook',
-    'BatchCheckHook',
-    'ExactResumeHook',
-    'HistoryHook',
-    'HoldingHook',
-    'InterruptionHook',
-    'LayerDecayOptimWrapperConstructor',
-    'LocalVisBackend',
-    'LossWatchHook',
-    'MissedValidationHook',
-    'Runner',
-    'WholeCheckpointHook',
-    'released_hooks',
-    'unwrapped',
-]
+__all__ = ['LayerDecayOptimWrapperConstructor', 'LocalVisBackend', 'Runner']

@@ -8,7 +8,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from ..errors import UserError
-from ..models.backbones import EdgeNeXt
+from ..models import EdgeNeXt
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 

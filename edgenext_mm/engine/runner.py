@@ -12,13 +12,14 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import Hook
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
+from ..check_settings import is_checked
 from ..checkpoints.finding import read_checkpoint
-from ..checks import is_checked
 from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
 from ..datasets.palette import ignored_value
 from ..datasets.seeded_batches import SeededDataLoader, no_batch_message
@@ -27,15 +28,15 @@ from ..models.fit import check_fit
 from ..models.loading import check_weights, fit_weights, weights_of
 from ..registry import RUNNERS, type_name
 from .advice import explained_errors
-from .bad_data_hook import BadDataHook
-from .batch_check_hook import BatchCheckHook
-from .exact_resume_hook import ExactResumeHook
 from .hardware import can_train_with_amp, distribute_on_cpu, without_amp
-from .history_hook import HistoryHook
-from .holding_hook import released_hooks
-from .interruption_hook import InterruptionHook, outlive_signals
-from .loss_watch_hook import LossWatchHook
-from .missed_validation_hook import MissedValidationHook
+from .hooks.bad_data_hook import BadDataHook
+from .hooks.batch_check_hook import BatchCheckHook
+from .hooks.exact_resume_hook import ExactResumeHook
+from .hooks.history_hook import HistoryHook
+from .hooks.holding_hook import released_hooks
+from .hooks.interruption_hook import InterruptionHook, outlive_signals
+from .hooks.loss_watch_hook import LossWatchHook
+from .hooks.missed_validation_hook import MissedValidationHook
 from .train_loop import IterBasedTrainLoop
 from .unwrapped import unwrapped
 
@@ -302,3 +303,12 @@ def _with_whole_checkpoints(hooks: dict[str, Any] | None) -> dict[str, Any]:
     if isinstance(hook, dict) and type_name(hook.get('type')) == 'CheckpointHook':
         hooks['checkpoint'] = {**hook, 'type': 'edgenext_mm.WholeCheckpointHook'}
     return hooks
+
+
+def build_runner(config: Config) -> MMEngineRunner:
+    """The runner that a config asks for by ``runner_type``, else ours.
+
+    Raises:
+        UserError: As :meth:`~edgenext_mm.engine.Runner.from_cfg`.
+    """
+    return MMENGINE_RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)

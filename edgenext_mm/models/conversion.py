@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..checkpoints.contents import shorten, unwrap, without_prefix
-from ..checkpoints.formats import FORMATS, rename, to_ours
+from ..checkpoints.key_maps import FORMATS, rename, to_ours
 from ..errors import UserError
-from .backbones import ARCHS, EdgeNeXt
-from .backbones.weights import read_stages
+from . import ARCHS, EdgeNeXt
+from .infer_arch import read_stages
 
 
 def convert(
@@ -19,7 +19,7 @@ def convert(
 
     Args:
         checkpoint: The content of a file: a classifier, or its backbone alone.
-        target: One of :data:`~edgenext_mm.checkpoints.formats.FORMATS`. Default: ours.
+        target: One of :data:`~edgenext_mm.checkpoints.key_maps.FORMATS`. Default: ours.
         key: Where in the file the weights are; see
             :func:`~edgenext_mm.checkpoints.contents.unwrap`.
 

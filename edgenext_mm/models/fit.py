@@ -15,9 +15,9 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..checks import is_checked
+from ..check_settings import is_checked
 from ..errors import UserError
-from .backbones import EdgeNeXt
+from . import EdgeNeXt
 
 #: Heads that take the maps of the neck, or of the backbone where there is none.
 DENSE_HEADS = ('bbox_head', 'bbox_head_init', 'rpn_head')

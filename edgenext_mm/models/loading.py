@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from ..checkpoints.contents import unwrap_named, without_prefix
 from ..checkpoints.finding import read_checkpoint
-from ..checkpoints.formats import to_ours
+from ..checkpoints.key_maps import to_ours
 from ..errors import UserError
-from .backbones.arch import Arch
-from .backbones.weights import check_arch, shape_of
+from .arch import Arch
+from .infer_arch import check_arch, shape_of
 
 if TYPE_CHECKING:
-    from .backbones.edgenext import EdgeNeXt
+    from .edgenext import EdgeNeXt
 
 
 def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:

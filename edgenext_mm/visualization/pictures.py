@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..apis.images import ImageSource, read_image
 from ..apis.results import Result, class_name, is_class
+from ..datasets.images import ImageSource, read_image
 from ..errors import UserError
 from .draw import add_legend, draw, num_panels
 from .figure import new_figure, save
@@ -35,7 +35,7 @@ def plot_predictions(
         folder: Where to write ``predictions.png`` and ``predictions/NAME.png``.
         title: Printed above the overview.
         read: Reads an image as the model was given it, (H, W) or (H, W, C). Default:
-            :func:`~edgenext_mm.apis.images.read_image`.
+            :func:`~edgenext_mm.datasets.images.read_image`.
 
     Returns:
         The overview, and the folder of the others where there are any.

@@ -3,16 +3,17 @@
 import json
 
 import pytest
+from edgenext_mm.datasets.checks.annotation_files.config_data import check_data, describe_data
 from mmengine.config import Config
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.cli import load_config, with_type_names
-from edgenext_mm.apis.data import check_data, describe_data
-from edgenext_mm.apis.model import input_shape, load_model
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.testing import run_test
+from edgenext_mm.config import load_config, with_type_names
+from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment.metadata import model_config, preprocessing_of
-from edgenext_mm.engine import WholeCheckpointHook
+from edgenext_mm.engine.hooks import WholeCheckpointHook
+from edgenext_mm.engine.runner import build_runner
 
 BASE = """
 from mmengine.dataset import DefaultSampler
@@ -104,7 +105,7 @@ def test_a_config_made_in_python_may_hold_classes(digits_checkpoint, config):
     config = Config(dict(model=dict(type=Own), hook=dict(type=WholeCheckpointHook)))
     named = with_type_names(config)
     assert named.model.type is Own
-    assert named.hook.type == 'edgenext_mm.engine.checkpoint_hook.WholeCheckpointHook'
+    assert named.hook.type == 'edgenext_mm.engine.hooks.checkpoint_hook.WholeCheckpointHook'
 
 
 @pytest.mark.parametrize(

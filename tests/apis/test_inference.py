@@ -12,13 +12,14 @@ from paths import DIGITS_CONFIG, ROOT
 from PIL import Image
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.images import list_images
-from edgenext_mm.apis.inference import ImagePipeline
-from edgenext_mm.apis.model import build_model, load_model
+from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.results import to_json
-from edgenext_mm.deployment import export
+from edgenext_mm.config import load_config
+from edgenext_mm.datasets.image_pipeline import ImagePipeline
+from edgenext_mm.datasets.images import list_images
+from edgenext_mm.deployment import exporter as export
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.building import build_model
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ import torch
 from logs import logged
 from paths import DIGITS_CONFIG, ROOT
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model, find_config, load_model
+from edgenext_mm.apis.model import load_model
+from edgenext_mm.checkpoints.zoo import find_config
+from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.building import build_model
 
 
 def test_a_shipped_config_is_found_by_name():

@@ -2,10 +2,10 @@ import pytest
 import torch
 from paths import ROOT
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model
 from edgenext_mm.apis.testing import run_test
+from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.building import build_model
 
 FOLDER = ROOT / 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py'
 

@@ -4,7 +4,7 @@ import pytest
 from paths import ROOT
 
 from benchmarks.compare_recipe import compare_recipe
-from edgenext_mm.apis.cli import load_config
+from edgenext_mm.config import load_config
 
 FOLDER = ROOT / 'configs' / 'classification'
 PLAIN = sorted(p.stem for p in FOLDER.glob('*_8xb256_in1k*.py'))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks.long_run import growth
 from benchmarks.usage_hook import Sample, Usage, UsageHook
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.engine.runner import build_runner
 
 
 class Leak(Hook):

@@ -10,8 +10,8 @@ from benchmarks.loop_overhead import (
     InterleavedLoop,
     measure_overhead,
 )
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.runner import build_runner
 
 FOLDER_CONFIG = ROOT / 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py'
 

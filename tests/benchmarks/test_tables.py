@@ -4,11 +4,11 @@ from paths import ROOT
 from benchmarks.documents import find_table, update_table
 from benchmarks.metafiles import complexity_table, zoo_table
 from benchmarks.variants_table import variants_table
-from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.complexity import count_complexity
-from edgenext_mm.apis.model import build_model
 from edgenext_mm.checkpoints.zoo import TASKS
+from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.building import build_model
 
 
 @pytest.fixture(scope='module')

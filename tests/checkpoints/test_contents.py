@@ -10,7 +10,7 @@ from golden import (
 
 from edgenext_mm import EdgeNeXt
 from edgenext_mm.checkpoints.contents import unwrap
-from edgenext_mm.checkpoints.formats import to_ours
+from edgenext_mm.checkpoints.key_maps import to_ours
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import ARCHS
 from edgenext_mm.models.conversion import convert

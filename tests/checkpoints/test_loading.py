@@ -24,10 +24,10 @@ from mmengine.logging import HistoryBuffer, MMLogger
 from paths import DIGITS_CONFIG
 
 from edgenext_mm import EdgeNeXt, get_model, inference_model
-from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.checkpoints.finding import read_checkpoint
-from edgenext_mm.checkpoints.formats import rename
+from edgenext_mm.checkpoints.key_maps import rename
+from edgenext_mm.config import load_config
 from edgenext_mm.engine import Runner
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.loading import check_weights, load_backbone

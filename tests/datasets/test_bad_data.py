@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from broken_images import broken, encode, picture
+from edgenext_mm.datasets.checks.annotation_files.config_data import check_data
 from mmcv.transforms import LoadImageFromFile
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import DATASETS, init_default_scope
@@ -24,8 +25,6 @@ from test_inspection import (
 )
 from torch.utils.data import DataLoader
 
-from edgenext_mm.apis.data import check_data
-from edgenext_mm.apis.runner import build_runner
 from edgenext_mm.datasets.bad_data import (
     BadDataPolicy,
     BadSampleError,
@@ -33,6 +32,7 @@ from edgenext_mm.datasets.bad_data import (
     guarded_dataset,
 )
 from edgenext_mm.datasets.multi_scale_sampler import SizedIndex
+from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 from edgenext_mm.registry import TRANSFORMS
 

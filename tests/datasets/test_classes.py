@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edgenext_mm.datasets.checks.annotation_files.config_data import check_data, head_problems
+from edgenext_mm.datasets.checks.annotation_files.inspection import inspect_data
 from logs import logged
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
@@ -15,9 +17,7 @@ from mmpretrain.evaluation import Accuracy
 from paths import ROOT
 from PIL import Image
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.data import check_data, head_problems
-from edgenext_mm.apis.inspection import inspect_data
+from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
 
 FOLDERS = 'classification/edgenext-xxsmall_1xb64-30e_folder.py'

@@ -5,8 +5,8 @@ import math
 import torch
 from paths import ROOT
 
-from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import load_model
+from edgenext_mm.config import load_config
 
 ANCHORS = dict(
     type='AnchorGenerator',
@@ -83,7 +83,7 @@ def detector(head, folder, options=None, bias=-1.5):
         max_per_img=100,
     )  # fmt: skip
     config.merge_from_dict(options or {})
-    from edgenext_mm.apis.model import build_model
+    from edgenext_mm.models.building import build_model
 
     model = build_model(config)
     spread(model, bias)

@@ -11,11 +11,12 @@ import torch
 from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import load_model
-from edgenext_mm.deployment import FORMATS, ExportedModel, export
-from edgenext_mm.deployment import formats as formats_module
-from edgenext_mm.deployment.images import default_images
+from edgenext_mm.config import load_config
+from edgenext_mm.deployment import FORMATS, ExportedModel
+from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment import file_formats as formats_module
+from edgenext_mm.deployment.calibration import default_images
 from edgenext_mm.deployment.openvino_files import arithmetic, core
 from edgenext_mm.deployment.tensorrt import required_release
 from edgenext_mm.errors import UserError
@@ -44,7 +45,7 @@ def models(tmp_path_factory):
         torch.manual_seed(0)
         config = load_config(ROOT / 'configs' / f'{TASKS[name]}.py', SCRATCH)
         config.model.backbone.arch = arch
-        from edgenext_mm.apis.model import build_model
+        from edgenext_mm.models.building import build_model
 
         model = build_model(config)
         if name in ('gfl', 'rotated'):
@@ -312,7 +313,7 @@ def test_what_cannot_be_exported_is_refused(arguments, told, classifier, tmp_pat
 
 
 def test_a_two_stage_detector_is_refused(tmp_path):
-    from edgenext_mm.apis.model import build_model
+    from edgenext_mm.models.building import build_model
 
     path = ROOT / 'configs/detection/mask-rcnn_edgenext-small_fpn_8xb2-1x_coco.py'
     config = load_config(path, SCRATCH)

@@ -10,11 +10,12 @@ from paths import DIGITS_CONFIG, ROOT
 from torch import nn
 
 from edgenext_mm import EdgeNeXt
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model
-from edgenext_mm.deployment import DeployEdgeNeXt, layers, switch_to_deploy
+from edgenext_mm.config import load_config
+from edgenext_mm.deployment import DeployEdgeNeXt, switch_to_deploy
+from edgenext_mm.deployment import fused_layers as layers
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import ARCHS
+from edgenext_mm.models.building import build_model
 from edgenext_mm.models.layers import CrossCovarianceAttention
 
 ALL = (0, 1, 2, 3)

@@ -15,12 +15,14 @@ from paths import DIGITS_CONFIG, ROOT
 from PIL import Image
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.inference import ImagePipeline
-from edgenext_mm.apis.model import build_model, input_shape, load_model
-from edgenext_mm.deployment import ExportedModel, export
-from edgenext_mm.deployment.images import default_images, normalised_images
+from edgenext_mm.apis.model import load_model
+from edgenext_mm.config import load_config
+from edgenext_mm.datasets.image_pipeline import ImagePipeline, input_shape
+from edgenext_mm.deployment import ExportedModel
+from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment.calibration import default_images, normalised_images
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.building import build_model
 
 SEGMENTOR = ROOT / 'configs/segmentation/deeplabv3_edgenext-xxsmall_digits.py'
 ROTATED = ROOT / 'configs/rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits.py'

@@ -7,8 +7,8 @@ from mmengine.hooks import Hook
 from paths import ROOT
 from PIL import Image
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 
 

@@ -11,9 +11,9 @@ import torch
 from mmengine.hooks import Hook
 from paths import DIGITS_CONFIG
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.runner import build_runner
 from edgenext_mm.checkpoints.latest import check_resumable, find_latest
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 
 

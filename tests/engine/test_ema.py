@@ -8,9 +8,9 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from paths import DIGITS_CONFIG, ROOT
 
-from edgenext_mm.apis.cli import load_config
 from edgenext_mm.apis.model import load_model
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.runner import build_runner
 
 RECIPE = Config.fromfile(ROOT / 'configs/_base_/schedules/in1k_300e.py')
 

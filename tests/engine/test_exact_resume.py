@@ -7,8 +7,9 @@ import torch
 from mmengine.hooks import Hook
 from paths import DIGITS_CONFIG
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.runner import build_runner, merge_resume
+from edgenext_mm.cli import merge_resume
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.runner import build_runner
 
 MULTI_SCALE = DIGITS_CONFIG.with_name('edgenext-xxsmall_digits-multi-scale.py')
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from edgenext_mm.apis.runner import build_runner
-from edgenext_mm.engine import HistoryHook
+from edgenext_mm.engine.hooks import HistoryHook
+from edgenext_mm.engine.runner import build_runner
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from paths import DIGITS_CONFIG
 from torch.utils.data import DataLoader
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.run_log import logged_end
-from edgenext_mm.apis.run_report import examine_run
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.run_record import logged_end
+from edgenext_mm.engine.run_report import examine_run
+from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.registry import TRANSFORMS
 
 

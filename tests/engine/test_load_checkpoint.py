@@ -7,9 +7,9 @@ import torch
 from paths import DIGITS_CONFIG
 
 from edgenext_mm import EdgeNeXt
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.runner import build_runner
-from edgenext_mm.checkpoints.formats import rename
+from edgenext_mm.checkpoints.key_maps import rename
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 
 

@@ -15,10 +15,10 @@ import torch
 from mmengine.hooks import Hook
 from paths import DIGITS_CONFIG, ROOT, free_port
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.replay import replay
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.config import load_config
 from edgenext_mm.engine import runner as runner_module
+from edgenext_mm.engine.replay import replay
+from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 
 DENSE = {
@@ -178,7 +178,7 @@ def test_overflows_that_mixed_precision_skips_do_not_count(make):
 
 @pytest.mark.usefixtures('amp_on_cpu')
 def test_overflows_without_end_count(make, monkeypatch):
-    monkeypatch.setattr('edgenext_mm.engine.loss_watch_hook.MAX_OVERFLOWS', 2)
+    monkeypatch.setattr('edgenext_mm.engine.hooks.loss_watch_hook.MAX_OVERFLOWS', 2)
     runner, _ = make(poison.PoisonGradients([2, 3, 4]), wrapper='AmpOptimWrapper')
     with pytest.raises(UserError, match=r'Iteration 4 .*: gradients are not finite'):
         runner.train()

@@ -5,8 +5,8 @@ import signal
 import pytest
 from mmengine.hooks import Hook
 
-from edgenext_mm.apis.runner import build_runner
-from edgenext_mm.engine.interruption_hook import SIGNALS
+from edgenext_mm.engine.hooks.interruption_hook import SIGNALS
+from edgenext_mm.engine.runner import build_runner
 
 
 def before(number, frame):

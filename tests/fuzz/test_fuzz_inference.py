@@ -15,10 +15,11 @@ from mmcv.transforms import LoadImageFromFile
 from paths import ROOT
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.images import ImageReader, read_image
-from edgenext_mm.apis.model import build_model, load_model
+from edgenext_mm.apis.model import load_model
+from edgenext_mm.config import load_config
+from edgenext_mm.datasets.images import ImageReader, read_image
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.building import build_model
 
 #: How far the process may grow, in MiB, over all examples.
 MEMORY = 1500

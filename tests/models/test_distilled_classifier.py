@@ -6,9 +6,9 @@ from mmengine.registry import MODELS, init_default_scope
 from paths import DIGITS_CONFIG
 from scipy.special import rel_entr, softmax
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model
+from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.building import build_model
 
 pytest.importorskip('mmpretrain')
 from mmpretrain.structures import DataSample

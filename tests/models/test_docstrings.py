@@ -4,7 +4,7 @@ import re
 import pytest
 
 from edgenext_mm.models import Arch, EdgeNeXt, RotatedIoULoss, layers
-from edgenext_mm.models.layers.encoders import Encoder
+from edgenext_mm.models.layers import Encoder
 
 
 def documented_arguments(cls):

@@ -3,9 +3,10 @@ import torch
 from logs import logged
 from paths import ROOT
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model, check_pretrained
+from edgenext_mm.checkpoints.finding import check_pretrained
+from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.building import build_model
 from edgenext_mm.models.fit import check_fit
 
 CONFIGS = ROOT / 'configs'

@@ -5,10 +5,10 @@ from mmengine.optim import build_optim_wrapper
 from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm import EdgeNeXt
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model
-from edgenext_mm.apis.schedule import check_schedule
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.schedule import check_schedule
 from edgenext_mm.errors import UserError
+from edgenext_mm.models.building import build_model
 
 OURS = 'edgenext_mm.LayerDecayOptimWrapperConstructor'
 

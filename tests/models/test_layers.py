@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from golden import draw_like
 from torch import nn
 
+from edgenext_mm.models import layers as recompute
 from edgenext_mm.models.layers import (
     ConvEncoder,
     CrossCovarianceAttention,
@@ -14,7 +15,6 @@ from edgenext_mm.models.layers import (
     PositionalEncodingFourier,
     SDTAEncoder,
     build_norm,
-    recompute,
 )
 
 

@@ -12,11 +12,11 @@ from paths import ROOT
 from torch.nn.utils import parameters_to_vector, prune, spectral_norm
 
 from edgenext_mm import EdgeNeXt
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model
+from edgenext_mm.config import load_config
 from edgenext_mm.deployment import switch_to_deploy
-from edgenext_mm.deployment.layers import LAYOUTS
+from edgenext_mm.deployment.fused_layers import LAYOUTS
 from edgenext_mm.files import write_hashed_checkpoint
+from edgenext_mm.models.building import build_model
 
 ALL = (0, 1, 2, 3)
 TWO_STAGE = [

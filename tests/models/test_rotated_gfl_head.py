@@ -42,7 +42,7 @@ def build_head(seed=0, **changes):
     """A head with weights that give varied boxes and scores."""
     from mmrotate.registry import MODELS
 
-    import edgenext_mm.models.dense_heads.rotated_gfl_head  # noqa: F401
+    import edgenext_mm.models.heads.rotated_gfl_head  # noqa: F401
 
     init_default_scope('mmrotate')
     torch.manual_seed(seed)
@@ -395,7 +395,7 @@ def test_only_the_wanted_number_of_predictions_is_kept():
 
 
 def test_the_documented_arguments_are_those_of_the_constructor():
-    from edgenext_mm.models.dense_heads.rotated_gfl_head import RotatedGFLHead
+    from edgenext_mm.models.heads.rotated_gfl_head import RotatedGFLHead
 
     arguments = list(inspect.signature(RotatedGFLHead).parameters)
     assert documented_arguments(RotatedGFLHead) == arguments

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from benchmarks.models import EdgeNeXtClassifier
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.model import build_model, find_config
 from edgenext_mm.checkpoints.contents import WRAPPERS
+from edgenext_mm.checkpoints.zoo import find_config
+from edgenext_mm.config import load_config
 from edgenext_mm.models import ARCHS
+from edgenext_mm.models.building import build_model
 
 
 def official_weights(arch):

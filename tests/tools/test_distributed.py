@@ -15,9 +15,9 @@ import torch
 from paths import DIGITS_CONFIG, ROOT, free_port
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from edgenext_mm.apis.cli import load_config
-from edgenext_mm.apis.first_failure import recorded
-from edgenext_mm.apis.runner import build_runner
+from edgenext_mm.config import load_config
+from edgenext_mm.engine.first_failure import recorded
+from edgenext_mm.engine.runner import build_runner
 
 # Plain gradient descent on fixed images, so that rounding stays rounding.
 CONFIG = f"""

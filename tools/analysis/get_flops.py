@@ -8,14 +8,11 @@ Examples:
 import json
 from dataclasses import asdict
 
-from edgenext_mm.apis.cli import (
-    add_config_options,
-    load_config,
-    make_parser,
-    reports_errors,
-)
 from edgenext_mm.apis.complexity import count_complexity
-from edgenext_mm.apis.model import build_model, find_config
+from edgenext_mm.checkpoints.zoo import find_config
+from edgenext_mm.cli import add_config_options, make_parser, reports_errors
+from edgenext_mm.config import load_config
+from edgenext_mm.models.building import build_model
 
 
 @reports_errors

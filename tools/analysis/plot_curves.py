@@ -6,7 +6,7 @@ Example:
 
 from pathlib import Path
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
+from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.visualization import plot_curves
 
 

@@ -10,8 +10,8 @@ Examples:
 
 import sys
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
-from edgenext_mm.datasets.coco_to_voc import convert_coco_to_voc
+from edgenext_mm.cli import make_parser, reports_errors
+from edgenext_mm.datasets.voc_masks import convert_coco_to_voc
 
 
 @reports_errors

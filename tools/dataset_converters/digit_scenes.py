@@ -8,7 +8,7 @@ Examples:
 import sys
 from dataclasses import fields
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
+from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes
 
 HELP = dict(

@@ -4,7 +4,7 @@ Example:
     python tools/dataset_converters/digits.py --out data/digits
 """
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
+from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.datasets import write_digits
 
 

@@ -10,8 +10,8 @@ Examples:
 
 import sys
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
-from edgenext_mm.deployment.formats import require
+from edgenext_mm.cli import make_parser, reports_errors
+from edgenext_mm.deployment.file_formats import require
 from edgenext_mm.deployment.tensorrt import required_release
 from edgenext_mm.errors import UserError
 

@@ -21,12 +21,16 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
-from edgenext_mm.apis.cli import add_config_options, load_config, make_parser, reports_errors
-from edgenext_mm.apis.model import find_config, input_shape, load_model, published_weights
+from edgenext_mm.apis.model import load_model, published_weights
 from edgenext_mm.apis.testing import run_test
-from edgenext_mm.deployment import FORMATS, export
-from edgenext_mm.deployment.formats import PRECISIONS, SCHEMES, with_ending
-from edgenext_mm.deployment.images import image_channels, images_in, normalised_images
+from edgenext_mm.checkpoints.zoo import find_config
+from edgenext_mm.cli import add_config_options, make_parser, reports_errors
+from edgenext_mm.config import load_config
+from edgenext_mm.datasets.image_pipeline import input_shape
+from edgenext_mm.deployment import FORMATS
+from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment.calibration import image_channels, images_in, normalised_images
+from edgenext_mm.deployment.file_formats import PRECISIONS, SCHEMES, with_ending
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,10 +9,10 @@ Examples:
     python tools/model_converters/convert_checkpoint.py SRC DST --key model_ema
 """
 
-from edgenext_mm.apis.cli import make_parser, reports_errors
 from edgenext_mm.checkpoints.contents import WRAPPERS
 from edgenext_mm.checkpoints.finding import read_checkpoint
-from edgenext_mm.checkpoints.formats import FORMATS
+from edgenext_mm.checkpoints.key_maps import FORMATS
+from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.files import write_hashed_checkpoint
 from edgenext_mm.models.conversion import convert
 

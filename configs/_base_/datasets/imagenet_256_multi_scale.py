@@ -1,5 +1,4 @@
-# ImageNet-1K as the paper trains on it: crops of 160 to 320 pixels, and more of them per batch the
-# smaller they are. Configs import edgenext_mm.datasets.transforms for it.
+# ImageNet-1K as in the paper: crops of 160 to 320 pixels, with larger batches of smaller crops.
 _base_ = 'imagenet_256.py'
 
 train_pipeline = [

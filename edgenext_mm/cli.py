@@ -1,0 +1,107 @@
+"""What the command line tools share: options, and how they fail."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from .checkpoints.finding import find_checkpoint
+from .checkpoints.latest import check_resumable, find_latest
+from .errors import UserError
+
+
+def reports_errors(main: Callable[[], None]) -> Callable[[], None]:
+    """Makes a tool report a :class:`UserError` in one paragraph and exit with status 1."""
+
+    @functools.wraps(main)
+    def wrapper() -> None:
+        try:
+            main()
+        except UserError as error:
+            sys.exit(f'error: {error}')
+
+    return wrapper
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows a tool's docstring, with its examples, as it is written."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``config`` and OpenMMLab's ``--cfg-options``."""
+    parser.add_argument('config', help='path of a config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that override the config, e.g. train_dataloader.batch_size=32',
+    )
+
+
+def add_runner_options(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--work-dir``, ``--amp`` and ``--launcher``, with what launchers add themselves."""
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)'
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run are started (default: none)',
+    )
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
+    """Applies the options that training and testing share.
+
+    Raises:
+        UserError: If the config has no model.
+    """
+    if 'model' not in config:
+        raise UserError(
+            f'{args.config} has no `model`. Inherit a config that has one with `_base_`, for '
+            "instance 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py'."
+        )
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    config.launcher = args.launcher
+    # Priority: the command line, the config, the config's name.
+    if args.work_dir is not None:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+
+
+def merge_resume(config: Config, checkpoint: str | None) -> None:
+    """Decides what a training starts from, when its ``work_dir`` is known.
+
+    Args:
+        config: Changed; a ``resume`` of its own is as good as the option.
+        checkpoint: ``--resume``: None, ``auto`` for the latest one of the work folder, or which.
+
+    Raises:
+        UserError: If it is not there, or all that are there are damaged.
+    """
+    if checkpoint is None and config.get('resume'):
+        checkpoint = config.get('load_from') or 'auto'
+    if checkpoint == 'auto':
+        checkpoint = find_latest(config.work_dir)
+    elif checkpoint is not None:
+        checkpoint = str(find_checkpoint(checkpoint))
+        check_resumable(checkpoint)
+    config.resume = checkpoint is not None
+    if config.resume:
+        config.load_from = checkpoint
+    elif config.get('load_from'):
+        config.load_from = str(find_checkpoint(config.load_from))

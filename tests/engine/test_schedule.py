@@ -1,0 +1,69 @@
+import re
+
+import pytest
+from logs import logged
+from mmengine.config import Config
+from paths import ROOT
+
+from edgenext_mm.engine.schedule import check_schedule
+
+COSINE = dict(type='CosineAnnealingLR', begin=2, end=30)
+WARMUP = dict(type='LinearLR', start_factor=0.01, end=2)
+
+
+def warnings_of(train_cfg, *schedulers):
+    config = Config(dict(model={}, train_cfg=train_cfg, param_scheduler=list(schedulers)))
+    with logged() as lines:
+        check_schedule(config)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ('train_cfg', 'schedulers', 'told'),
+    [
+        (dict(max_epochs=60), [WARMUP, COSINE], 'CosineAnnealingLR, ends at epoch 30: '),
+        (dict(max_epochs=60), [COSINE], 'param_scheduler.0.end to match'),
+        (dict(max_epochs=60), [dict(type='CosineAnnealingLR', T_max=30)], 'period 60 rises again'),
+        (
+            dict(max_iters=900),
+            [dict(type='mmseg.PolyLR', begin=100, end=800, by_epoch=False)],
+            'train_cfg.max_iters is 900, .* PolyLR, ends at iteration 800',
+        ),
+        (
+            dict(max_epochs=9),
+            [dict(type='LinearLR', start_factor=1.0, end_factor=0.0, total_iters=6)],
+            'LinearLR, ends at epoch 6',
+        ),
+    ],
+)
+def test_a_training_longer_than_its_schedule_is_told(train_cfg, schedulers, told):
+    (line,) = warnings_of(train_cfg, *schedulers)
+    assert re.search(told, line)
+
+
+@pytest.mark.parametrize(
+    ('train_cfg', 'schedulers'),
+    [
+        (dict(max_epochs=30), [WARMUP, COSINE]),
+        (dict(max_epochs=20), [WARMUP, COSINE]),
+        (dict(max_epochs=60), [WARMUP, dict(type='MultiStepLR', milestones=[8, 11])]),
+        (dict(max_epochs=60), [dict(type='ConstantLR', factor=0.1, end=2)]),
+        # YOLOX trains its last epochs at a low rate on purpose.
+        (dict(max_epochs=45), [COSINE, dict(type='ConstantLR', factor=1, begin=30, end=45)]),
+        # Not comparable without the size of an epoch.
+        (dict(max_epochs=60), [dict(type='PolyLR', end=800, by_epoch=False)]),
+        (dict(max_epochs=60), [dict(type='CosineAnnealingMomentum', end=30)]),
+        (dict(max_epochs=60), []),
+        ({}, [COSINE]),
+    ],
+)
+def test_other_schedules_are_left_alone(train_cfg, schedulers):
+    assert not warnings_of(train_cfg, *schedulers)
+
+
+def test_the_schedules_of_all_configs_fit():
+    for path in sorted(ROOT.glob('configs/[!_]*/*.py')):
+        config = Config.fromfile(path)
+        with logged() as lines:
+            check_schedule(config)
+        assert not lines, path

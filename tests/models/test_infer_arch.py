@@ -1,0 +1,167 @@
+"""The arch that weights are of, and what happens to those of another one."""
+
+import pytest
+import torch
+from golden import official_state_dict
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+from edgenext_mm import EdgeNeXt
+from edgenext_mm.checkpoints.key_maps import to_ours
+from edgenext_mm.errors import UserError
+from edgenext_mm.models import ARCHS
+from edgenext_mm.models.infer_arch import read_stages
+
+ALL = (0, 1, 2, 3)
+
+
+# Which architecture weights are of.
+
+
+def test_stages_are_read_from_official_weights():
+    assert read_stages(official_state_dict('edgenext_xx_small_bn_hs')) == (
+        (24, 'BN', (('conv', 3),) * 2),
+        (48, 'BN', (('conv', 5), ('sdta', 4, 2, True))),
+        (88, 'BN', (*[('conv', 7)] * 5, ('sdta', 4, 3, False))),
+        (168, 'BN', (('conv', 9), ('sdta', 4, 4, False))),
+    )
+
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_stages_are_read_from_the_weights_of_every_variant(arch):
+    weights = EdgeNeXt(arch, out_indices=ALL, output_norms=True).state_dict()
+    assert read_stages(weights) == ARCHS[arch].stages
+
+
+def test_stages_are_read_behind_a_prefix():
+    weights = to_ours(official_state_dict('edgenext_xx_small'))
+    assert read_stages(weights, 'backbone.') == ARCHS['xxsmall'].stages
+    assert read_stages(weights) == ()
+
+
+def test_only_complete_stages_are_read():
+    weights = official_state_dict('edgenext_xx_small')
+    weights = {k: v for k, v in weights.items() if not k.startswith('stages.2.3.pwconv')}
+    assert read_stages(weights) == ARCHS['xxsmall'].stages[:2]
+
+
+def test_other_models_have_no_stages():
+    model = nn.ModuleDict(dict(stages=nn.ModuleList([nn.Sequential(nn.Linear(2, 2))])))
+    assert read_stages(model.state_dict()) == ()
+
+
+# Weights of another architecture.
+
+
+def load_with_torch(model, weights):
+    model.load_state_dict(weights)
+
+
+def load_with_torch_not_strictly(model, weights):
+    model.load_state_dict(weights, strict=False)
+
+
+def load_with_mmengine(model, weights):
+    load_state_dict(model, weights, strict=False)
+
+
+LOADERS = [load_with_torch, load_with_torch_not_strictly, load_with_mmengine]
+
+
+@pytest.mark.parametrize('load', LOADERS)
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_weights_of_another_arch_are_refused_with_both_names_and_shapes(load, prefix):
+    model = nn.ModuleDict(dict(backbone=EdgeNeXt())) if prefix else EdgeNeXt()
+    weights = {prefix + k: v for k, v in EdgeNeXt('small').state_dict().items()}
+    with pytest.raises(UserError) as error:
+        load(model, weights)
+    for text in (
+        "'small'",
+        "'xxsmall'",
+        'downsample_layers.0.0.weight 48x3x4x4 there, 24x3x4x4 here',
+        'downsample_layers.0.0.bias 48 there, 24 here',
+        '`arch`',
+    ):
+        assert text in str(error.value)
+
+
+@pytest.mark.parametrize('load', LOADERS)
+@pytest.mark.parametrize(
+    ('arch', 'told'),
+    [
+        (dict(base='xxsmall', depths=(2, 2, 5, 2)), ['(2, 2, 5, 2)', '(2, 2, 6, 2)']),
+        (dict(base='xxsmall', depths=(2, 2, 7, 2)), ['(2, 2, 7, 2)', '(2, 2, 6, 2)']),
+        (dict(base='xxsmall', num_heads=8), ['xca.temperature 8x1x1 there, 4x1x1 here']),
+        (dict(base='xxsmall', kernel_sizes=3), ['dwconv.weight 48x1x3x3 there, 48x1x5x5 here']),
+        (dict(base='xxsmall', scales=2), ['another arch']),
+        (dict(base='xxsmall', num_sdta=0), ['another arch']),
+        (dict(base='xxsmall', sdta_first=True), ['another arch']),
+        (dict(base='xxsmall', pos_encoding=False), ['another arch']),
+        ('xxsmall_bnhs', ["'xxsmall_bnhs'", "'xxsmall'", 'BN', 'LN']),
+    ],
+)
+def test_weights_of_the_same_widths_are_refused_too(load, arch, told):
+    with pytest.raises(UserError) as error:
+        load(EdgeNeXt('xxsmall'), EdgeNeXt(arch).state_dict())
+    for text in told:
+        assert text in str(error.value)
+
+
+def test_the_weights_stay_as_they_were_after_a_refusal():
+    model = EdgeNeXt('xxsmall')
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(UserError):
+        load_with_mmengine(model, EdgeNeXt('xsmall').state_dict())
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+
+
+def test_pretrained_weights_of_another_arch_are_refused(tmp_path):
+    weights = to_ours(official_state_dict('edgenext_xx_small'))
+    path = tmp_path / 'classifier.pth'
+    torch.save(dict(state_dict=weights), path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+    model = EdgeNeXt('xxsmall', init_cfg=init_cfg)
+    model.init_weights()
+    stem = 'downsample_layers.0.0.weight'
+    torch.testing.assert_close(model.state_dict()[stem], weights[f'backbone.{stem}'])
+    with pytest.raises(UserError, match=r"'xxsmall' .* model is 'xsmall'"):
+        EdgeNeXt('xsmall', init_cfg=init_cfg).init_weights()
+
+
+# Weights of the same architecture, for another task.
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'missing'),
+    [
+        (dict(output_stride=8), []),
+        (dict(output_stride=16, out_indices=ALL), []),
+        (
+            dict(output_norms=True, out_indices=(1, 3)),
+            ['norm1.bias', 'norm1.weight', 'norm3.bias', 'norm3.weight'],
+        ),
+        (dict(arch=dict(base='xxsmall', act='ReLU')), []),
+    ],
+)
+@pytest.mark.parametrize('load', LOADERS[1:])
+def test_classifier_weights_serve_dense_tasks(load, arguments, missing):
+    weights = official_state_dict('edgenext_xx_small')
+    model = EdgeNeXt(**arguments)
+    load(model, weights)
+    own = dict(model.state_dict())
+    assert sorted(own.keys() - weights.keys()) == missing
+    for name in own.keys() & weights.keys():
+        torch.testing.assert_close(own[name], weights[name], msg=name)
+
+
+def test_a_backbone_of_fewer_stages_takes_its_share():
+    weights = official_state_dict('edgenext_xx_small')
+    model = EdgeNeXt(out_indices=1)
+    assert not model.load_state_dict(weights, strict=False).missing_keys
+    with pytest.raises(UserError, match="'xsmall'"):
+        EdgeNeXt('xsmall', out_indices=1).load_state_dict(weights, strict=False)
+
+
+def test_weights_of_another_model_are_left_to_torch():
+    with pytest.raises(RuntimeError, match='Missing key'):
+        EdgeNeXt().load_state_dict({'conv1.weight': torch.zeros(64, 3, 7, 7)})
