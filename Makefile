@@ -53,10 +53,11 @@ endef
 test: setup  ## run the tests, one process per core (ARGS="-k name" for some of them)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 $(ARGS)
 
-lint: setup  ## style, spelling and types
+lint: setup  ## style, spelling, layers and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/codespell
+	.venv/bin/lint-imports --quiet
 	.venv/bin/mypy
 
 format: setup  ## mend style
