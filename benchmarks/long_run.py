@@ -19,7 +19,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
-from edgenext_mm.datasets.checks.annotation_files.config_data import check_data
 from mmengine.config import Config
 from mmengine.fileio import dump
 from mmengine.registry import init_default_scope
@@ -33,6 +32,7 @@ from edgenext_mm.cli import (
     reports_errors,
 )
 from edgenext_mm.config import load_config
+from edgenext_mm.datasets.checks.config_data import check_data
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 from edgenext_mm.visualization.figure import new_figure, save

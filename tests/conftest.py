@@ -14,8 +14,7 @@ from edgenext_mm.checkpoints.key_maps import rename
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
 from edgenext_mm.datasets.image_pipeline import input_shape
-from edgenext_mm.deployment import FORMATS
-from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.calibration import default_images, normalised_images
 from edgenext_mm.models.building import build_model
 

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from edgenext_mm.datasets.checks.annotation_files.config_data import leaves
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
+
+from edgenext_mm.datasets.checks.config_data import leaves
 
 SPLITS = ('train', 'val')
 

@@ -5,13 +5,13 @@ import time
 
 import pytest
 import torch
-from edgenext_mm.datasets.checks.annotation_files.config_data import check_data
 from generated_data import shrink, with_generated_data
 from mmengine.registry import MODELS
 from paths import ROOT
 
 from edgenext_mm import inference_model
 from edgenext_mm.config import load_config
+from edgenext_mm.datasets.checks.config_data import check_data
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.models.building import build_model
 

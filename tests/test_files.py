@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from edgenext_mm.config import load_config
-from edgenext_mm.deployment import FORMATS
-from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.file_formats import with_ending
 from edgenext_mm.files import remove_leftovers, replacing, write_hashed_checkpoint
 

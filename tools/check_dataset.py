@@ -18,14 +18,14 @@ import sys
 from dataclasses import asdict
 from itertools import groupby
 
-from edgenext_mm.datasets.checks.annotation_files.config_data import check_data, describe_data
-from edgenext_mm.datasets.checks.annotation_files.inspection import inspect_data
-from edgenext_mm.datasets.checks.annotation_files.sample_inspection import SplitReport
 from mmengine.config import Config
 
 from edgenext_mm.checkpoints.zoo import find_config
 from edgenext_mm.cli import add_config_options, make_parser, reports_errors
 from edgenext_mm.config import load_config
+from edgenext_mm.datasets.checks.config_data import check_data, describe_data
+from edgenext_mm.datasets.checks.inspection import inspect_data
+from edgenext_mm.datasets.checks.sample_inspection import SplitReport
 from edgenext_mm.errors import UserError
 
 MAX_SHOWN = 20  #: findings of a kind

@@ -12,7 +12,6 @@ On SIGTERM or SIGUSR1 it saves a checkpoint and exits with status 75; --resume g
 
 import argparse
 
-from edgenext_mm.datasets.checks.annotation_files.config_data import check_data
 from mmengine.config import Config
 
 from edgenext_mm.checkpoints.finding import check_pretrained
@@ -26,6 +25,7 @@ from edgenext_mm.cli import (
 )
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.bad_data import BadDataPolicy
+from edgenext_mm.datasets.checks.config_data import check_data
 from edgenext_mm.engine.first_failure import recorded
 from edgenext_mm.engine.hardware import require_gpu_for_amp
 from edgenext_mm.engine.run_record import logged_end

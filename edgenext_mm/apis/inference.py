@@ -107,8 +107,8 @@ def _outcomes(
                 shape = tuple(item['inputs'].shape)
                 yield caused_by(
                     outcome,
-                    f'The model cannot process {source_name(source)}, an input of {shape} after the '
-                    f'pipeline',
+                    f'The model cannot process {source_name(source)}, an input of {shape} '
+                    f'after the pipeline',
                 )
             else:
                 yield to_result(outcome, model.dataset_meta, score_thr, multi_label)

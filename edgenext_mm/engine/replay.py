@@ -17,7 +17,9 @@ from .faults import set_random_state
 def replay(
     path: str | Path, device: str | torch.device = 'cpu'
 ) -> tuple[nn.Module, list[dict[str, Tensor]]]:
-    """Runs the step in a file of :class:`~edgenext_mm.engine.hooks.LossWatchHook`, up to its gradients.
+    """Runs the step in a file of the :class:`~edgenext_mm.engine.hooks.LossWatchHook`.
+
+    It ends with the gradients.
 
     The file is unpickled, which can run any program: open only such as you made yourself.
 

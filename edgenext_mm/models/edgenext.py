@@ -19,10 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import UserError
 from ..registry import MODELS
-from . import layers as recompute
 from .arch import NUM_STAGES, Arch, build_arch
 from .infer_arch import check_arch
-from .layers import ConvEncoder, SDTAEncoder, build_norm, to_channels_last
+from .layers import ConvEncoder, SDTAEncoder, build_norm, recompute, to_channels_last
 from .loading import load_backbone
 
 OUTPUT_STRIDES = (32, 16, 8)

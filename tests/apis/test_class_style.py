@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from edgenext_mm.datasets.checks.annotation_files.config_data import check_data, describe_data
 from mmengine.config import Config
 
 from edgenext_mm import inference_model
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.testing import run_test
 from edgenext_mm.config import load_config, with_type_names
+from edgenext_mm.datasets.checks.config_data import check_data, describe_data
 from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment.metadata import model_config, preprocessing_of
 from edgenext_mm.engine.hooks import WholeCheckpointHook

@@ -17,7 +17,7 @@ from edgenext_mm.apis.results import to_json
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import ImagePipeline
 from edgenext_mm.datasets.images import list_images
-from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment import export
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model
 

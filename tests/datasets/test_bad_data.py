@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 from broken_images import broken, encode, picture
-from edgenext_mm.datasets.checks.annotation_files.config_data import check_data
 from mmcv.transforms import LoadImageFromFile
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import DATASETS, init_default_scope
@@ -31,6 +30,7 @@ from edgenext_mm.datasets.bad_data import (
     BadSampleList,
     guarded_dataset,
 )
+from edgenext_mm.datasets.checks.config_data import check_data
 from edgenext_mm.datasets.multi_scale_sampler import SizedIndex
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError

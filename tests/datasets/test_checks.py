@@ -4,16 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from edgenext_mm.datasets.checks.annotation_files.annotation_files import masks_problems
-from edgenext_mm.datasets.checks.annotation_files.config_data import (
+from PIL import Image
+from test_classes import DETECTION, ROTATED, SEGMENTATION, dense_config, folder_config
+
+from edgenext_mm.datasets.checks.annotation_files import masks_problems
+from edgenext_mm.datasets.checks.config_data import (
     annotation_problems,
     check_data,
     find_source,
     leaves,
 )
-from PIL import Image
-from test_classes import DETECTION, ROTATED, SEGMENTATION, dense_config, folder_config
-
 from edgenext_mm.errors import UserError
 
 DIGITS = tuple('0123456789')

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgenext_mm.datasets.checks.annotation_files.config_data import check_data, head_problems
-from edgenext_mm.datasets.checks.annotation_files.inspection import inspect_data
 from logs import logged
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
@@ -18,6 +16,8 @@ from paths import ROOT
 from PIL import Image
 
 from edgenext_mm.config import load_config
+from edgenext_mm.datasets.checks.config_data import check_data, head_problems
+from edgenext_mm.datasets.checks.inspection import inspect_data
 from edgenext_mm.errors import UserError
 
 FOLDERS = 'classification/edgenext-xxsmall_1xb64-30e_folder.py'

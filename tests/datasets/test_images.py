@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgenext_mm.datasets.checks.annotation_files.image_files import IMAGE_EXTENSIONS
 from mmcv.transforms import LoadImageFromFile
 from mmengine.registry import DATASETS, init_default_scope
 from paths import ROOT
 from PIL import Image
 
 from edgenext_mm.config import load_config
+from edgenext_mm.datasets.checks.image_files import IMAGE_EXTENSIONS
 from edgenext_mm.datasets.images import ImageReader, list_images, read_image
 from edgenext_mm.errors import UserError
 

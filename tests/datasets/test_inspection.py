@@ -7,13 +7,13 @@ import mmcv
 import numpy as np
 import pytest
 from broken_images import broken, damaged, encode, picture, rare
-from edgenext_mm.datasets.checks.annotation_files.findings import KINDS
-from edgenext_mm.datasets.checks.annotation_files.image_files import file_problem
-from edgenext_mm.datasets.checks.annotation_files.inspection import inspect_data
 from paths import DIGITS_CONFIG, ROOT
 from PIL import Image
 
 from edgenext_mm.config import load_config
+from edgenext_mm.datasets.checks.findings import KINDS
+from edgenext_mm.datasets.checks.image_files import file_problem
+from edgenext_mm.datasets.checks.inspection import inspect_data
 
 DIGITS = '0123456789'
 DETECTION = 'detection/ssdlite_edgenext-xxsmall_digits.py'

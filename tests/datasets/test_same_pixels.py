@@ -13,7 +13,6 @@ import pytest
 import tifffile
 import torch
 from broken_images import picture
-from edgenext_mm.datasets.checks.annotation_files.image_files import format_problems
 from mmengine.registry import DATASETS, init_default_scope
 from paths import DIGITS_CONFIG
 from PIL import Image, ImageOps
@@ -22,7 +21,8 @@ from edgenext_mm import inference_model
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.testing import run_test
 from edgenext_mm.config import load_config
-from edgenext_mm.deployment import exporter as export
+from edgenext_mm.datasets.checks.image_files import format_problems
+from edgenext_mm.deployment import export
 from edgenext_mm.deployment.calibration import normalised_images
 
 HEIGHT, WIDTH = 32, 64

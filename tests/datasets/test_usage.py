@@ -7,14 +7,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from edgenext_mm.datasets.checks.annotation_files.config_data import check_data
-from edgenext_mm.datasets.checks.annotation_files.inspection import inspect_data
-from edgenext_mm.datasets.checks.annotation_files.usage import coco_use_problems
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 from test_classes import DETECTION, ROTATED, SEGMENTATION, dense_config
 
+from edgenext_mm.datasets.checks.config_data import check_data
+from edgenext_mm.datasets.checks.inspection import inspect_data
+from edgenext_mm.datasets.checks.usage import coco_use_problems
 from edgenext_mm.errors import UserError
 
 

@@ -10,8 +10,7 @@ from mmdet.structures import DetDataSample
 from onnx import numpy_helper
 from torchvision.ops import batched_nms
 
-from edgenext_mm.deployment import ExportedModel
-from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment import ExportedModel, export
 from edgenext_mm.deployment.boxes import NO_SCORE, BoxNetwork
 from edgenext_mm.deployment.verify import check_deviations, compare
 from edgenext_mm.errors import UserError

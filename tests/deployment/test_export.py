@@ -13,8 +13,7 @@ from paths import DIGITS_CONFIG, ROOT
 from edgenext_mm import inference_model
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.config import load_config
-from edgenext_mm.deployment import FORMATS, ExportedModel
-from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment import FORMATS, ExportedModel, export
 from edgenext_mm.deployment import file_formats as formats_module
 from edgenext_mm.deployment.calibration import default_images
 from edgenext_mm.deployment.openvino_files import arithmetic, core

@@ -18,8 +18,7 @@ from edgenext_mm import inference_model
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import ImagePipeline, input_shape
-from edgenext_mm.deployment import ExportedModel
-from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment import ExportedModel, export
 from edgenext_mm.deployment.calibration import default_images, normalised_images
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model

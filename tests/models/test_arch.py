@@ -3,7 +3,8 @@ from copy import deepcopy
 import pytest
 
 from edgenext_mm.errors import UserError
-from edgenext_mm.models import ARCHS, Arch, build_arch
+from edgenext_mm.models import ARCHS, Arch
+from edgenext_mm.models.arch import build_arch
 
 # name: depths, dims, num_heads, norm, act (the table of the paper)
 PAPER = {

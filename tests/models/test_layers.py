@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from golden import draw_like
 from torch import nn
 
-from edgenext_mm.models import layers as recompute
 from edgenext_mm.models.layers import (
     ConvEncoder,
     CrossCovarianceAttention,
@@ -15,6 +14,7 @@ from edgenext_mm.models.layers import (
     PositionalEncodingFourier,
     SDTAEncoder,
     build_norm,
+    recompute,
 )
 
 

@@ -27,8 +27,7 @@ from edgenext_mm.checkpoints.zoo import find_config
 from edgenext_mm.cli import add_config_options, make_parser, reports_errors
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import input_shape
-from edgenext_mm.deployment import FORMATS
-from edgenext_mm.deployment import exporter as export
+from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.calibration import image_channels, images_in, normalised_images
 from edgenext_mm.deployment.file_formats import PRECISIONS, SCHEMES, with_ending
 
