@@ -55,16 +55,9 @@ def test_documented_arguments_are_those_of_the_signature(module):
     assert faults == []
 
 
-def test_faults_are_found():
-    def function(a, b):
-        """A function.
-
-        Args:
-            a, c: Two.
-
-        Returns:
-            d: Nothing.
-        """
-
-    assert documented_arguments(inspect.getdoc(function)) == ['a', 'c']
-    assert documented_arguments('Nothing.') is None
+def test_documented_arguments_end_with_their_section():
+    docstring = (
+        'A function.\n\nArgs:\n    a, c: Two,\n        b: no argument.\n    *d: All others.\n'
+    )
+    assert documented_arguments(docstring + '\nReturns:\n    e: No argument.') == ['a', 'c', 'd']
+    assert documented_arguments('A function.') is None
