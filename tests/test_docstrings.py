@@ -56,8 +56,6 @@ def test_documented_arguments_are_those_of_the_signature(module):
 
 
 def test_documented_arguments_end_with_their_section():
-    docstring = (
-        'A function.\n\nArgs:\n    a, c: Two,\n        b: nothing.\n    *d: All others.\n'
-    )
+    docstring = 'A function.\n\nArgs:\n    a, c: Two,\n        b: nothing.\n    *d: All others.\n'
     assert documented_arguments(docstring + '\nReturns:\n    e: No argument.') == ['a', 'c', 'd']
     assert documented_arguments('A function.') is None
