@@ -80,7 +80,7 @@ def describe(path: Path, folder: Path) -> dict[str, Any]:
     config, (task, collection) = load_config(path), NAMES[folder.name]
     cost = count_complexity(build_model(config), input_shape(config), openmmlab=True)
     data = next((v for k, v in TRAINING_DATA.items() if k in path.stem), "of one's own")
-    entry = {
+    entry: dict[str, Any] = {
         'Name': path.stem,
         'In Collection': collection,
         'Metadata': {

@@ -2,6 +2,7 @@ import functools
 import shutil
 import subprocess
 import sys
+import time
 
 import hypothesis
 import pytest
@@ -24,6 +25,20 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile('long', max_examples=250, print_blob=True, **COMMON)
 hypothesis.settings.load_profile('short')
+
+
+def pytest_addoption(parser):
+    parser.addoption('--budget', type=float, help='seconds after which no further test is started')
+
+
+def pytest_sessionstart(session):
+    session.started = time.monotonic()
+
+
+def pytest_runtest_setup(item):
+    budget = item.config.getoption('--budget')
+    if budget is not None and time.monotonic() - item.session.started > budget:
+        pytest.skip('the time budget is used up')
 
 
 @pytest.fixture(autouse=True)

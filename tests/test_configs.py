@@ -56,11 +56,13 @@ def recipes():
 
 
 def make_small(config):
-    """Fewer encoders of all kinds, images of 64 pixels, batches of 2, at most 1,000 classes."""
+    """Fewer encoders of all kinds, small images and batches, few boxes, at most 1,000 classes."""
     model, arch = config.model, config.model.backbone.arch
     model.backbone.arch = dict(base=arch, depths=(1, 2, 2, 2))
     if model.get('head', {}).get('num_classes', 0) > 1000:
         model.head.num_classes = config.data_preprocessor.num_classes = 20
+    if 'max_per_img' in model.get('test_cfg', {}):
+        model.test_cfg.update(nms_pre=100, max_per_img=10)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
     return shrink(config, most=64)
