@@ -104,7 +104,7 @@ def fingerprint() -> str:
 def lowest_constraints() -> str:
     """The tested versions, replaced by the lower bounds of setup.py where it has any."""
     text = CONSTRAINTS.read_text()
-    for name, version in re.findall(r"'([\w-]+)>=([\d.]+)", (ROOT / 'setup.py').read_text()):
+    for name, version in re.findall(r"'([\w-]+)>=([\w.]+)", (ROOT / 'setup.py').read_text()):
         text = re.sub(rf'^{name.lower()}==.*', f'{name}=={version}', text, flags=re.MULTILINE)
     return text
 

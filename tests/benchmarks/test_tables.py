@@ -52,6 +52,6 @@ def test_a_table_replaces_what_stands_between_its_marks(tmp_path):
 def test_a_document_without_marks_is_refused_and_kept(tmp_path):
     path = tmp_path / 'a.md'
     path.write_text('text')
-    with pytest.raises(UserError, match=r"a\.md has no place for the table 'x'"):
+    with pytest.raises(UserError, match=r"a\.md has no marks for the table 'x'"):
         update_table(path, 'x', '| new |')
     assert path.read_text() == 'text'
