@@ -70,7 +70,7 @@ setup(
         'onedl-mmcv>=2.3.4,<3',
         'numpy',
         'packaging',
-        'Pillow>=10',
+        'Pillow>=10.1',
         'filelock',
         'pyyaml',
         'safetensors',
