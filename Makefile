@@ -72,7 +72,7 @@ lint: setup  ## check style, spelling, layers and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/codespell
-	.venv/bin/lint-imports --quiet
+	.venv/bin/lint-imports
 	.venv/bin/mypy
 
 format: setup  ## format the code
