@@ -51,7 +51,7 @@ def test_lowest_versions_are_those_of_setup_py(setup_env):
     assert len(bounds) > 10
     for name, version in bounds.items():
         assert f'{name}=={version}' in lines or f'{name.lower()}=={version}' in lines
-    assert len(lines) == len((ROOT / 'requirements/constraints.txt').read_text().splitlines())
+    assert not any(line.startswith('sympy==') for line in lines)  # torch pins it
 
 
 @pytest.mark.parametrize(
