@@ -1,4 +1,4 @@
-"""The code, commands and links in the documents work as printed."""
+"""What the README promises works as it is printed."""
 
 import contextlib
 import re
@@ -49,7 +49,7 @@ def test_the_ten_line_config_trains(few_digits, mirror, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / 'work_dirs' / 'birds' / 'epoch_1.pth').is_file()
-    # The backbone's weights were loaded; only the head has another size.
+    # The backbone's weights came along; only the head is of another size.
     assert 'head.fc.weight (1000x168 in the file, 20x168 here)' in done.stdout
     assert 'size mismatch' not in done.stdout + done.stderr
 
@@ -68,10 +68,10 @@ def test_the_detector_snippet_builds():
 
 
 @pytest.mark.parametrize('document', DOCUMENTS)
-def test_links_within_the_repository_exist(document):
+def test_links_within_the_repository_lead_somewhere(document):
     path = ROOT / document
     links = re.findall(r'\]\((?!https?:)([^)#]+)', path.read_text())
-    assert [link for link in links if not (path.parent / link).exists()] == []
+    assert all((path.parent / link).exists() for link in links), links
 
 
 @pytest.fixture
