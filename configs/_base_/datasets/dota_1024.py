@@ -1,5 +1,5 @@
-# DOTA-v1.0 in patches of 1024 with an overlap of 512. Trains on the train split and evaluates on the
-# val split; mmrotate's config trains on trainval.
+# DOTA-v1.0 in patches of 1024 with an overlap of 512. Trains on the train split and evaluates on
+# the val split; mmrotate's config trains on trainval.
 _base_ = 'mmrotate::_base_/datasets/dota.py'
 
 data_preparation = 'Download and split the data as described in docs/datasets/dota.md.'
