@@ -82,7 +82,7 @@ def test_an_old_core_library_is_named_with_what_to_install():
 
 def test_a_missing_task_library_is_named_when_its_config_is_loaded():
     code = (
-        'from edgenext_mm.cli import load_config\n'
+        'from edgenext_mm.config import load_config\n'
         "load_config('configs/classification/edgenext-xxsmall_digits.py')"
     )
     done = run_without(TASK_LIBRARIES, code)
