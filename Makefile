@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Both set up .venv first, once.
+# The main targets are `make demo` and `make test`. Both set up .venv first, once.
 PYTHON ?= python3
 RUN := .venv/bin/python
 TASK ?= classification
@@ -6,15 +6,16 @@ TASK ?= classification
 # The digit classifier, whose backbone the demos of the other tasks start from.
 PRETRAINED := work_dirs/edgenext-xxsmall_digits/epoch_30.pth
 
-.PHONY: help setup demo demo-classification demo-detection demo-segmentation demo-rotated test lint format docs clean
+.PHONY: help setup demo demo-classification demo-detection demo-segmentation demo-rotated test \
+	check lowest lint format docs clean
 
-help:  ## show what there is
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-setup:  ## make .venv complete; does nothing where it is
+setup:  ## set up .venv, unless it is up to date
 	@$(PYTHON) tools/setup_env.py
 
-demo: setup  ## train, test and run EdgeNeXt on real data in minutes (TASK=detection, ...)
+demo: setup  ## train, test and run EdgeNeXt on real data (TASK=detection, ...)
 	@$(MAKE) --no-print-directory demo-$(TASK)
 
 demo-classification: data/digits
@@ -50,24 +51,38 @@ define run_demo
 	@echo "training:     work_dirs/$(notdir $(1))/curves.png"
 endef
 
-test: setup  ## run the tests, one process per core (ARGS="-k name" for some of them)
+test: setup  ## run all tests, one process per core (ARGS="-k name" selects some)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 $(ARGS)
 
-lint: setup  ## style, spelling, layers and types
+check: setup  ## lint, and test what changed since main, in 90 seconds on 2 cores
+	@$(MAKE) --no-print-directory lint
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --durations 3 --budget 40 \
+		$$($(RUN) tests/changed.py)
+
+# What is tested at the lowest versions: every module imports, models match timm and the published
+# outputs, and classifiers and detectors train, resume and export.
+LOWEST_TESTS := tests/test_requirements.py tests/models tests/checkpoints tests/test_configs.py
+
+lowest:  ## set up .venv-lowest with the lowest versions of setup.py, and run a part of the tests
+	$(PYTHON) tools/setup_env.py --lowest
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest --numprocesses auto --dist loadfile \
+		$(LOWEST_TESTS)
+
+lint: setup  ## check style, spelling, layers and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/codespell
 	.venv/bin/lint-imports --quiet
 	.venv/bin/mypy
 
-format: setup  ## mend style
+format: setup  ## format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-docs: setup  ## write the generated tables and figures anew
+docs: setup  ## update the generated tables and figures
 	$(RUN) -m benchmarks.variants_table --update README.md configs/classification/README.md
 	$(RUN) -m benchmarks.metafiles
 	$(RUN) -m benchmarks.paper_tables --out docs
 
-clean:  ## remove .venv and what was built; data and work_dirs stay
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+clean:  ## remove environments and build files, keep data and work_dirs
+	rm -rf .venv .venv-lowest build *.egg-info .mypy_cache .pytest_cache .ruff_cache

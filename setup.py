@@ -1,4 +1,4 @@
-"""Packaging of edgenext_mm. Ranges stand here, the exact versions tested in requirements/."""
+"""Packaging of edgenext_mm, with the supported ranges; requirements/ has the exact versions tested."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent
 VERSION: dict[str, str] = {}
 exec((ROOT / 'edgenext_mm' / 'version.py').read_text(), VERSION)
 
-# One task library is enough; what belongs to another says so when it is asked for.
+# One task library is enough. Parts that need another one raise an error that names it.
 TASKS = {
     'classification': ['onedl-mmpretrain>=1.3.5,<2'],
     'detection': ['onedl-mmdetection>=3.5,<4'],
@@ -18,16 +18,16 @@ TASKS = {
     'rotated': ['onedl-mmrotate>=1.2,<2', 'onedl-mmdetection>=3.5,<4'],
 }
 DEPLOYMENT = ['onnx>=1.16', 'onnxruntime>=1.20', 'onnxscript>=0.5', 'openvino>=2025.0']
-TOOLS = ['fvcore>=0.1.5', 'matplotlib', 'psutil', 'scikit-learn>=1.3', 'timm>=1.0']
+TOOLS = ['fvcore>=0.1.5.post20221221', 'matplotlib', 'psutil', 'scikit-learn>=1.5', 'timm>=1.0.3']
 
 
 class BuildWithConfigs(build_py):
-    """Adds configs, tools and the index of models: links in an editable install, else copies.
+    """Adds configs, tools and the model index: links in an editable install, else copies.
 
-    They lie in ``edgenext_mm/.mim``, where ``_base_ = 'edgenext_mm::...'`` and mim look for them.
-    onedl-mim 0.5.1, however, takes the folder of the first recorded file of a distribution for its
-    package. That is our ``edgenext_mm-VERSION.dist-info``, which sorts before ``edgenext_mm/``; a
-    copy in ``edgenext_mim`` sorts before both (https://github.com/vbti-development/onedl-mim).
+    ``_base_ = 'edgenext_mm::...'`` and mim look for them in ``edgenext_mm/.mim``. But onedl-mim
+    0.5.1 takes the folder of the first file of a distribution, in alphabetical order, for its
+    package. This would be ``edgenext_mm-VERSION.dist-info``, so that a copy is put into
+    ``edgenext_mim``, which precedes it (https://github.com/VBTI-development/onedl-mim).
     """
 
     def run(self) -> None:
@@ -70,7 +70,7 @@ setup(
         'onedl-mmcv>=2.3.4,<3',
         'numpy',
         'packaging',
-        'Pillow>=10',
+        'Pillow>=10.1',
         'filelock',
         'pyyaml',
         'safetensors',

@@ -1,33 +1,45 @@
-"""Generated tables in documents, each between two marks that name its command."""
+"""Markdown tables, and their places in documents: between two marks that name the command."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgenext_mm.errors import UserError
 from edgenext_mm.files import replacing
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Formats a Markdown table.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells of each row.
+    """
+    first, *others = [f'| {" | ".join(map(str, cells))} |' for cells in (head, *rows)]
+    return '\n'.join([first, '|' + '---|' * len(head), *others])
+
+
 def find_table(path: str | Path, name: str) -> str:
-    """The table that stands between its marks in a document.
+    """Reads the table between its marks in a document.
 
     Raises:
-        UserError: If the document is not there or has no such marks.
+        UserError: If the document does not exist or has no such marks.
     """
     return _match(Path(path), name)[2].strip()
 
 
 def update_table(path: str | Path, name: str, table: str) -> None:
-    """Puts a table between its marks in a document.
+    """Writes a table between its marks in a document.
 
     Args:
         path: A Markdown file with ``<!-- begin NAME ... -->`` and ``<!-- end NAME -->``.
-        name: What the marks call the table.
-        table: Markdown.
+        name: Name of the table in the marks.
+        table: The new table in Markdown.
 
     Raises:
-        UserError: If the document is not there or has no such marks.
+        UserError: If the document does not exist or has no such marks.
     """
     path = Path(path)
     match = _match(path, name)
@@ -42,7 +54,7 @@ def _match(path: Path, name: str) -> re.Match[str]:
     match = re.search(marks, text, re.DOTALL)
     if match is None:
         raise UserError(
-            f'{path} has no place for the table {name!r}. It stands between '
+            f'{path} has no marks for the table {name!r}. Add two lines, '
             f'<!-- begin {name} --> and <!-- end {name} -->.'
         )
     return match

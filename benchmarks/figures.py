@@ -1,25 +1,27 @@
-"""Bars of what was timed, and Figures 1 and 3 of the paper from filled tables."""
+"""Plots of measured latencies, and Figures 1 and 3 of the paper with our numbers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 
 from edgenext_mm.visualization.figure import new_figure, save
 
-from .paper_lines import Line, format_count
-from .published import A100_SPEED
+from .published import A100_SPEED, format_count
+
+if TYPE_CHECKING:
+    from .paper_tables import Line
 
 
 def draw_benchmark(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Median latencies with their quartiles, a group for each model, a panel for each batch size.
+    """Draws median latencies with their quartiles, one panel per batch size, one group per model.
 
     Args:
-        rows: Of :func:`benchmarks.speed.run`.
-        path: PNG or SVG.
+        rows: Rows from :func:`benchmarks.speed.run`.
+        path: PNG or SVG file to write.
     """
     batches = list(dict.fromkeys(r['batch'] for r in rows))
     models = list(dict.fromkeys(r['model'] for r in rows))
@@ -55,12 +57,12 @@ def draw_benchmark(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str])
 
 
 def draw_figure1(lines: Sequence[Line], path: str | os.PathLike[str]) -> None:
-    """Published accuracy over our count of MAdds, each point with its parameters.
+    """Draws the published accuracy over our count of MAdds. Labels are parameters.
 
     Args:
-        lines: Of Tables 2 and 3; those without accuracy or cost, and distilled models, are left
-            out.
-        path: PNG or SVG.
+        lines: Rows of Tables 2 and 3. Those without accuracy or cost, and distilled models, are
+            left out.
+        path: PNG or SVG file to write.
     """
     figure = new_figure(6.4, 4.4)
     axis = figure.subplots()
@@ -88,7 +90,12 @@ def draw_figure1(lines: Sequence[Line], path: str | os.PathLike[str]) -> None:
 
 
 def draw_figure3(lines: Sequence[Line], path: str | os.PathLike[str]) -> None:
-    """Latency over accuracy for both norms and activations: published, and ours where measured."""
+    """Draws latency over accuracy for both norms and activations: published, and ours if measured.
+
+    Args:
+        lines: Rows of Figure 3.
+        path: PNG or SVG file to write.
+    """
     measured = all(line.latency_ms is not None for line in lines)
     figure = new_figure(4.6 * (1 + measured), 3.8)
     axes = [figure.add_subplot(1, 1 + measured, 1 + i) for i in range(1 + measured)]

@@ -1,7 +1,7 @@
-"""Latency and throughput of models, measured side by side.
+"""Latency of models, measured side by side.
 
-Machines drift by a quarter from one minute to the next, so models that are to be compared take
-turns within one run, and what counts is the ratio of their times in the same round.
+The speed of a machine can change by a quarter within a minute. Models that are compared therefore
+take turns, and what counts is the ratio of their times in the same round.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Name = TypeVar('Name', bound=Hashable)
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one model's calls, in seconds."""
+    """Times of the calls of one model, in seconds."""
 
     seconds: tuple[float, ...]
 
@@ -38,14 +38,14 @@ class Timing:
 
 
 def paired_ratio(timing: Timing, baseline: Timing) -> float:
-    """The median over rounds of one model's time by the other's.
+    """Median over all rounds of one model's time divided by another's.
 
-    Within a round both find the machine in the same state. Where that changes in the middle of a
-    run, medians of the two can come from different states; these quotients do not.
+    Within a round, the machine is in the same state for both. The ratio of their medians would
+    compare different states if the machine changed in the middle of a run.
 
     Args:
-        timing: Of one model.
-        baseline: Of the other, from the same rounds.
+        timing: Times of one model.
+        baseline: Times of the other model in the same rounds.
     """
     return float(np.median(_quotients(timing, baseline)))
 
@@ -53,13 +53,13 @@ def paired_ratio(timing: Timing, baseline: Timing) -> float:
 def ratio_interval(
     timing: Timing, baseline: Timing, confidence: float = 0.95, draws: int = 1000
 ) -> tuple[float, float]:
-    """Confidence interval of :func:`paired_ratio`, by bootstrap over rounds.
+    """Confidence interval of :func:`paired_ratio`, by bootstrap over the rounds.
 
     Args:
-        timing: Of one model.
-        baseline: Of the other, from the same rounds.
-        confidence: Default: 95%.
-        draws: Samples of the rounds. Default: 1000.
+        timing: Times of one model.
+        baseline: Times of the other model in the same rounds.
+        confidence: Confidence level. Default: 0.95.
+        draws: Number of bootstrap samples. Default: 1000.
     """
     quotients = _quotients(timing, baseline)
     rng = np.random.default_rng(0)
@@ -74,14 +74,14 @@ def _quotients(timing: Timing, baseline: Timing) -> np.ndarray:
 
 
 def on_cpu(call: Call) -> float:
-    """Seconds that a call takes."""
+    """Measures the seconds that a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def on_gpu(call: Call) -> float:
-    """Seconds that a GPU takes for what a call gives it to do, between two of its own events."""
+    """Measures the seconds that a GPU takes for a call, with CUDA events."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     call()
@@ -96,13 +96,13 @@ def interleave(
     warmup: int,
     clock: Callable[[Any], float] = on_cpu,
 ) -> dict[Name, Timing]:
-    """Times callables in turn, one call of each per round, in reverse order every second round.
+    """Times one call of each model per round, in reverse order every second round.
 
     Args:
-        calls: What to time, by name; callables, or whatever the clock can time.
-        rounds: Rounds that count, at least 2.
-        warmup: Rounds before them that do not.
-        clock: Times one call. Default: :func:`on_cpu`.
+        calls: The callables by name, or anything else that ``clock`` takes.
+        rounds: Number of timed rounds, at least 2.
+        warmup: Number of rounds before them.
+        clock: Measures the seconds of one call. Default: :func:`on_cpu`.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for i in tqdm(range(warmup + rounds), desc=f'{len(calls)} in turn', unit='round', leave=False):
@@ -114,7 +114,7 @@ def interleave(
 
 
 def inference_call(model: nn.Module, x: Tensor) -> Call:
-    """A forward pass in evaluation mode, without gradients."""
+    """Makes a forward pass in evaluation mode, without gradients."""
     model.eval()
 
     def call() -> object:
@@ -125,12 +125,12 @@ def inference_call(model: nn.Module, x: Tensor) -> Call:
 
 
 def training_call(model: nn.Module, x: Tensor, lr: float = 1e-4) -> Call:
-    """A training step: forward, cross-entropy, backward and AdamW, on random labels.
+    """Makes a training step: forward, cross-entropy, backward and AdamW, on random labels.
 
     Args:
-        model: Maps ``x`` to (B, K) logits.
+        model: Model that maps ``x`` to (B, K) logits.
         x: (B, C, H, W) images.
-        lr: Learning rate; small, so that the weights stay ordinary numbers.
+        lr: Learning rate. Default: 1e-4, so that the weights stay small.
     """
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)

@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on, and what it can reach."""
+"""Description and peak performance of the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def describe_machine(device: str = 'cpu') -> str:
-    """Processor, cores and versions, in one line."""
+    """Returns processor, cores and versions in one line."""
     if device != 'cpu':
         name = torch.cuda.get_device_name(device)
     else:
@@ -25,11 +25,11 @@ def describe_machine(device: str = 'cpu') -> str:
 
 
 def matmul_peak(dtype: torch.dtype = torch.float32, device: str = 'cpu', size: int = 1024) -> float:
-    """Multiply-adds per second of a square matrix product, the best of ten.
+    """Measures the multiply-adds per second of a square matrix product, the best of ten.
 
     Args:
-        dtype: Of the matrices. Default: single precision.
-        device: Where. Default: the CPU, with the threads that torch is set to.
+        dtype: Type of the matrices. Default: single precision.
+        device: Device. Default: the CPU.
         size: Rows and columns. Default: 1024.
     """
     a = torch.randn(size, size, device=device, dtype=dtype)
@@ -44,11 +44,11 @@ def matmul_peak(dtype: torch.dtype = torch.float32, device: str = 'cpu', size: i
 
 
 def peak_memory(call: Callable[[], object], device: str = 'cpu') -> int:
-    """Bytes that PyTorch held at most during a call, beyond what it held before.
+    """Measures the peak memory in bytes that PyTorch allocates during a call.
 
     Args:
-        call: Runs in PyTorch; other runtimes' memory is not seen.
-        device: Default: the CPU.
+        call: The call. Memory of other runtimes is not counted.
+        device: Device. Default: the CPU.
     """
     if device != 'cpu':
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,4 +1,4 @@
-"""Write the metafiles beside the configs, which the model zoo and mim read, and tables of them.
+"""Write the metafiles of the configs, which the model zoo and mim read, and tables of them.
 
 Example:
     python -m benchmarks.metafiles
@@ -21,25 +21,18 @@ from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.files import replacing
 from edgenext_mm.models.building import build_model
 
-from .documents import update_table
-from .published import (
-    AUTHORS_FILES,
-    DENSE,
-    METRICS,
-    MMPRETRAIN_FILES,
-    RELEASES,
-    TABLES,
-    TOP1,
-    Release,
-)
+from .documents import markdown_table, update_table
+from .published import AUTHORS_FILES, DENSE, METRICS, MMPRETRAIN_FILES, RELEASES, TABLES, TOP1
 
 ROOT = Path(__file__).resolve().parents[1]
-TASK_NAMES = {
-    'classification': 'Image Classification',
-    'detection': 'Object Detection',
-    'segmentation': 'Semantic Segmentation',
-    'rotated_detection': 'Rotated Object Detection',
+#: For each task, its name in metafiles, and the name of our collection.
+NAMES = {
+    'classification': ('Image Classification', 'EdgeNeXt'),
+    'detection': ('Object Detection', 'EdgeNeXt detectors'),
+    'segmentation': ('Semantic Segmentation', 'EdgeNeXt segmentors'),
+    'rotated_detection': ('Rotated Object Detection', 'EdgeNeXt rotated detectors'),
 }
+#: Training data, by a part of a config's name.
 TRAINING_DATA = {
     'in1k': 'ImageNet-1k',
     'in21k-p': 'ImageNet-21K-P',
@@ -48,30 +41,23 @@ TRAINING_DATA = {
     'dota': 'DOTA-v1.0',
     'voc12aug': 'VOC 2012 with SBD',
 }
-COLLECTIONS = {
-    'classification': 'EdgeNeXt',
-    'detection': 'EdgeNeXt detectors',
-    'segmentation': 'EdgeNeXt segmentors',
-    'rotated_detection': 'EdgeNeXt rotated detectors',
-}
 PAPER = 'https://arxiv.org/abs/2206.10589'
-#: Who published the results that :data:`~benchmarks.published.TABLES` has of a task.
-SOURCES = dict.fromkeys(TASK_NAMES, PAPER) | {
+#: Who published the results of a task in :data:`~benchmarks.published.TABLES`.
+SOURCES = dict.fromkeys(TASKS, PAPER) | {
     'rotated_detection': 'https://github.com/Xuyihaoby/rotate_detection'
 }
 HEADER = '# Written by `python -m benchmarks.metafiles`; edits are lost.\n'
 
 
 def metafile(folder: Path) -> str:
-    """The metafile of a folder of configs.
+    """Formats the metafile of a folder of configs.
 
     Args:
-        folder: Of the configs of one task, ``configs/TASK``.
+        folder: The configs of one task, ``configs/TASK``.
     """
     paths = sorted(folder.rglob('*.py'), key=lambda path: (path.parent != folder, path))
-    models = [describe(path, folder) for path in paths]
     collection = dict(
-        Name=COLLECTIONS[folder.name],
+        Name=NAMES[folder.name][1],
         Metadata=dict(Architecture=['SDTA', 'Depth-wise Convolution']),
         Paper=dict(
             URL=PAPER,
@@ -80,58 +66,26 @@ def metafile(folder: Path) -> str:
         ),
         README=f'configs/{folder.name}/README.md',
     )
-    content = dict(Collections=[collection], Models=models)
+    content = dict(Collections=[collection], Models=[describe(path, folder) for path in paths])
     return HEADER + yaml.safe_dump(content, sort_keys=False, width=100)
 
 
 def describe(path: Path, folder: Path) -> dict[str, Any]:
-    """The entry of one config.
+    """Describes a config as an entry of a metafile.
 
     Args:
-        path: Of the config.
-        folder: The task's, in which it is.
+        path: The config.
+        folder: The folder of its task.
     """
-    release = RELEASES.get(path.stem)
-    published = _release(release) if release else _results(path.stem, folder.name)
-    return {**_common(path, folder), **published}
-
-
-def _release(release: Release) -> dict[str, Any]:
-    """What others published, with weights."""
-    return {
-        'Name': release.name,
-        'Results': [_result('classification', TOP1, release.top1)],
-        'Weights': AUTHORS_FILES + release.file,
-        **({'Mirrors': [MMPRETRAIN_FILES + release.mirror]} if release.mirror else {}),
-        'Converted From': {'Code': 'https://github.com/mmaaz60/EdgeNeXt'},
-    }
-
-
-def _results(config: str, task: str) -> dict[str, Any]:
-    """What others published of a config's model, without weights."""
-    results = [
-        _result(task, table.metric, float(row.accuracy))
-        for table in TABLES.values()
-        for row in table.rows
-        if row.model == config and row.accuracy and not row.options
-    ]
-    return {'Results': results[:1], 'Results Of': SOURCES[task]} if results else {}
-
-
-def _result(task: str, metric: str, value: float) -> dict[str, Any]:
-    return dict(Dataset=METRICS[metric], Task=TASK_NAMES[task], Metrics={metric: value})
-
-
-def _common(path: Path, folder: Path) -> dict[str, Any]:
-    config = load_config(path)
+    config, (task, collection) = load_config(path), NAMES[folder.name]
     cost = count_complexity(build_model(config), input_shape(config), openmmlab=True)
     data = next((v for k, v in TRAINING_DATA.items() if k in path.stem), "of one's own")
-    return {
+    entry: dict[str, Any] = {
         'Name': path.stem,
-        'In Collection': COLLECTIONS[folder.name],
+        'In Collection': collection,
         'Metadata': {
             'Training Data': data,
-            'Task': TASK_NAMES[folder.name],
+            'Task': task,
             'Parameters': cost.params,
             'FLOPs': cost.madds,
             'Input': 'x'.join(map(str, cost.shape)),
@@ -139,51 +93,69 @@ def _common(path: Path, folder: Path) -> dict[str, Any]:
         'Config': f'configs/{path.relative_to(folder.parent)}',
     }
 
+    def results(metric: str, value: float) -> list[dict[str, Any]]:
+        return [dict(Dataset=METRICS[metric], Task=task, Metrics={metric: value})]
+
+    if release := RELEASES.get(path.stem):
+        entry['Name'] = release.name
+        entry['Results'] = results(TOP1, release.top1)
+        entry['Weights'] = AUTHORS_FILES + release.file
+        if release.mirror:
+            entry['Mirrors'] = [MMPRETRAIN_FILES + release.mirror]
+        entry['Converted From'] = {'Code': 'https://github.com/mmaaz60/EdgeNeXt'}
+        return entry
+    for table in TABLES.values():
+        for row in table.rows:
+            if row.model == path.stem and row.accuracy and not row.options:
+                entry['Results'] = results(table.metric, float(row.accuracy))
+                entry['Results Of'] = SOURCES[folder.name]
+                return entry
+    return entry
+
 
 def zoo_table(folders: list[Path]) -> str:
-    """A Markdown table of all models, for a document in ``docs``.
+    """Formats a Markdown table of all models, for a document in ``docs``.
 
     Args:
-        folders: Of configs, each with its metafile.
+        folders: Folders of configs, each with its metafile.
     """
-    rows = [
-        '| model | parameters | MAdds | input | published | weights |',
-        '|---|---|---|---|---|---|',
-    ]
+    rows = []
     for model in (model for folder in folders for model in _models(folder)):
         results = model.get('Results', [])
-        published = ', '.join(f'{v} {k}' for r in results for k, v in r['Metrics'].items())
         sources = [model.get('Weights'), *model.get('Mirrors', ())]
         links = [f'[{urlsplit(url).netloc}]({url})' for url in sources if url]
         rows.append(
-            f'| [{model["Name"]}](../{model["Config"]}) {_cost(model)} | {published} '
-            f'| {", ".join(links) or "none yet"} |'
+            [f'[{model["Name"]}](../{model["Config"]})', *_cost(model)]
+            + [', '.join(f'{v} {k}' for r in results for k, v in r['Metrics'].items())]
+            + [', '.join(links) or 'none yet']
         )
-    return '\n'.join(rows)
+    return markdown_table(['model', *COST, 'published', 'weights'], rows)
 
 
 def complexity_table(folder: Path) -> str:
-    """A Markdown table of a folder's configs but those of the digits, for its README.
+    """Formats a Markdown table of a folder's configs, for its README.
 
     Args:
-        folder: Of configs, with its metafile.
+        folder: A folder of configs with its metafile. Configs of the digits are left out.
     """
-    rows = ['| config | parameters | MAdds | input | published |', '|---|---|---|---|---|']
-    for model in _models(folder):
-        path = Path(model['Config'])
-        if not path.stem.endswith('_digits'):
-            published = DENSE.get(path.stem, '')
-            rows.append(f'| [{path.stem}]({path.name}) {_cost(model)} | {published} |')
-    return '\n'.join(rows)
+    rows = [
+        [f'[{path.stem}]({path.name})', *_cost(model), DENSE.get(path.stem, '')]
+        for model in _models(folder)
+        if not (path := Path(model['Config'])).stem.endswith('_digits')
+    ]
+    return markdown_table(['config', *COST, 'published'], rows)
 
 
 def _models(folder: Path) -> list[dict[str, Any]]:
     return yaml.safe_load((folder / 'metafile.yml').read_text())['Models']
 
 
-def _cost(model: dict[str, Any]) -> str:
+COST = ['parameters', 'MAdds', 'input']
+
+
+def _cost(model: dict[str, Any]) -> list[str]:
     cost = model['Metadata']
-    return f'| {cost["Parameters"] / 1e6:.2f}M | {cost["FLOPs"] / 1e9:.2f}G | {cost["Input"]}'
+    return [f'{cost["Parameters"] / 1e6:.2f}M', f'{cost["FLOPs"] / 1e9:.2f}G', cost['Input']]
 
 
 @reports_errors

@@ -1,16 +1,20 @@
-"""Models to compare, by the names that benchmarks give them."""
+"""Models to compare, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from edgenext_mm.checkpoints.zoo import find_config
+from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import ARCHS, EdgeNeXt
+from edgenext_mm.models.building import build_model
+from edgenext_mm.requirements import require_task_library
 
-#: What timm calls the variants that it has.
+#: timm's names of the variants that it has.
 TIMM_NAMES = {
     'xxsmall': 'edgenext_xx_small',
     'xsmall': 'edgenext_x_small',
@@ -20,12 +24,12 @@ TIMM_NAMES = {
 
 
 class EdgeNeXtClassifier(nn.Module):
-    """A bare classifier around the backbone, as timm's models are.
+    """A classifier made of the backbone and a linear layer, like timm's models.
 
     Args:
-        arch: What :class:`~edgenext_mm.EdgeNeXt` takes.
-        num_classes: Default: 1000.
-        with_cp: Whether training recomputes activations. Default: False.
+        arch: Architecture, see :class:`~edgenext_mm.EdgeNeXt`.
+        num_classes: Number of classes. Default: 1000.
+        with_cp: Whether activations are recomputed in training. Default: False.
     """
 
     def __init__(
@@ -41,15 +45,15 @@ class EdgeNeXtClassifier(nn.Module):
 
 
 def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
-    """A model with random weights.
+    """Builds a model with random weights.
 
     Args:
         name: An arch of EdgeNeXt, ``ARCH:with_cp`` to recompute activations in training,
-            ``timm:NAME``, ``mmpretrain:NAME``, or a config: its path, or a shipped one's name.
-        options: What overrides the config.
+            ``timm:NAME``, ``mmpretrain:NAME``, or the path or name of a config.
+        options: Settings that override the config. Default: none.
 
     Raises:
-        UserError: If there is no such model.
+        UserError: If the model is unknown.
     """
     if name in ARCHS:
         return EdgeNeXtClassifier(name)
@@ -60,10 +64,6 @@ def build_named(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
         return _build_timm(rest)
     if source == 'mmpretrain' and rest:
         return _build_mmpretrain(rest)
-    from edgenext_mm.checkpoints.zoo import find_config
-    from edgenext_mm.config import load_config
-    from edgenext_mm.models.building import build_model
-
     try:
         path = find_config(name)
     except UserError as error:
@@ -81,19 +81,19 @@ def _build_timm(name: str) -> nn.Module:
         raise UserError(
             f'timm:{name} needs timm, which is not installed: `pip install timm`.'
         ) from error
-    if not timm.is_model(name):
-        near = ', '.join(timm.list_models(f'*{name.split("_")[0]}*')[:8]) or 'none'
-        raise UserError(f'timm has no model {name!r}. Of that family it has: {near}.')
+    _check_known(name, 'timm', timm.list_models)
     return timm.create_model(name)
 
 
 def _build_mmpretrain(name: str) -> nn.Module:
-    from edgenext_mm.requirements import require_task_library
-
     require_task_library('mmpretrain')
     from mmpretrain import get_model, list_models
 
-    if name not in list_models():
-        near = ', '.join(list_models(f'*{name.split("_")[0]}*')[:8]) or 'none'
-        raise UserError(f'mmpretrain has no model {name!r}. Near it: {near}.')
+    _check_known(name, 'mmpretrain', list_models)
     return get_model(name, pretrained=False)
+
+
+def _check_known(name: str, library: str, list_models: Callable[[str], list[str]]) -> None:
+    if name not in list_models(name):
+        near = ', '.join(list_models(f'*{name.split("_")[0]}*')[:8]) or 'none'
+        raise UserError(f'{library} has no model {name!r}. Similar names: {near}.')

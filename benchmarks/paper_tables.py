@@ -1,4 +1,4 @@
-"""Lay the paper's tables and figures beside ours: cost, accuracy, latency.
+"""Print the paper's tables and figures with our numbers beside: cost, accuracy, latency.
 
 Examples:
     python -m benchmarks.paper_tables --table 3
@@ -11,80 +11,100 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.model import BaseModel
 from torch import nn
 from tqdm import tqdm
 
-from edgenext_mm.apis.complexity import Complexity, count_complexity
+from edgenext_mm.apis.complexity import count_complexity
 from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.errors import UserError
 from edgenext_mm.files import replacing
 
+from .documents import markdown_table
 from .figures import draw_figure1, draw_figure3
 from .latency import inference_call, interleave
 from .models import build_named
-from .paper_lines import Line, format_count, format_deviation
-from .published import TABLES, Row
+from .published import TABLES, Row, deviation, format_count
 
-#: Metrics in the results of tools/test.py that a table's accuracy may be, by the table's metric.
+#: Names of the tables' metrics in the results of tools/test.py.
 METRICS = {
     'ImageNet-1K top-1': 'accuracy/top1',
     'box AP': 'coco/bbox_mAP',
     'mIoU': 'mIoU',
     'AP50': 'dota/AP50',
 }
-PERCENT = {'box AP', 'AP50'}  # fractions in the results of the libraries
+FRACTIONS = {'box AP', 'AP50'}  # in the results of the libraries; published in percent
+
+
+@dataclass
+class Line:
+    """A row of a table with our numbers. They are None for models that we do not have.
+
+    Args:
+        row: The published row.
+        params: Our number of parameters.
+        madds: Our number of multiply-adds.
+        attention: Number of multiply-adds in products of attention.
+        accuracy: Our accuracy in percent, None if there is no result.
+        latency_ms: Median latency on this machine, None if it was not measured.
+    """
+
+    row: Row
+    params: int | None = None
+    madds: int | None = None
+    attention: int = 0
+    accuracy: float | None = None
+    latency_ms: float | None = None
 
 
 def fill_tables(
     numbers: Iterable[str], results: str | Path | None = None, rounds: int = 0
 ) -> dict[str, list[Line]]:
-    """Counts, measures and reads what belongs beside the published figures.
+    """Counts, measures and reads our numbers for published tables.
 
     Args:
         numbers: Keys of :data:`~benchmarks.published.TABLES`.
-        results: Folder of results of ``tools/test.py``, each ``CONFIG_NAME.json``.
-        rounds: Of timing; 0 measures no latency. Only classifiers are timed.
+        results: Folder with results of ``tools/test.py``, named ``CONFIG_NAME.json``. Default:
+            none, which leaves the accuracies empty.
+        rounds: Rounds of timing; 0 measures no latency. Only classifiers are timed. Default: 0.
 
     Raises:
-        UserError: If there is no such table, or no such folder.
+        UserError: If a table or the folder does not exist.
     """
     numbers = list(numbers)
-    unknown = [n for n in numbers if n not in TABLES]
-    if unknown:
+    if unknown := [n for n in numbers if n not in TABLES]:
         raise UserError(f'There is no table {unknown[0]!r}. Choose from {", ".join(TABLES)}.')
     if results is not None and not Path(results).is_dir():
-        raise UserError(f'There is no folder {results} of results.')
+        raise UserError(f'The folder of results {results} does not exist.')
     rows = {_key(row): row for n in numbers for row in TABLES[n].rows if row.model}
-    costs = {
-        key: _count(row)
-        for key, row in tqdm(rows.items(), desc='counting', unit='model', leave=False)
-    }
-    timed = {key: row for key, row in rows.items() if _is_classifier(row)}
-    times = _time(timed, rounds) if rounds else {}
+    numbers_of: dict[str, dict] = {}
+    for key, row in tqdm(rows.items(), desc='counting', unit='model', leave=False):
+        model = _build(row)
+        cost = count_complexity(model, row.shape, openmmlab=isinstance(model, BaseModel))
+        numbers_of[key] = dict(params=cost.params, madds=cost.madds, attention=cost.attention)
+    if rounds:
+        calls = {
+            key: inference_call(_build(row), torch.randn(1, 3, *row.shape))
+            for key, row in rows.items()
+            if row.model and (row.model.startswith('timm:') or '_in1k' in row.model)
+        }
+        for key, timing in interleave(calls, rounds, warmup=3).items():
+            numbers_of[key]['latency_ms'] = timing.median * 1e3
     return {
         n: [
             Line(
                 row,
-                params=costs[_key(row)].params if row.model else None,
-                madds=costs[_key(row)].madds if row.model else None,
-                attention=costs[_key(row)].attention if row.model else 0,
                 accuracy=_accuracy(row, TABLES[n].metric, results),
-                latency_ms=times.get(_key(row)),
+                **numbers_of.get(_key(row), {}),
             )
             for row in TABLES[n].rows
         ]
         for n in numbers
     }
-
-
-def _is_classifier(row: Row) -> bool:
-    return row.model is not None and (row.model.startswith('timm:') or '_in1k' in row.model)
 
 
 def _key(row: Row) -> str:
@@ -96,18 +116,6 @@ def _build(row: Row) -> nn.Module:
     return build_named(row.model, row.options)
 
 
-def _count(row: Row) -> Complexity:
-    model = _build(row)
-    return count_complexity(model, row.shape, openmmlab=isinstance(model, BaseModel))
-
-
-def _time(rows: Mapping[str, Row], rounds: int) -> dict[str, float]:
-    calls = {
-        key: inference_call(_build(row), torch.randn(1, 3, *row.shape)) for key, row in rows.items()
-    }
-    return {key: t.median * 1e3 for key, t in interleave(calls, rounds, warmup=3).items()}
-
-
 def _accuracy(row: Row, metric: str, results: str | Path | None) -> float | None:
     path = Path(results or '', f'{row.model}.json')
     if results is None or row.options or not path.is_file():
@@ -115,69 +123,68 @@ def _accuracy(row: Row, metric: str, results: str | Path | None) -> float | None
     found = json.loads(path.read_text())
     if METRICS[metric] not in found:
         raise UserError(
-            f'{path} has no {METRICS[metric]!r}; it holds {", ".join(found)}. It should be what '
-            f'`tools/test.py {row.model} CHECKPOINT --out {path}` writes.'
+            f'{path} has no {METRICS[metric]!r}, only {", ".join(found)}. Write it with '
+            f'`tools/test.py {row.model} CHECKPOINT --out {path}`.'
         )
-    return found[METRICS[metric]] * (100 if metric in PERCENT else 1)
-
-
-def to_json(tables: Mapping[str, list[Line]]) -> str:
-    """The filled tables as JSON."""
-    plain = {number: [asdict(line) for line in lines] for number, lines in tables.items()}
-    return json.dumps(plain, indent=2)
+    return found[METRICS[metric]] * (100 if metric in FRACTIONS else 1)
 
 
 def to_markdown(number: str, lines: list[Line]) -> str:
-    """A filled table in Markdown, with its heading and note."""
+    """Formats a filled table with its heading and notes in Markdown.
+
+    Args:
+        number: Key of :data:`~benchmarks.published.TABLES`.
+        lines: The table's rows.
+    """
     table = TABLES[number]
     devices = [*dict.fromkeys(device for line in lines for device in line.row.latency)]
     timed = any(line.latency_ms is not None for line in lines)
     head = ['model', 'input', 'parameters', 'ours', 'off by', 'MAdds', 'ours', 'off by']
     head += [table.metric, 'ours', *devices, *(['CPU here, ms'] if timed else [])]
-    rows = [head, ['---'] * len(head)]
+    rows = []
     for line in lines:
         row = line.row
         cells = [row.name, 'x'.join(map(str, row.shape)) if row.model else '']
         for published, ours in ((row.params, line.params), (row.madds, line.madds)):
-            cells += [published, format_count(ours), format_deviation(published, ours)]
+            cells += [published, format_count(ours), _off_by(published, ours)]
         cells += [row.accuracy, '' if line.accuracy is None else f'{line.accuracy:.2f}']
         cells += [row.latency.get(device, '') for device in devices]
         if timed:
             cells.append('' if line.latency_ms is None else f'{line.latency_ms:.1f}')
         rows.append(cells)
-    title = table.title if not number.isdigit() else f'Table {number}: {table.title}'
-    body = '\n'.join(f'| {" | ".join(cells)} |' for cells in rows)
-    notes = [note for note in (table.note, _without_attention(lines)) if note]
-    return '\n\n'.join([f'## {title}', body, *notes]) + '\n'
-
-
-def _without_attention(lines: list[Line]) -> str:
-    """What the published MAdds of other models seem to leave out."""
-    told = [
-        f'{line.row.name} {format_count(rest)} ({format_deviation(line.row.madds, rest)})'
+    # The published MAdds of other models seem to leave out these products.
+    without = [
+        f'{line.row.name} {format_count(rest)} ({_off_by(line.row.madds, rest)})'
         for line in lines
-        if line.madds and line.row.madds and (rest := line.madds - line.attention) < line.madds
+        if line.row.madds and line.attention and (rest := (line.madds or 0) - line.attention)
     ]
-    return f'Without the products of attention: {", ".join(told)}.' if told else ''
+    title = f'Table {number}: {table.title}' if number.isdigit() else table.title
+    parts = [f'## {title}', markdown_table(head, rows), *([table.note] if table.note else [])]
+    if without:
+        parts.append(f'Without the products of attention: {", ".join(without)}.')
+    return '\n\n'.join(parts) + '\n'
+
+
+def _off_by(published: str, ours: int | None) -> str:
+    if not published or ours is None:
+        return ''
+    return f'{deviation(published, ours):+.1%}'.replace('+0.0%', '0').replace('-0.0%', '0')
 
 
 def to_document(tables: Mapping[str, list[Line]]) -> str:
-    """A page of all tables, with the figures."""
-    parts: list[Any] = [
+    """Formats a page with all tables and the figures in Markdown."""
+    parts = [
         '# The paper, side by side\n',
         'Written by `python -m benchmarks.paper_tables --out docs`; edits are lost. Columns '
-        "before an 'ours' are published figures, 'off by' is 0 where ours prints alike at their "
-        'precision. Parameters and MAdds are counted by `edgenext_mm/apis/complexity.py`, '
-        'of all models alike. Accuracies of ours come from result files of `tools/test.py` '
-        '(`--results`) and are empty where there is none; what is published nowhere that we '
-        'know of is empty, too.\n',
-    ]
-    for number, lines in tables.items():
-        parts.append(to_markdown(number, lines))
-    parts.append(
+        "before an 'ours' are published figures. 'off by' is 0 where ours is equal at the "
+        'published precision. Parameters and MAdds of all models are counted by '
+        '`edgenext_mm/apis/complexity.py`. Our accuracies come from result files of '
+        '`tools/test.py` (`--results`) and are empty where there is none. Figures that were '
+        'never published, as far as we know, are empty, too.\n',
+        *(to_markdown(number, lines) for number, lines in tables.items()),
         '## Figure 1 and Figure 3\n\n![accuracy over MAdds](figures/figure1.svg)\n\n'
-        '![latency over accuracy](figures/figure3.svg)\n'
-    )
+        '![latency over accuracy](figures/figure3.svg)\n',
+    ]
     return '\n'.join(parts)
 
 
@@ -189,25 +196,24 @@ def main() -> None:
     )
     parser.add_argument('--json', action='store_true', help='print JSON')
     parser.add_argument(
-        '--out',
-        metavar='DIR',
-        help='write paper_tables.md, and figures/ as SVG and PNG (all tables)',
+        '--out', metavar='DIR', help='write all tables to paper_tables.md, and figures/'
     )
     parser.add_argument(
-        '--results', metavar='DIR', help='folder of results of tools/test.py: CONFIG_NAME.json'
+        '--results', metavar='DIR', help='folder with results of tools/test.py: CONFIG_NAME.json'
     )
     parser.add_argument(
         '--latency', action='store_true', help='time the classifiers on this CPU, batch 1'
     )
-    parser.add_argument('--rounds', type=int, default=30, help='of timing (default: 30)')
-    parser.add_argument('--threads', type=int, default=2, help='of the CPU (default: 2)')
+    parser.add_argument('--rounds', type=int, default=30, help='rounds of timing (default: 30)')
+    parser.add_argument('--threads', type=int, default=2, help='CPU threads (default: 2)')
     args = parser.parse_args()
     if args.out and args.table:
         parser.error('--out writes all tables; leave --table out')
     torch.set_num_threads(args.threads)
     tables = fill_tables(args.table or TABLES, args.results, args.rounds if args.latency else 0)
     if args.json:
-        print(to_json(tables))
+        plain = {number: [asdict(line) for line in lines] for number, lines in tables.items()}
+        print(json.dumps(plain, indent=2))
     elif not args.out:
         print('\n'.join(to_markdown(number, lines) for number, lines in tables.items()))
     if args.out:

@@ -1,7 +1,7 @@
-r"""Show where the time of models goes: the operators of a runtime on a CPU, side by side.
+r"""Profile models on a CPU: the time of each operator in a runtime, side by side.
 
-Recording takes time of its own, mostly for small operators: compare columns and rows, and take
-totals from `python -m benchmarks.speed`.
+Profiling slows down small operators most. Compare columns and rows, but take totals from
+`python -m benchmarks.speed`.
 
 Examples:
     python -m benchmarks.profile_operators small timm:edgenext_small --runtime deploy
@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from edgenext_mm.cli import make_parser, reports_errors
 
-from .documents import find_table, update_table
+from .documents import find_table, markdown_table, update_table
 from .latency import Call
 from .machine import describe_machine
 from .models import build_named
@@ -34,16 +34,16 @@ from .speed import build_call
 
 Times = dict[str, float]
 
-#: Calls before those that count.
+#: Number of calls before those that count.
 _WARMUP = 5
 
 
 def operator_times(call: Call, calls: int) -> Times:
-    """Milliseconds of PyTorch's operators in a call, without those of the operators that they call.
+    """Measures the milliseconds per call of PyTorch's operators, without operators called by them.
 
     Args:
-        call: What to look into, on the CPU.
-        calls: How many calls to average over.
+        call: The call, on the CPU.
+        calls: Number of calls to average over.
     """
     for _ in range(_WARMUP):
         call()
@@ -54,7 +54,7 @@ def operator_times(call: Call, calls: int) -> Times:
 
 
 def onnxruntime_times(name: str, x: Tensor, settings: Settings, calls: int) -> Times:
-    """Milliseconds of ONNX Runtime's operators in a call, as :func:`operator_times`."""
+    """Measures the milliseconds per call of ONNX Runtime's operators."""
     with tempfile.TemporaryDirectory() as folder:
         model = build_named(name).eval()
         session = onnxruntime_session(model, x, settings, profile=str(Path(folder, 'profile')))
@@ -70,7 +70,7 @@ def onnxruntime_times(name: str, x: Tensor, settings: Settings, calls: int) -> T
 
 
 def openvino_times(name: str, x: Tensor, settings: Settings, calls: int) -> Times:
-    """Milliseconds of OpenVINO's operators in a call, as :func:`operator_times`."""
+    """Measures the milliseconds per call of OpenVINO's operators."""
     request = openvino_request(build_named(name).eval(), x, settings, profile=True)
     times: Counter[str] = Counter()
     for i in range(_WARMUP + calls):
@@ -89,15 +89,15 @@ def profile_models(
     threads: int,
     calls: int,
 ) -> dict[str, Times]:
-    """The operators of each model.
+    """Measures the milliseconds per call of the operators of each model.
 
     Args:
-        models: See :func:`~benchmarks.models.build_named`.
+        models: Names for :func:`~benchmarks.models.build_named`.
         runtime: ``eager``, ``deploy``, ``training``, ``onnxruntime`` or ``openvino``.
-        batch: Images per call.
-        shape: (H, W) of them.
+        batch: Batch size.
+        shape: (H, W) of the images.
         threads: CPU threads.
-        calls: How many to average over.
+        calls: Number of calls to average over.
     """
     x = torch.randn(batch, 3, *shape)
     settings = Settings(threads=threads)
@@ -106,27 +106,27 @@ def profile_models(
     return {m: operator_times(build_call(m, runtime, x, settings), calls) for m in models}
 
 
-#: Runtimes that tell of their operators themselves.
+#: Runtimes with a profiler of their own.
 PROFILERS = {'onnxruntime': onnxruntime_times, 'openvino': openvino_times}
 
 
 def operators_table(times: Mapping[str, Times], rows: int) -> str:
-    """Markdown: a column for each model, a row for each of the operators that take longest."""
+    """Formats a Markdown table with a column per model and a row per operator.
+
+    Args:
+        times: Milliseconds of the operators of each model.
+        rows: Number of operators to list, longest first. The others are summed.
+    """
     columns = list(times.values())
-    longest = sorted(
-        {name for column in columns for name in column},
-        key=lambda name: -max(column.get(name, 0) for column in columns),
+    names = {name for column in columns for name in column}
+    longest = sorted(names, key=lambda name: -max(column.get(name, 0) for column in columns))
+    lines = [(f'`{name}`', [c.get(name, 0) for c in columns]) for name in longest[:rows]]
+    others = [sum(c.get(name, 0) for name in longest[rows:]) for c in columns]
+    lines += [('all others', others), ('sum', [sum(c.values()) for c in columns])]
+    return markdown_table(
+        ['operator, ms', *times],
+        [[name, *(f'{ms:.1f}' for ms in values)] for name, values in lines],
     )
-    named, others = longest[:rows], longest[rows:]
-    lines = [f'| operator, ms | {" | ".join(times)} |', '|---' * (len(times) + 1) + '|']
-    lines += [_row(f'`{name}`', [c.get(name, 0) for c in columns]) for name in named]
-    lines.append(_row('all others', [sum(c.get(name, 0) for name in others) for c in columns]))
-    lines.append(_row('sum', [sum(c.values()) for c in columns]))
-    return '\n'.join(lines)
-
-
-def _row(name: str, values: Sequence[float]) -> str:
-    return f'| {name} | {" | ".join(f"{value:.1f}" for value in values)} |'
 
 
 def parse_args() -> argparse.Namespace:
@@ -144,9 +144,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--threads', type=int, default=2, help='CPU threads (2)')
     parser.add_argument('--calls', type=int, default=20, help='calls to average over (20)')
-    parser.add_argument('--rows', type=int, default=15, help='operators to name (15)')
+    parser.add_argument('--rows', type=int, default=15, help='operators to list (15)')
     parser.add_argument(
-        '--update', nargs=2, metavar=('TABLE', 'FILE'), help='put the table into a document'
+        '--update', nargs=2, metavar=('TABLE', 'FILE'), help='write the table into a document'
     )
     return parser.parse_args()
 

@@ -1,8 +1,8 @@
-"""Figures that others published, to set beside our own; never passed off as ours.
+"""Published figures of others, to compare ours with.
 
-Sources: the paper (arXiv 2206.10589; accuracies of MobileNets, ShuffleNet, T2T-ViT and DeiT-T as
-its section 4.3 gives them), the authors' repository https://github.com/mmaaz60/EdgeNeXt, and for
-the DOTA row https://github.com/Xuyihaoby/rotate_detection. What none of them tells is left empty.
+Sources: the paper (arXiv 2206.10589; accuracies of MobileNets, ShuffleNet, T2T-ViT and DeiT-T from
+its section 4.3), the authors' repository https://github.com/mmaaz60/EdgeNeXt, and for the DOTA row
+https://github.com/Xuyihaoby/rotate_detection. Figures that none of them gives are left empty.
 """
 
 from __future__ import annotations
@@ -11,32 +11,74 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: ImageNet-1K top-1 in percent at 256x256, of the weights in the authors' releases.
+AUTHORS_FILES = 'https://github.com/mmaaz60/EdgeNeXt/releases/download/'
+MMPRETRAIN_FILES = 'https://mmassets.onedl.ai/mmclassification/v0/edgenext/'
+
+
+@dataclass(frozen=True)
+class Release:
+    """Published weights.
+
+    Args:
+        name: Name in the model zoo.
+        file: Path in the authors' releases, after :data:`AUTHORS_FILES`.
+        top1: ImageNet-1K top-1 in percent at 256x256, measured by the authors.
+        mirror: File name of mmpretrain's conversion, after :data:`MMPRETRAIN_FILES`. Default: none.
+    """
+
+    name: str
+    file: str
+    top1: float
+    mirror: str | None = None
+
+
+#: By the name of the config.
+RELEASES = {
+    f'edgenext-{config}_in1k': Release(
+        f'edgenext-{size}{kind}_3rdparty_in1k',
+        file,
+        top1,
+        f'edgenext-{size}_3rdparty{kind}_in1k_20220801-{digest}.pth' if digest else None,
+    )
+    for config, size, kind, file, top1, digest in (
+        ('xxsmall_8xb256', 'xxsmall', '', 'v1.0/edgenext_xx_small.pth', 71.23, '7ca8a81d'),
+        ('xsmall_8xb256', 'xsmall', '', 'v1.0/edgenext_x_small.pth', 74.96, '974f9fe7'),
+        ('small_8xb256', 'small', '', 'v1.0/edgenext_small.pth', 79.41, 'd00db5f8'),
+        ('base_8xb256', 'base', '', 'v1.2/edgenext_base.pth', 82.47, '9ade408b'),
+        ('xxsmall_bnhs_8xb256', 'xxsmall', '_bnhs', 'v1.0/edgenext_xx_small_bn_hs.pth', 70.33, ''),
+        ('xsmall_bnhs_8xb256', 'xsmall', '_bnhs', 'v1.0/edgenext_x_small_bn_hs.pth', 74.87, ''),
+        ('small_bnhs_8xb256', 'small', '_bnhs', 'v1.0/edgenext_small_bn_hs.pth', 78.39, ''),
+        ('small_8xb128-usi', 'small', '-usi', 'v1.1/edgenext_small_usi.pth', 81.07, 'ae6d8dd3'),
+        ('base_8xb128-usi', 'base', '-usi', 'v1.2/edgenext_base_usi.pth', 83.68, '909e8939'),
+        (
+            'base_in21k-p-pre_8xb64-30e', 'base', '_in21k-p-pre',
+            'v1.21/edgenext_base_IN21K.pth', 83.31, '',
+        ),
+    )
+}  # fmt: skip
+
+#: ImageNet-1K top-1 of the paper's variants in percent at 256x256, from the authors' releases.
 IMAGENET_TOP1 = {
-    'xxsmall': 71.23,
-    'xsmall': 74.96,
-    'small': 79.41,
-    'base': 82.47,
-    'xxsmall_bnhs': 70.33,
-    'xsmall_bnhs': 74.87,
-    'small_bnhs': 78.39,
+    config.removeprefix('edgenext-').removesuffix('_8xb256_in1k'): release.top1
+    for config, release in RELEASES.items()
+    if config.endswith('_8xb256_in1k')
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model of a table. Published figures are texts, as precise as they were printed.
+    """A model in a table. Published figures are strings, with their printed precision.
 
     Args:
-        name: What the paper calls it.
-        model: What :func:`~benchmarks.models.build_named` takes; None where no
-            library here has it.
-        shape: (H, W) of the input that costs are counted at.
-        options: What overrides the model's config.
-        params: Published parameters, e.g. ``'5.6M'``.
-        madds: Published multiply-adds.
+        name: Name in the paper.
+        model: Name for :func:`~benchmarks.models.build_named`. Default: None, a model that no
+            installed library has.
+        shape: (H, W) of the input that costs are counted at. Default: (256, 256).
+        options: Settings that override the model's config. Default: none.
+        params: Published parameters, such as ``'5.6M'``.
+        madds: Published multiply-adds, such as ``'1.3G'``.
         accuracy: Published accuracy, in the table's metric.
-        latency: Published latencies or throughputs, by what they are.
+        latency: Published latencies or throughputs, by device and unit.
     """
 
     name: str
@@ -54,10 +96,10 @@ class Table:
     """A table or figure of the paper.
 
     Args:
-        title: What it shows.
-        metric: What its accuracies are.
-        rows: Its models.
-        note: What a reader should know of differences.
+        title: Title.
+        metric: Metric of the accuracies.
+        rows: The models.
+        note: Differences from the paper. Default: none.
     """
 
     title: str
@@ -67,7 +109,7 @@ class Table:
 
 
 TOP1 = 'ImageNet-1K top-1'
-#: What each metric of the tables is measured on.
+#: The data set that each metric of the tables is measured on.
 METRICS = {TOP1: 'ImageNet-1k', 'box AP': 'COCO', 'mIoU': 'VOC 2012', 'AP50': 'DOTA-v1.0'}
 NANO, A100, A100_SPEED = 'Jetson Nano, ms', 'A100, us per image', 'A100, images/s'
 
@@ -95,10 +137,31 @@ MOBILEVIT_S: dict[str, Any] = dict(
 SMALL = Row('EdgeNeXt-S', **S)
 
 
+def format_count(value: int | None) -> str:
+    """Formats a count as the paper does, in millions below 1G. None gives an empty string."""
+    if value is None:
+        return ''
+    if value >= 1e9:
+        return f'{value / 1e9:.2f}G'
+    return f'{value / 1e6:.2f}M' if value < 1e8 else f'{value / 1e6:.0f}M'
+
+
+def deviation(published: str, ours: int) -> float:
+    """Relative deviation of our count from a published one; 0 if both print alike.
+
+    Args:
+        published: A count such as ``'5.6M'`` or ``'1.3G'``.
+        ours: Our count.
+    """
+    text, unit = published[:-1], {'M': 1e6, 'G': 1e9}[published[-1]]
+    decimals = len(text.partition('.')[2])
+    return 0.0 if f'{ours / unit:.{decimals}f}' == text else ours / (float(text) * unit) - 1
+
+
 def _peer_backbone(
     name: str, channels: tuple[int, int], stride: int | None = None
 ) -> dict[str, Any]:
-    """Options that put one of timm's backbones into a config, at strides 16 and 32 or one alone."""
+    """Options that put a backbone of timm into a config, with strides 16 and 32 or a given one."""
     backbone: dict[str, Any] = dict(
         _delete_=True,
         type='mmpretrain.TIMMBackbone',
@@ -213,7 +276,7 @@ TABLES: dict[str, Table] = {
             ),
             Row('EdgeNeXt-S', **SSDLITE, params='6.2M', madds='2.1G', accuracy='27.9'),
         ),
-        "All backbones stand in this project's SSDLite, whose extra levels follow mmdet.",
+        "All backbones are used in this project's SSDLite, whose extra levels follow mmdet.",
     ),
     '6': Table(
         'DeepLabv3 on VOC 2012',
@@ -234,10 +297,10 @@ TABLES: dict[str, Table] = {
             ),
             Row('EdgeNeXt-S', **DEEPLAB, params='6.5M', madds='8.7G', accuracy='80.2'),
         ),
-        "The width of the paper's decoder is unpublished; this project's has 96 channels.",
+        "The width of the paper's decoder is unpublished; ours has 96 channels.",
     ),
     '7': Table(
-        'What each part gives',
+        'Ablation of the parts',
         TOP1,
         (
             SMALL,
@@ -246,7 +309,7 @@ TABLES: dict[str, Table] = {
             _ablation('no adaptive branching', 'no-adaptive-branching'),
             _ablation('no positional encoding', 'no-pos-encoding'),
         ),
-        'The accuracies are 79.4 less the differences that the text names.',
+        'The accuracies are 79.4 minus the differences given in the text.',
     ),
     '8': Table(
         'Hybrid designs',
@@ -307,88 +370,10 @@ TABLES: dict[str, Table] = {
     ),
 }
 
-#: What is published of detectors and segmentors, by config.
+#: Published figures of detectors and segmentors, by the name of the config.
 DENSE = {
     row.model: ', '.join(filter(None, (f'{row.accuracy} {table.metric}', row.params, row.madds)))
     for table in (TABLES['5'], TABLES['6'], TABLES['DOTA'])
     for row in table.rows
     if not row.options
-}
-
-
-@dataclass(frozen=True)
-class Release:
-    """Weights that others published.
-
-    Args:
-        name: In the zoo.
-        file: In the authors' releases, after ``releases/download/``.
-        top1: ImageNet-1K top-1 in percent, the authors'.
-        mirror: File of mmpretrain's conversion, where there is one.
-    """
-
-    name: str
-    file: str
-    top1: float
-    mirror: str | None = None
-
-
-AUTHORS_FILES = 'https://github.com/mmaaz60/EdgeNeXt/releases/download/'
-MMPRETRAIN_FILES = 'https://mmassets.onedl.ai/mmclassification/v0/edgenext/'
-
-
-def _release(name: str, file: str, top1: float, mirror: str | None = None) -> Release:
-    return Release(f'edgenext-{name}_3rdparty_in1k', file, top1, mirror)
-
-
-#: By config.
-RELEASES = {
-    'edgenext-xxsmall_8xb256_in1k': _release(
-        'xxsmall',
-        'v1.0/edgenext_xx_small.pth',
-        71.23,
-        'edgenext-xxsmall_3rdparty_in1k_20220801-7ca8a81d.pth',
-    ),
-    'edgenext-xsmall_8xb256_in1k': _release(
-        'xsmall',
-        'v1.0/edgenext_x_small.pth',
-        74.96,
-        'edgenext-xsmall_3rdparty_in1k_20220801-974f9fe7.pth',
-    ),
-    'edgenext-small_8xb256_in1k': _release(
-        'small',
-        'v1.0/edgenext_small.pth',
-        79.41,
-        'edgenext-small_3rdparty_in1k_20220801-d00db5f8.pth',
-    ),
-    'edgenext-base_8xb256_in1k': _release(
-        'base',
-        'v1.2/edgenext_base.pth',
-        82.47,
-        'edgenext-base_3rdparty_in1k_20220801-9ade408b.pth',
-    ),
-    'edgenext-xxsmall_bnhs_8xb256_in1k': _release(
-        'xxsmall_bnhs', 'v1.0/edgenext_xx_small_bn_hs.pth', 70.33
-    ),
-    'edgenext-xsmall_bnhs_8xb256_in1k': _release(
-        'xsmall_bnhs', 'v1.0/edgenext_x_small_bn_hs.pth', 74.87
-    ),
-    'edgenext-small_bnhs_8xb256_in1k': _release(
-        'small_bnhs', 'v1.0/edgenext_small_bn_hs.pth', 78.39
-    ),
-    'edgenext-small_8xb128-usi_in1k': _release(
-        'small-usi',
-        'v1.1/edgenext_small_usi.pth',
-        81.07,
-        'edgenext-small_3rdparty-usi_in1k_20220801-ae6d8dd3.pth',
-    ),
-    'edgenext-base_8xb128-usi_in1k': _release(
-        'base-usi',
-        'v1.2/edgenext_base_usi.pth',
-        83.68,
-        'edgenext-base_3rdparty-usi_in1k_20220801-909e8939.pth',
-    ),
-    'edgenext-base_in21k-p-pre_8xb64-30e_in1k': _release(
-        'base_in21k-p-pre', 'v1.21/edgenext_base_IN21K.pth', 83.31
-    ),
 }

@@ -1,4 +1,4 @@
-"""Ways to run a model for a benchmark, each as a call without arguments."""
+"""Runtimes for benchmarks. Each gives a call without arguments that runs a model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .latency import Call, inference_call
 
 
 class Settings(NamedTuple):
-    """How a model is to run.
+    """Settings of a runtime.
 
     Args:
         precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Default: ``fp32``.
         threads: CPU threads. Default: 2.
-        channels_last: Whether PyTorch is given channels-last images and weights. Default: False.
-        cuda_graphs: Whether PyTorch replays a recorded graph, on a GPU. Default: False.
+        channels_last: Whether PyTorch uses channels-last images and weights. Default: False.
+        cuda_graphs: Whether PyTorch replays a recorded CUDA graph. Default: False.
     """
 
     precision: str = 'fp32'
@@ -40,10 +40,10 @@ class Runtime(NamedTuple):
     """A runtime.
 
     Args:
-        prepare: Gives the call that runs a model on images.
-        precisions: Which it can have.
-        in_torch: Whether PyTorch runs it.
-        packages: What it needs.
+        prepare: Makes the call that runs a model on images.
+        precisions: Supported precisions. Default: those of PyTorch.
+        in_torch: Whether it is part of PyTorch. Default: True.
+        packages: Packages that it needs. Default: none.
     """
 
     prepare: Callable[[nn.Module, Tensor, Settings], Call]
@@ -53,10 +53,10 @@ class Runtime(NamedTuple):
 
 
 def find_runtime(name: str) -> Runtime:
-    """The runtime of that name.
+    """Finds a runtime by name.
 
     Raises:
-        UserError: If there is none.
+        UserError: If it is unknown.
     """
     if name not in RUNTIMES:
         raise UserError(f'Unknown runtime {name!r}. Choose from {", ".join(RUNTIMES)}.')
@@ -64,21 +64,21 @@ def find_runtime(name: str) -> Runtime:
 
 
 def prepare(runtime: str, model: nn.Module, x: Tensor, settings: Settings) -> Call:
-    """A call that runs a model on images.
+    """Makes a call that runs a model on images.
 
     Args:
-        runtime: One of :data:`RUNTIMES`.
-        model: Maps images to a tensor or a tuple of them.
-        x: (B, 3, H, W) images, on the device to run on.
-        settings: How.
+        runtime: Key of :data:`RUNTIMES`.
+        model: Model that maps images to a tensor or a tuple of tensors.
+        x: (B, 3, H, W) images on the device to run on.
+        settings: Settings of the runtime.
 
     Raises:
-        UserError: If there is no such runtime, or it cannot run like that here.
+        UserError: If the runtime is unknown, is not installed or does not support the settings.
     """
     chosen = find_runtime(runtime)
     if settings.precision not in chosen.precisions:
         raise UserError(
-            f'{runtime} can run in {", ".join(chosen.precisions)}, not in {settings.precision}.'
+            f'{runtime} supports {", ".join(chosen.precisions)}, not {settings.precision}.'
         )
     for package in chosen.packages:
         require(package, f'the runtime {runtime}')
@@ -86,13 +86,13 @@ def prepare(runtime: str, model: nn.Module, x: Tensor, settings: Settings) -> Ca
 
 
 def deployed(model: nn.Module, layout: str, x: Tensor) -> nn.Module:
-    """The deploy form of a model that holds an EdgeNeXt of ours; others as they are."""
+    """The deploy form of a model with our backbone; other models are returned unchanged."""
     ours = any(isinstance(module, EdgeNeXt) for module in model.modules())
     return switch_to_deploy(model, layout, (x.shape[-2], x.shape[-1])) if ours else model
 
 
 def eager(model: nn.Module, x: Tensor, settings: Settings) -> Call:
-    """PyTorch as it is."""
+    """PyTorch."""
     dtype = DTYPES[settings.precision]
     model, x = model.to(x.device, dtype), x.to(dtype)
     if settings.channels_last:
@@ -102,12 +102,12 @@ def eager(model: nn.Module, x: Tensor, settings: Settings) -> Call:
 
 
 def deploy(model: nn.Module, x: Tensor, settings: Settings) -> Call:
-    """PyTorch on the deploy form."""
+    """PyTorch with the deploy form."""
     return eager(deployed(model, FORMATS['torch-export'].layout, x), x, settings)
 
 
 def compiled(model: nn.Module, x: Tensor, settings: Settings) -> Call:
-    """``torch.compile``, on the deploy form."""
+    """``torch.compile`` with the deploy form."""
     model = deployed(model, FORMATS['torch-export'].layout, x)
     call = eager(torch.compile(model), x, settings)
     call()
@@ -115,7 +115,7 @@ def compiled(model: nn.Module, x: Tensor, settings: Settings) -> Call:
 
 
 def onnxruntime(model: nn.Module, x: Tensor, settings: Settings) -> Call:
-    """ONNX Runtime on torch's export of the deploy form; on its own devices."""
+    """ONNX Runtime with the deploy form, on the devices that it finds."""
     session = onnxruntime_session(model, x, settings)
     inputs = {'images': x.cpu().numpy()}
     return lambda: session.run(None, inputs)
@@ -124,13 +124,13 @@ def onnxruntime(model: nn.Module, x: Tensor, settings: Settings) -> Call:
 def onnxruntime_session(
     model: nn.Module, x: Tensor, settings: Settings, profile: str | None = None
 ) -> Any:
-    """An ``onnxruntime.InferenceSession``.
+    """Makes an ``onnxruntime.InferenceSession``.
 
     Args:
-        model: Maps images to a tensor or a tuple of them.
+        model: Model that maps images to a tensor or a tuple of tensors.
         x: (B, 3, H, W) images.
-        settings: How.
-        profile: What the name of a file with the time of each node begins with. Default: none.
+        settings: Settings of the runtime.
+        profile: Prefix of the file to which the time of each node is written. Default: no file.
     """
     import onnxruntime
 
@@ -141,7 +141,7 @@ def onnxruntime_session(
         options.enable_profiling, options.profile_file_prefix = True, profile
     options.intra_op_num_threads = settings.threads
     options.log_severity_level = 3
-    # Threads that wait in a loop for more work would take the cores from the model that is next.
+    # Otherwise, idle threads would spin and slow down the model that is timed next.
     options.add_session_config_entry('session.force_spinning_stop', '1')
     with _onnx_file(model, x, 'onnx', half=settings.precision == 'fp16') as path:
         if settings.precision == 'int8':
@@ -152,23 +152,23 @@ def onnxruntime_session(
 
 
 def openvino(model: nn.Module, x: Tensor, settings: Settings) -> Call:
-    """OpenVINO on torch's export of the deploy form, on the CPU."""
+    """OpenVINO with the deploy form, on the CPU."""
     request = openvino_request(model, x, settings)
     image = x.cpu().numpy()
     return lambda: request.infer(image, share_inputs=True)
 
 
 def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: bool = False) -> Any:
-    """An ``openvino.InferRequest``.
+    """Makes an ``openvino.InferRequest``.
 
     Args:
-        model: Maps images to a tensor or a tuple of them.
+        model: Model that maps images to a tensor or a tuple of tensors.
         x: (B, 3, H, W) images.
-        settings: How.
-        profile: Whether it keeps the time of each node. Default: no.
+        settings: Settings of the runtime.
+        profile: Whether to record the time of each node. Default: False.
 
     Raises:
-        UserError: If the CPU lacks the precision.
+        UserError: If the CPU does not support the precision.
     """
     import openvino
 
@@ -177,7 +177,7 @@ def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: b
     offered = core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
     if settings.precision.upper() not in offered:
         raise UserError(
-            f'OpenVINO has no {settings.precision} on this CPU. It offers {", ".join(offered)}.'
+            f'OpenVINO has no {settings.precision} on this CPU, only {", ".join(offered)}.'
         )
     hint = 'f16' if settings.precision == 'fp16' else arithmetic(settings.precision)
     with _onnx_file(model, x, 'openvino') as path:
@@ -190,28 +190,22 @@ def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: b
     )
 
 
+_ONNX, _OPENVINO = FORMATS['onnx'], FORMATS['openvino']
 RUNTIMES = {
     'eager': Runtime(eager),
     'deploy': Runtime(deploy),
     'compile': Runtime(compiled),
-    'onnxruntime': Runtime(
-        onnxruntime, FORMATS['onnx'].precisions, in_torch=False, packages=FORMATS['onnx'].packages
-    ),
-    'openvino': Runtime(
-        openvino,
-        FORMATS['openvino'].precisions,
-        in_torch=False,
-        packages=FORMATS['openvino'].packages,
-    ),
+    'onnxruntime': Runtime(onnxruntime, _ONNX.precisions, False, _ONNX.packages),
+    'openvino': Runtime(openvino, _OPENVINO.precisions, False, _OPENVINO.packages),
 }
 
 
 def _recorded(call: Call) -> Call:
-    """A call on a GPU as one replay of all its kernels."""
+    """Records a call on a GPU, and replays all its kernels at once."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(3):  # what is prepared at the first call must not be recorded
+        for _ in range(3):  # preparations of the first calls must not be recorded
             call()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()

@@ -1,10 +1,10 @@
 r"""Time models side by side: latency of inference in several runtimes, or training steps.
 
-Each model has a process of its own, as where it is used. Within a runtime models and precisions
-take turns, so that a machine's drift hits all alike, and so do PyTorch's runtimes; read the ratios.
-A turn is two calls: one brings the weights back into the caches, and one is timed. Models of ours
-are in deploy form in all runtimes but `eager`. INT8 is calibrated on the random images that are
-timed: good for speed alone.
+Each model runs in its own process. All models and precisions of a runtime take turns, and so do
+PyTorch's runtimes, so that changes of the machine's speed affect all of them: compare ratios. A
+turn is two calls: the first brings the weights back into the caches, the second is timed. Our
+models are in deploy form in all runtimes but `eager`. INT8 models are calibrated on random images:
+only their speed is meaningful.
 
 Examples:
     python -m benchmarks.speed --models small timm:edgenext_small
@@ -36,7 +36,7 @@ from edgenext_mm.deployment.file_formats import PRECISIONS
 from edgenext_mm.deployment.heads import DTYPES
 from edgenext_mm.errors import UserError
 
-from .documents import find_table, update_table
+from .documents import find_table, markdown_table, update_table
 from .figures import draw_benchmark
 from .latency import (
     Call,
@@ -55,9 +55,9 @@ from .workers import Worker
 
 Row = dict[str, Any]
 
-#: What stands for a runtime where training steps are timed.
+#: The name in place of a runtime when training steps are timed.
 TRAINING = 'training'
-#: The baseline that means, for each arch, timm's model of the same size.
+#: The baseline that stands for timm's model of the same size as each arch.
 SAME_SIZE = 'timm'
 
 
@@ -65,17 +65,17 @@ class Plan(NamedTuple):
     """What to time, and how.
 
     Args:
-        models: Names, see :func:`~benchmarks.models.build_named`.
-        runtimes: Of :data:`~benchmarks.runtimes.RUNTIMES`, or ``training``.
-        precisions: Of each runtime those that it has.
-        batches: Images per call.
-        shape: (H, W) of them.
-        baseline: Model that ratios are to, at the first precision; ``timm`` for timm's model of the
-            same size.
-        device: Of PyTorch.
-        rounds: Calls of each that count.
-        warmup: Calls before them.
-        settings: All but the precision.
+        models: Names for :func:`~benchmarks.models.build_named`.
+        runtimes: Keys of :data:`~benchmarks.runtimes.RUNTIMES`, or ``training``.
+        precisions: Precisions. Each runtime uses those that it supports.
+        batches: Batch sizes.
+        shape: (H, W) of the images.
+        baseline: Model that the others are divided by, at the first precision. ``timm`` stands for
+            timm's model of the same size.
+        device: Device of PyTorch, ``cpu`` or ``cuda``.
+        rounds: Number of timed calls of each model.
+        warmup: Number of calls before them.
+        settings: Settings of the runtimes. The precision in them is replaced.
     """
 
     models: Sequence[str]
@@ -90,55 +90,67 @@ class Plan(NamedTuple):
     settings: Settings
 
     def twin(self, model: str) -> str:
-        """The model that a model's ratio is to."""
+        """The name of the model that a model is divided by."""
         if self.baseline != SAME_SIZE:
             return self.baseline
         arch = model.removesuffix('_bnhs')
         return f'timm:{TIMM_NAMES[arch]}' if arch in TIMM_NAMES else model
 
     def check(self) -> None:
-        """Refuses baselines that are not timed, and precisions that no runtime has.
+        """Checks device, baseline and precisions.
 
         Raises:
-            UserError: If there is one.
+            UserError: If there is no GPU, the baseline is not timed, or a runtime supports none of
+                the precisions.
         """
         if self.device != 'cpu' and not torch.cuda.is_available():
+            raise UserError(f'--device {self.device}: PyTorch finds no GPU. Use --device cpu.')
+        if unknown := set(self.precisions) - set(PRECISIONS):
             raise UserError(
-                f'--device {self.device}: PyTorch finds no GPU here. Give --device cpu.'
+                f'Unknown precision {min(unknown)!r}. Choose from {", ".join(PRECISIONS)}.'
             )
         if self.settings.cuda_graphs and self.device == 'cpu':
             raise UserError('--cuda-graphs needs --device cuda.')
         if missing := {self.twin(model) for model in self.models} - set(self.models):
             raise UserError(
-                f'The baseline {", ".join(sorted(missing))} is none of the models: '
-                f'{", ".join(self.models)}.'
+                f'The baseline {", ".join(sorted(missing))} is not one of the models '
+                f'{", ".join(self.models)}. Add it to --models.'
             )
         for runtime in self.runtimes:
             if not self.precisions_of(runtime):
                 raise UserError(
-                    f'{runtime} runs in {", ".join(_precisions(runtime))}, not in '
+                    f'{runtime} supports {", ".join(_precisions(runtime))}, not '
                     f'{", ".join(self.precisions)}.'
                 )
 
     def precisions_of(self, runtime: str) -> list[str]:
-        """Those asked for that a runtime has."""
+        """The chosen precisions that a runtime supports."""
         return [p for p in self.precisions if p in _precisions(runtime)]
 
 
 def run(plan: Plan) -> dict[str, Any]:
-    """Times everything; returns a title, what the machine is, and rows.
+    """Times all models.
+
+    Args:
+        plan: What to time.
+
+    Returns:
+        ``title``, which describes the machine, ``baseline``, and ``rows`` of numbers.
 
     Raises:
-        UserError: If something in the plan cannot be.
+        UserError: If the plan is not possible, see :meth:`Plan.check`.
     """
     plan.check()
     torch.set_num_threads(plan.settings.threads)
     peaks = {
         p: matmul_peak(DTYPES[p], plan.device) if p in DTYPES else None for p in plan.precisions
     }
+    # PyTorch's runtimes take turns. Each other runtime runs alone, which needs less memory.
+    in_torch = [r for r in plan.runtimes if _is_torch(r)]
+    groups = [in_torch, *([r] for r in plan.runtimes if r not in in_torch)]
     rows = [
         row
-        for runtimes in _in_turn(plan.runtimes)
+        for runtimes in filter(None, groups)
         for batch in plan.batches
         for row in _measure(plan, runtimes, batch, peaks)
     ]
@@ -149,12 +161,6 @@ def run(plan: Plan) -> dict[str, Any]:
         f'reach, in GMAC/s: {reached}'
     )
     return dict(title=title, baseline=plan.baseline, rows=rows)
-
-
-def _in_turn(runtimes: Sequence[str]) -> list[list[str]]:
-    """Those of PyTorch together, others alone: not all models need be in memory at once."""
-    in_torch = [r for r in runtimes if _is_torch(r)]
-    return [group for group in (in_torch, *([r] for r in runtimes if r not in in_torch)) if group]
 
 
 def _is_torch(runtime: str) -> bool:
@@ -195,13 +201,13 @@ def _measure(
 
 
 def build_call(model: str, runtime: str, x: Tensor, settings: Settings) -> Call:
-    """A call of a model, or a training step.
+    """Makes a call of a model, or a training step.
 
     Args:
-        model: Name, see :func:`~benchmarks.models.build_named`.
-        runtime: One of :data:`~benchmarks.runtimes.RUNTIMES`, or ``training``.
-        x: (B, 3, H, W) images, on the device to run on.
-        settings: How.
+        model: Name for :func:`~benchmarks.models.build_named`.
+        runtime: Key of :data:`~benchmarks.runtimes.RUNTIMES`, or ``training``.
+        x: (B, 3, H, W) images on the device to run on.
+        settings: Settings of the runtime.
     """
     torch.set_num_threads(settings.threads)
     built = build_named(model)
@@ -217,7 +223,7 @@ def _call(plan: Plan, batch: int, runtime: str, model: str, precision: str) -> C
 
 
 def _second_call(clock: Callable[[Call], float], call: Call) -> float:
-    """Seconds of a call after one that brings the model back into the caches."""
+    """Times a call after another one that brings the model back into the caches."""
     call()
     return clock(call)
 
@@ -240,42 +246,42 @@ def _figures(timing: Timing, baseline: Timing, batch: int) -> dict[str, Any]:
 
 
 def long_table(rows: Sequence[Row]) -> str:
-    """A line for each thing timed, with all there is to say of it."""
-    lines = [
-        '| runtime | precision | batch | model | median, ms | quartiles | ratio (95%) | images/s '
-        '| of peak | memory, MiB |',
-        '|---|---|---|---|---|---|---|---|---|---|',
-    ]
+    """Formats a Markdown table with one line per row and all its numbers.
+
+    Args:
+        rows: Rows from :func:`run`.
+    """
+    head = ['runtime', 'precision', 'batch', 'model', 'median, ms', 'quartiles', 'ratio (95%)']
+    lines = []
     for row in rows:
-        low, high = row['quartiles_ms']
-        ratio_low, ratio_high = row['time_ratio_95']
+        (low, high), (ratio_low, ratio_high) = row['quartiles_ms'], row['time_ratio_95']
         fraction, memory = row['fraction_of_peak'], row['peak_memory_mib']
         lines.append(
-            f'| {row["runtime"]} | {row["precision"]} | {row["batch"]} | {row["model"]} '
-            f'| {row["median_ms"]:.2f} | {low:.2f} to {high:.2f} | {row["time_ratio"]:.3f} '
-            f'({ratio_low:.3f} to {ratio_high:.3f}) | {row["images_per_second"]:.1f} '
-            f'| {"" if fraction is None else f"{fraction:.0%}"} '
-            f'| {"" if memory is None else memory} |'
+            [*(row[key] for key in ('runtime', 'precision', 'batch', 'model'))]
+            + [f'{row["median_ms"]:.2f}', f'{low:.2f} to {high:.2f}']
+            + [f'{row["time_ratio"]:.3f} ({ratio_low:.3f} to {ratio_high:.3f})']
+            + [f'{row["images_per_second"]:.1f}', '' if fraction is None else f'{fraction:.0%}']
+            + ['' if memory is None else memory]
         )
-    return '\n'.join(lines)
+    return markdown_table([*head, 'images/s', 'of peak', 'memory, MiB'], lines)
 
 
 def wide_table(rows: Sequence[Row]) -> str:
-    """A line for each model and batch, a column for each runtime and precision: milliseconds, and
-    the ratio to the baseline of that runtime."""
+    """Formats a Markdown table with a line per model and batch, a column per runtime and precision.
+
+    A cell has milliseconds, and in brackets the ratio to the baseline in that runtime.
+
+    Args:
+        rows: Rows from :func:`run`.
+    """
     columns = list(dict.fromkeys((r['runtime'], r['precision']) for r in rows))
-    cells = {(r['model'], r['batch'], r['runtime'], r['precision']): r for r in rows}
-    several = len({r['batch'] for r in rows}) > 1
-    heads = ['model', *(['batch'] if several else []), *(' '.join(c) for c in columns)]
-    lines = [f'| {" | ".join(heads)} |', '|' + '---|' * len(heads)]
-    for model, batch in dict.fromkeys((r['model'], r['batch']) for r in rows):
-        values = [_cell(cells.get((model, batch, *column))) for column in columns]
-        lines.append(f'| {" | ".join([model, *([str(batch)] if several else []), *values])} |')
-    return '\n'.join(lines)
-
-
-def _cell(row: Row | None) -> str:
-    return '' if row is None else f'{row["median_ms"]:.1f} ({row["time_ratio"]:.2f})'
+    batches = ['batch'] if len({r['batch'] for r in rows}) > 1 else []
+    lines: dict[tuple, dict[str, object]] = {}
+    for r in rows:
+        line = lines.setdefault((r['model'], r['batch']), dict(model=r['model'], batch=r['batch']))
+        line[f'{r["runtime"]} {r["precision"]}'] = f'{r["median_ms"]:.1f} ({r["time_ratio"]:.2f})'
+    head = ['model', *batches, *map(' '.join, columns)]
+    return markdown_table(head, [[line.get(c, '') for c in head] for line in lines.values()])
 
 
 def parse_args() -> argparse.Namespace:
@@ -284,49 +290,54 @@ def parse_args() -> argparse.Namespace:
         '--models',
         nargs='+',
         required=True,
-        help='arch of an EdgeNeXt classifier, ARCH:with_cp, timm:NAME, mmpretrain:NAME or a config',
+        help='archs of EdgeNeXt classifiers, ARCH:with_cp, timm:NAME, mmpretrain:NAME or configs',
     )
     parser.add_argument(
         '--baseline',
-        help="model that ratios are to, at the first precision; `timm`: each arch's of the same "
-        'size (default: the last model)',
+        help='model that the others are divided by, at the first precision; `timm` stands for '
+        "timm's model of the same size (default: the last model)",
     )
     parser.add_argument(
-        '--runtimes', default='eager', help=f'of {",".join(RUNTIMES)} (default: eager)'
+        '--runtimes', default='eager', help=f'some of {",".join(RUNTIMES)} (default: eager)'
     )
     parser.add_argument(
-        '--precision', default='fp32', help=f'of {",".join(PRECISIONS)} (default: fp32)'
+        '--precision', default='fp32', help=f'some of {",".join(PRECISIONS)} (default: fp32)'
     )
     parser.add_argument('--train', action='store_true', help='time training steps instead')
     parser.add_argument('--batch', default='1', help='images per call, e.g. 1,16 (default: 1)')
     parser.add_argument(
-        '--shape', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'), help='(256 256)'
+        '--shape',
+        type=int,
+        nargs=2,
+        default=(256, 256),
+        metavar=('H', 'W'),
+        help='size of the images (default: 256 256)',
     )
     parser.add_argument('--device', default='cpu', help='cpu or cuda (default: cpu)')
     parser.add_argument('--threads', type=int, default=2, help='CPU threads (default: 2)')
-    parser.add_argument('--channels-last', action='store_true', help="PyTorch's memory format")
+    parser.add_argument('--channels-last', action='store_true', help='channels-last images')
     parser.add_argument('--cuda-graphs', action='store_true', help='replay a graph of all kernels')
-    parser.add_argument('--rounds', type=int, default=200, help='calls of each model (200)')
-    parser.add_argument('--warmup', type=int, default=10, help='calls before that (10)')
+    parser.add_argument(
+        '--rounds', type=int, default=200, help='timed calls of each model (default: 200)'
+    )
+    parser.add_argument('--warmup', type=int, default=10, help='calls before them (default: 10)')
     parser.add_argument('--json', action='store_true', help='print JSON')
     parser.add_argument('--markdown', action='store_true', help='print a table for a document')
-    parser.add_argument('--plot', metavar='FILE', help='draw the medians: .png or .svg')
+    parser.add_argument('--plot', metavar='FILE', help='draw the medians into a .png or .svg file')
     parser.add_argument(
         '--update',
         nargs='+',
         metavar=('TABLE', 'FILE'),
-        help='put the table between the marks TABLE of documents; of inference, a column for '
-        'each runtime',
+        help='write the table between the marks TABLE of documents',
     )
     return parser.parse_args()
 
 
-def plan_of(args: argparse.Namespace) -> Plan:
-    """What the command line asks for."""
+def _plan(args: argparse.Namespace) -> Plan:
     return Plan(
         models=args.models,
         runtimes=[TRAINING] if args.train else args.runtimes.split(','),
-        precisions=_known(args.precision.split(',')),
+        precisions=args.precision.split(','),
         batches=[int(batch) for batch in args.batch.split(',')],
         shape=tuple(args.shape),
         baseline=args.baseline or args.models[-1],
@@ -339,19 +350,10 @@ def plan_of(args: argparse.Namespace) -> Plan:
     )
 
 
-def _known(precisions: list[str]) -> list[str]:
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            raise UserError(
-                f'Unknown precision {precision!r}. Choose from {", ".join(PRECISIONS)}.'
-            )
-    return precisions
-
-
 @reports_errors
 def main() -> None:
     args = parse_args()
-    plan = plan_of(args)
+    plan = _plan(args)
     table, *documents = args.update or ('',)
     for path in documents:
         find_table(path, table)  # before the work

@@ -11,37 +11,30 @@ from edgenext_mm.apis.complexity import count_complexity
 from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.models import ARCHS
 
-from .documents import update_table
+from .documents import markdown_table, update_table
 from .models import EdgeNeXtClassifier
 from .published import IMAGENET_TOP1
 
 
-def variants_table(shape: tuple[int, int] = (256, 256)) -> str:
-    """A Markdown table of the paper's variants: size, cost and published accuracy.
-
-    Args:
-        shape: (H, W) that multiply-adds are counted at.
-    """
-    rows = [
-        f'| arch | depths | dims | norm, activation | parameters | MAdds at {shape[0]}x{shape[1]} '
-        '| ImageNet-1K top-1, published |',
-        '|---|---|---|---|---|---|---|',
-    ]
+def variants_table() -> str:
+    """Formats a Markdown table of the paper's variants: size, cost and published accuracy."""
+    head = ['arch', 'depths', 'dims', 'norm, activation', 'parameters', 'MAdds at 256x256']
+    rows = []
     for name, arch in ARCHS.items():
-        complexity = count_complexity(EdgeNeXtClassifier(name), shape)
+        cost = count_complexity(EdgeNeXtClassifier(name), (256, 256))
         depths, dims = (' '.join(map(str, values)) for values in (arch.depths, arch.dims))
         rows.append(
-            f'| `{name}` | {depths} | {dims} | {arch.norm}, {arch.act} | {complexity.params:,} '
-            f'| {complexity.madds / 1e6:,.1f}M | {IMAGENET_TOP1[name]:.2f} |'
+            [f'`{name}`', depths, dims, f'{arch.norm}, {arch.act}', f'{cost.params:,}']
+            + [f'{cost.madds / 1e6:,.1f}M', f'{IMAGENET_TOP1[name]:.2f}']
         )
-    return '\n'.join(rows)
+    return markdown_table([*head, 'ImageNet-1K top-1, published'], rows)
 
 
 @reports_errors
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument(
-        '--update', nargs='+', default=[], metavar='FILE', help='documents to put the table into'
+        '--update', nargs='+', default=[], metavar='FILE', help='documents to write the table into'
     )
     args = parser.parse_args()
     table = variants_table()

@@ -1,6 +1,6 @@
 """EdgeNeXt for OpenMMLab. Importing the package registers its parts in the scope edgenext_mm.
 
-Everything that a config or a script may name is importable from here.
+Everything that configs and scripts use can be imported from here.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from .deployment import ExportedModel, export, switch_to_deploy  # noqa: E402
 from .engine import LayerDecayOptimWrapperConstructor, Runner  # noqa: E402
 from .models import ARCHS, Arch, EdgeNeXt, RotatedIoULoss  # noqa: E402
 
-#: Parts that need a task library, by name, with their module. They are imported on first use.
+#: Modules of the parts that need a task library. They are imported on first use.
 _OF_TASK_LIBRARIES = {
     'DistilledClassifier': 'models.classifiers.distilled_classifier',
     'ImageFolder': 'datasets.image_folder',

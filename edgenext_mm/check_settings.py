@@ -1,4 +1,4 @@
-"""Which checks of a config are switched on."""
+"""Switches for the checks of a config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import UserError
 
-#: What each check compares. A config switches one off with ``checks = dict(classes=False)``.
+#: What each check compares. ``checks = dict(classes=False)`` in a config turns one off.
 CHECKS = {
     'batches': 'batch sizes with the layers of the model',
     'channels': 'channels of the backbone with those of neck and heads',
@@ -18,19 +18,19 @@ CHECKS = {
 
 
 def is_checked(config: Mapping[str, Any], name: str) -> bool:
-    """Whether a config wants a check; all are on unless ``checks`` says otherwise.
+    """Whether a check is on. All are, unless ``checks`` in the config turns them off.
 
     Args:
-        config: A full config.
+        config: The config.
         name: A key of :data:`CHECKS`.
 
     Raises:
-        UserError: If ``checks`` is not a dict of such keys.
+        UserError: If ``checks`` is not a dict with these keys.
     """
     chosen = config.get('checks') or {}
     if not isinstance(chosen, Mapping) or set(chosen) - set(CHECKS):
         raise UserError(
-            f'`checks` is {chosen!r}. It takes a dict with True or False for any of '
-            f'{", ".join(CHECKS)}, such as `checks = dict(classes=False)`.'
+            f'`checks` must be a dict with True or False for any of {", ".join(CHECKS)}, but is '
+            f'{chosen!r}. For example: `checks = dict(classes=False)`.'
         )
     return bool(chosen.get(name, True))

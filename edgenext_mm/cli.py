@@ -1,4 +1,4 @@
-"""What the command line tools share: options, and how they fail."""
+"""Options and error handling of the command line tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from .errors import UserError
 
 
 def reports_errors(main: Callable[[], None]) -> Callable[[], None]:
-    """Makes a tool report a :class:`UserError` in one paragraph and exit with status 1."""
+    """Decorates the main function of a tool to report a :class:`UserError` without traceback.
+
+    The tool then exits with status 1.
+    """
 
     @functools.wraps(main)
     def wrapper() -> None:
@@ -30,14 +33,14 @@ def reports_errors(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help shows a tool's docstring, with its examples, as it is written."""
+    """Makes a parser whose help shows the docstring of a tool with its line breaks."""
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Adds ``config`` and OpenMMLab's ``--cfg-options``."""
+    """Adds the argument ``config`` and OpenMMLab's option ``--cfg-options``."""
     parser.add_argument('config', help='path of a config file')
     parser.add_argument(
         '--cfg-options',
@@ -49,7 +52,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--work-dir``, ``--amp`` and ``--launcher``, with what launchers add themselves."""
+    """Adds ``--work-dir``, ``--amp``, ``--launcher``, and the option that launchers add."""
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG_NAME)'
     )
@@ -64,19 +67,19 @@ def add_runner_options(parser: argparse.ArgumentParser) -> None:
 
 
 def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
-    """Applies the options that training and testing share.
+    """Applies the options of :func:`add_runner_options` to a config, except ``--amp``.
 
     Raises:
         UserError: If the config has no model.
     """
     if 'model' not in config:
         raise UserError(
-            f'{args.config} has no `model`. Inherit a config that has one with `_base_`, for '
-            "instance 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py'."
+            f'{args.config} has no `model`. Inherit a config that has one, for example with '
+            "`_base_ = 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py'`."
         )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     config.launcher = args.launcher
-    # Priority: the command line, the config, the config's name.
+    # Priority: command line, config, name of the config.
     if args.work_dir is not None:
         config.work_dir = args.work_dir
     elif config.get('work_dir') is None:
@@ -84,14 +87,16 @@ def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
 
 
 def merge_resume(config: Config, checkpoint: str | None) -> None:
-    """Decides what a training starts from, when its ``work_dir`` is known.
+    """Sets ``resume`` and ``load_from`` of a config.
 
     Args:
-        config: Changed; a ``resume`` of its own is as good as the option.
-        checkpoint: ``--resume``: None, ``auto`` for the latest one of the work folder, or which.
+        config: The config to change, with its ``work_dir``. ``resume=True`` in it has the same
+            effect as ``checkpoint='auto'``, or resumes from its ``load_from``.
+        checkpoint: The checkpoint to resume from, ``auto`` for the latest one in the work folder,
+            or None not to resume.
 
     Raises:
-        UserError: If it is not there, or all that are there are damaged.
+        UserError: If the checkpoint does not exist, or all checkpoints are damaged.
     """
     if checkpoint is None and config.get('resume'):
         checkpoint = config.get('load_from') or 'auto'

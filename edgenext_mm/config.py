@@ -1,11 +1,14 @@
-"""Reads config files."""
+"""Reading of config files."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
+import inspect
 import io
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,25 +16,44 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.runner import Runner
 from mmengine.utils import get_object_from_string
 
 from .errors import UserError
 from .requirements import TASK_LIBRARIES, require_task_library
 
-#: Errors of a config's file whose messages need no name.
+#: Errors in a config whose messages are clear without the name of the error.
 _PLAIN_ERRORS = (OSError, SyntaxError, ImportError, AssertionError)
+#: Top-level settings that have an effect.
+_SETTINGS = [
+    *list(inspect.signature(Runner.__init__).parameters)[1:],
+    *('auto_scale_lr', 'checks', 'custom_imports', 'data_preparation', 'runner_type'),
+]
+#: Settings that must be dicts.
+_DICTS = [
+    *('model', 'optim_wrapper', 'default_hooks', 'env_cfg', 'data_preprocessor'),
+    *(f'{split}_{part}' for split in ('train', 'val', 'test') for part in ('dataloader', 'cfg')),
+]
 
 
 def load_config(path: str | Path, options: dict | None = None) -> Config:
-    """The config in a file, with overriding options merged in.
+    """Reads a config file.
+
+    Warns about top-level settings that seem to be misspelt.
+
+    Args:
+        path: The config file.
+        options: Settings that override those in the file, with dotted keys such as
+            ``optim_wrapper.optimizer.lr``. Default: none.
 
     Raises:
-        UserError: If the file is not there, is no config, or needs a library that is missing.
+        UserError: If the file does not exist, is not a valid config, or needs a library that is
+            not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f'There is no config file {path}. Give the path of one, for instance '
+            f'The config file {path} does not exist. Give the path of a config, for example '
             'configs/classification/edgenext-xxsmall_digits.py.'
         )
     try:
@@ -41,7 +63,7 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
             config = with_type_names(config)
             import_task_library(config.get('default_scope'))
     except Exception as error:  # a config is code
-        for scope in TASK_LIBRARIES:  # the base of another library, or a part that needs one
+        for scope in TASK_LIBRARIES:  # a base or a part of a library that is not installed
             if scope in _chain_of(error):
                 require_task_library(scope)
         kind = '' if isinstance(error, _PLAIN_ERRORS) else f'{type(error).__name__}: '
@@ -49,11 +71,30 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
     if options:
         config.merge_from_dict(options)
     require_task_library(config.get('default_scope', ''))
+    _check_settings(config, path)
     return config
 
 
+def _check_settings(config: Config, path: Path) -> None:
+    for key in config:
+        near = difflib.get_close_matches(key, _SETTINGS, n=1, cutoff=0.9)
+        # A number or "_" at the end is the user's own: train_cfg_2.
+        if near and key not in _SETTINGS and key.rstrip('_0123456789') not in _SETTINGS:
+            warnings.warn(
+                f'{path}: the setting `{key}` has no effect. Did you mean `{near[0]}`?',
+                stacklevel=3,
+            )
+    for key in _DICTS:
+        if not isinstance(config.get(key) or {}, dict):
+            raise UserError(f'{path}: `{key}` must be a dict, but is {config[key]!r}.')
+
+
 def import_task_library(scope: str | None) -> None:
-    """Imports a task library with its data sets, if a config's scope is one."""
+    """Imports a task library with its data sets.
+
+    Args:
+        scope: The ``default_scope`` of a config. Scopes of other libraries are ignored.
+    """
     if scope in TASK_LIBRARIES:
         with _quiet_libraries():
             importlib.import_module(f'{scope}.datasets')
@@ -61,39 +102,43 @@ def import_task_library(scope: str | None) -> None:
 
 @contextlib.contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Keeps what libraries print as they are imported out of stdout, which may be for JSON.
+    """Redirects what libraries print on import to stderr, since stdout may be read as JSON.
 
-    mmengine's ``print_log`` heeds no level where it has no logger; what it says of OneDL, a data
-    format that nobody here needs, is left out.
+    Lines about OneDL, a data format that is not used here, are dropped. mmengine's ``print_log``
+    prints them at any log level if there is no logger yet.
     """
     with contextlib.redirect_stdout(io.StringIO()) as output:
         try:
             yield
         finally:
-            said = [line for line in output.getvalue().splitlines() if 'OneDL' not in line]
-            print(*said, sep='\n', end='\n' if said else '', file=sys.stderr)
+            lines = [line for line in output.getvalue().splitlines() if 'OneDL' not in line]
+            print(*lines, sep='\n', end='\n' if lines else '', file=sys.stderr)
 
 
 @contextlib.contextmanager
 def _bases_by_module() -> Iterator[None]:
-    """Lets mmengine find ``mmseg::...`` by the module: its table has the original distribution."""
-    known = dict(MODULE2PACKAGE)
-    MODULE2PACKAGE.update({module: module for module in TASK_LIBRARIES})
+    """Lets mmengine find the bases ``mmseg::...`` of onedl-mmsegmentation.
+
+    mmengine has a table of distributions, with ``mmsegmentation`` for ``mmseg``. It finds a module
+    in its place as well (https://github.com/VBTI-development/onedl-mmengine).
+    """
+    distribution = MODULE2PACKAGE['mmseg']
+    MODULE2PACKAGE['mmseg'] = 'mmseg'
     try:
         yield
     finally:
-        MODULE2PACKAGE.update(known)
+        MODULE2PACKAGE['mmseg'] = distribution
 
 
 def with_type_names(config: Config) -> Config:
-    """A config with names in the place of classes, as mmengine itself writes them to files.
+    """Replaces classes in a config by their names, as mmengine does when it writes a config.
 
     Args:
-        config: Classes are the types of configs with ``read_base()`` or imports. Where it has no
-            ``default_scope``, it gets the task library of the model's class.
+        config: A config. Those with ``read_base()`` or imports have classes as types. If there are
+            classes but no ``default_scope``, it becomes the task library of the model's class.
 
     Returns:
-        The same config if there are no classes.
+        A new config, or the same one if it has no classes.
     """
     if not _has_classes(config._cfg_dict):
         return config
@@ -124,20 +169,21 @@ def _with_names(value: Any, key: str = '') -> Any:
     name = f'{kind.__module__}.{kind.__qualname__}'
     with contextlib.suppress(ImportError, AttributeError, ValueError):
         return name if get_object_from_string(name) is kind else kind
-    return kind  # of a script, or made by a function
+    return kind  # from a script, or made by a function
 
 
 def _task_library_of(kind: str | type) -> str | None:
-    """The task library that a model's class is of, or the first of its bases that is of one."""
+    """The task library of a model's class, or of the first of its bases that has one."""
     bases = (get_object_from_string(kind) if isinstance(kind, str) else kind).__mro__
     modules = (base.__module__.partition('.')[0] for base in bases)
     return next((module for module in modules if module in TASK_LIBRARIES), None)
 
 
 def _drop_own_scope(config: Any) -> None:
-    """Of what is inherited as ``edgenext_mm::...``, mmengine would look for every part in ours.
+    """Removes ``_scope_`` from what is inherited as ``edgenext_mm::...``.
 
-    Our configs are written in the scope of their task's library.
+    With it, mmengine would look for all parts in our scope, but our configs are written in the
+    scope of their task library.
     """
     if isinstance(config, dict):
         if config.get('_scope_') == 'edgenext_mm':
@@ -150,5 +196,5 @@ def _drop_own_scope(config: Any) -> None:
 
 
 def _chain_of(error: BaseException | None) -> str:
-    """The messages of an error and of those that led to it."""
+    """The messages of an error and of the errors that led to it."""
     return f'{error} {_chain_of(error.__context__)}' if error else ''

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Writing files and folders completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import torch
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place once the block has succeeded.
+    """Gives a temporary file, which replaces ``path`` when the block has succeeded.
 
-    A file that was there stays as it is until then, and for good if the block fails or the machine
-    does. A process that is killed may leave the temporary file; see :func:`remove_leftovers`.
+    An existing file is kept if the block fails or the machine crashes. A process that is killed
+    may leave the temporary file; see :func:`remove_leftovers`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,11 +37,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: str | os.PathLike[str], name: str) -> None:
-    """Removes the temporary files that killed processes have left where none is at work.
+    """Removes temporary files of :func:`replacing` that killed processes have left.
+
+    No process may be writing there.
 
     Args:
-        folder: Where :func:`replacing` was to put files.
-        name: Of the files; may be a pattern such as ``*.pth``.
+        folder: The folder of the files.
+        name: Name of the files that were to be written, or a pattern such as ``*.pth``.
     """
     for path in Path(folder).glob(f'.{Path(name).stem}-????????{Path(name).suffix}'):
         path.unlink(missing_ok=True)
@@ -49,9 +51,9 @@ def remove_leftovers(folder: str | os.PathLike[str], name: str) -> None:
 
 @contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its place once the block has succeeded.
+    """Gives a temporary folder, which is renamed to ``path`` when the block has succeeded.
 
-    An empty folder may stand there, nothing else.
+    ``path`` must not exist, or be an empty folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,15 +81,16 @@ def _umask() -> int:
 
 
 def write_hashed_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Writes a checkpoint under a name that ends with the start of its hash, as OpenMMLab does.
+    """Writes a checkpoint to a file whose name contains the start of its hash, as in OpenMMLab.
 
     Args:
-        checkpoint: What to write; weights alone, for a ``.safetensors`` file.
-        path: Such as ``edgenext-small.pth``, which becomes ``edgenext-small-1a2b3c4d.pth``. What
-            follows a dot in another name is not an ending: ``birds-v1.0-1a2b3c4d``.
+        checkpoint: The checkpoint. Only its weights are written to a ``.safetensors`` file.
+        path: The path without the hash: ``edgenext-small.pth`` becomes
+            ``edgenext-small-1a2b3c4d.pth``. Only ``.pth``, ``.pt`` and ``.safetensors`` are taken
+            for endings: ``birds-v1.0`` becomes ``birds-v1.0-1a2b3c4d``.
 
     Returns:
-        The path of the file.
+        The path of the written file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

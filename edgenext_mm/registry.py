@@ -1,9 +1,10 @@
-"""The project's registries: children of mmengine's, in the scope ``edgenext_mm``.
+"""Registries of the project, children of mmengine's registries in the scope ``edgenext_mm``.
 
-A config of any OpenMMLab library reaches what is registered here as ``edgenext_mm.EdgeNeXt`` and
-so on, once ``custom_imports = dict(imports=['edgenext_mm'])`` has imported the package.
+Configs of all OpenMMLab libraries can use what is registered here, such as
+``edgenext_mm.EdgeNeXt``, with ``custom_imports = dict(imports=['edgenext_mm'])``.
 """
 
+from functools import partial
 from typing import Any
 
 from mmengine.config.utils import MODULE2PACKAGE
@@ -17,62 +18,35 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import Registry, build_runner_from_cfg
 
+_registry = partial(Registry, scope='edgenext_mm', locations=['edgenext_mm'])
+
 #: Backbones, necks, heads, losses and classifiers.
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='edgenext_mm', locations=['edgenext_mm'])
+MODELS = _registry('model', parent=MMENGINE_MODELS)
 #: Data sets.
-DATASETS = Registry(
-    'dataset',
-    parent=MMENGINE_DATASETS,
-    scope='edgenext_mm',
-    locations=['edgenext_mm'],
-)
+DATASETS = _registry('dataset', parent=MMENGINE_DATASETS)
 #: Samplers of batches.
-DATA_SAMPLERS = Registry(
-    'data sampler',
-    parent=MMENGINE_DATA_SAMPLERS,
-    scope='edgenext_mm',
-    locations=['edgenext_mm'],
-)
-#: Parts of a training that act at its steps.
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='edgenext_mm', locations=['edgenext_mm'])
+DATA_SAMPLERS = _registry('data sampler', parent=MMENGINE_DATA_SAMPLERS)
+#: Hooks of the runner.
+HOOKS = _registry('hook', parent=MMENGINE_HOOKS)
 #: Runners, chosen by ``runner_type`` in a config.
-RUNNERS = Registry(
-    'runner',
-    build_func=build_runner_from_cfg,
-    parent=MMENGINE_RUNNERS,
-    scope='edgenext_mm',
-    locations=['edgenext_mm'],
-)
+RUNNERS = _registry('runner', build_func=build_runner_from_cfg, parent=MMENGINE_RUNNERS)
 #: Writers of logged values.
-VISBACKENDS = Registry(
-    'vis_backend',
-    parent=MMENGINE_VISBACKENDS,
-    scope='edgenext_mm',
-    locations=['edgenext_mm'],
-)
-#: Ways to give parameters their learning rates.
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=MMENGINE_CONSTRUCTORS,
-    scope='edgenext_mm',
-    locations=['edgenext_mm'],
+VISBACKENDS = _registry('vis_backend', parent=MMENGINE_VISBACKENDS)
+#: Constructors of optimiser wrappers, which set the learning rate of each parameter.
+OPTIM_WRAPPER_CONSTRUCTORS = _registry(
+    'optimizer wrapper constructor', parent=MMENGINE_CONSTRUCTORS
 )
 #: Steps of a data pipeline.
-TRANSFORMS = Registry(
-    'transform',
-    parent=MMENGINE_TRANSFORMS,
-    scope='edgenext_mm',
-    locations=['edgenext_mm'],
-)
-# Lets configs inherit ours as `edgenext_mm::...`: mmengine knows by name of whose it may.
+TRANSFORMS = _registry('transform', parent=MMENGINE_TRANSFORMS)
+# Lets configs inherit ours as `edgenext_mm::...`: mmengine has a list of the allowed packages.
 MODULE2PACKAGE['edgenext_mm'] = 'edgenext_mm'
 
 
 def type_name(kind: Any) -> str:
-    """The name of a class in a config, without module or scope.
+    """Returns the name of a class in a config without its module or scope.
 
     Args:
-        kind: The ``type`` of a part: a name (``mmdet.FPN``), or a class, as in configs with
+        kind: The ``type`` of a part: a name such as ``mmdet.FPN``, or a class, as in configs with
             ``read_base()``.
     """
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', repr(kind))

@@ -1,7 +1,7 @@
-"""Which OpenMMLab libraries are there, and whether their versions will do.
+"""Checks of the installed OpenMMLab libraries.
 
-mmengine and mmcv are needed to import the package. A task library is needed only where its own
-parts are asked for. The ranges are those that setup.py declares.
+mmengine and mmcv are needed to import the package, a task library only to use its parts. The
+version ranges are those in setup.py.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ TASK_LIBRARIES = {
 
 
 def check_requirements() -> None:
-    """Makes sure that mmengine and mmcv are there, in versions that work.
+    """Checks that mmengine and mmcv are installed in supported versions.
 
     Raises:
-        ImportError: If not; says what to install.
+        ImportError: If they are not. The message gives the command to install them.
     """
     for module, distribution in CORE.items():
         needed = _declared(distribution)
@@ -42,10 +42,13 @@ def check_requirements() -> None:
 
 
 def require_task_library(scope: str) -> None:
-    """Makes sure that the task library of a config's ``default_scope`` is installed.
+    """Checks that a task library is installed.
+
+    Args:
+        scope: The ``default_scope`` of a config. Scopes of other libraries are ignored.
 
     Raises:
-        UserError: If it is not; names the package to install.
+        UserError: If the library is not installed. The message gives the command to install it.
     """
     if scope in TASK_LIBRARIES and importlib.util.find_spec(scope) is None:
         raise UserError(
@@ -55,7 +58,7 @@ def require_task_library(scope: str) -> None:
 
 
 def _declared(distribution: str) -> Requirement:
-    """Name and range of a dependency; any version where the package itself is not installed."""
+    """Name and version range of a dependency; any version if the package is not installed."""
     try:
         declared = importlib.metadata.requires('edgenext_mm') or []
     except importlib.metadata.PackageNotFoundError:

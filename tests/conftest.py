@@ -1,7 +1,10 @@
 import functools
+import runpy
 import shutil
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
@@ -26,9 +29,23 @@ hypothesis.settings.register_profile('long', max_examples=250, print_blob=True, 
 hypothesis.settings.load_profile('short')
 
 
+def pytest_addoption(parser):
+    parser.addoption('--budget', type=float, help='seconds after which no further test is started')
+
+
+def pytest_sessionstart(session):
+    session.started = time.monotonic()
+
+
+def pytest_runtest_setup(item):
+    budget = item.config.getoption('--budget')
+    if budget is not None and time.monotonic() - item.session.started > budget:
+        pytest.skip('the time budget is used up')
+
+
 @pytest.fixture(autouse=True)
 def _no_default_scope():
-    """A scope that one test sets must not help the next one."""
+    """Removes the default scope that a test has set."""
     yield
     DefaultScope._instance_dict.clear()
 
@@ -75,13 +92,13 @@ def digits_checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def classifier(digits_checkpoint):
-    """The digit classifier with random weights, ready to run."""
+    """The digit classifier with random weights."""
     return load_model(DIGITS_CONFIG, digits_checkpoint, 'cpu')
 
 
 @pytest.fixture(scope='session')
 def images_for():
-    """Two photographs as a model sees them."""
+    """Two photographs, preprocessed for a model."""
 
     def images(model, **kwargs):
         return list(normalised_images(model, default_images(), input_shape(model.cfg), **kwargs))
@@ -91,7 +108,7 @@ def images_for():
 
 @pytest.fixture(scope='session')
 def exported(classifier, images_for, tmp_path_factory):
-    """Exports the classifier to a format, once: gives the file, and how far it is off."""
+    """Exports the classifier to a format once; gives the file and its deviations."""
 
     @functools.cache
     def export_to(name):
@@ -103,7 +120,7 @@ def exported(classifier, images_for, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def run_tool():
-    """Runs a tool as a user would, and returns the finished process."""
+    """Runs a tool in a process of its own, as users do, and returns the finished process."""
 
     def run(tool, *args, cwd=ROOT, status=0):
         return _run_python([ROOT / 'tools' / tool, *args], cwd, status)
@@ -111,9 +128,37 @@ def run_tool():
     return run
 
 
+@pytest.fixture
+def call_program(monkeypatch, capfd):
+    """Runs a program in this process, which is faster; returns what it printed."""
+
+    def call(start, name, *args, status=0):
+        monkeypatch.setattr(sys, 'argv', [str(name), *map(str, args)])
+        code = None
+        try:
+            start(str(name), run_name='__main__')
+        except SystemExit as error:
+            code = error.code
+        out, err = capfd.readouterr()
+        if isinstance(code, str):
+            code, err = 1, err + code
+        assert (code or 0) == status, out[-2000:] + err[-4000:]
+        return SimpleNamespace(stdout=out, stderr=err)
+
+    return call
+
+
+@pytest.fixture
+def call_tool(call_program):
+    """Runs a tool in this process; for tools that start no other processes."""
+    return lambda tool, *args, status=0: call_program(
+        runpy.run_path, ROOT / 'tools' / tool, *args, status=status
+    )
+
+
 @pytest.fixture(scope='session')
 def run_benchmark():
-    """Runs one of the benchmarks from the clone, and returns the finished process."""
+    """Runs a benchmark in a process of its own, and returns the finished process."""
 
     def run(name, *args, status=0):
         return _run_python(['-m', f'benchmarks.{name}', *args], ROOT, status)
@@ -131,7 +176,7 @@ def _run_python(arguments, cwd, status):
 
 @pytest.fixture(autouse=True)
 def _no_downloads(tmp_path_factory, monkeypatch):
-    """A cache that starts empty, and a closed proxy that stands for a network that is down."""
+    """Starts with an empty cache, and a proxy that refuses all connections."""
     monkeypatch.setenv('EDGENEXT_MM_CACHE', str(tmp_path_factory.getbasetemp() / 'cache'))
     monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')
     monkeypatch.delenv('EDGENEXT_MM_MIRROR', raising=False)
@@ -139,10 +184,10 @@ def _no_downloads(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A folder that stands for the authors' releases: xxsmall in their format, with random weights.
+    """A folder in place of the authors' releases: xxsmall in their format, with random weights.
 
     Returns:
-        The weights under our names.
+        The weights with our names.
     """
     torch.manual_seed(0)
     weights = get_model('edgenext-xxsmall_3rdparty_in1k', pretrained=False).state_dict()
@@ -156,7 +201,7 @@ def mirror(tmp_path, monkeypatch):
 
 @pytest.fixture(scope='session')
 def timm_edgenext():
-    """timm's EdgeNeXt, imported where it is compared with: the import takes seconds."""
+    """timm's EdgeNeXt, imported only if a test needs it, since the import takes seconds."""
     from timm.models import edgenext
 
     return edgenext
@@ -164,7 +209,7 @@ def timm_edgenext():
 
 @pytest.fixture
 def digits_training(few_digits, tmp_path, request):
-    """Gives configs that train on a few digits, in this process alone."""
+    """Gives configs for training on a few digits without worker processes."""
 
     def config(batch_size, max_epochs):
         config = load_config(DIGITS_CONFIG)

@@ -1,12 +1,11 @@
-"""Names that users give keep all that they hold, dots included."""
+"""Files are written completely, and names with dots are kept."""
 
 import hashlib
 
 import pytest
 import torch
 
-from edgenext_mm.config import load_config
-from edgenext_mm.deployment import FORMATS, export
+from edgenext_mm.deployment import FORMATS
 from edgenext_mm.deployment.file_formats import with_ending
 from edgenext_mm.files import remove_leftovers, replacing, write_hashed_checkpoint
 
@@ -19,15 +18,6 @@ def test_the_ending_of_a_format_is_added_to_a_name(name):
         assert str(with_ending(given + ending, name)) == given + ending
     other = next(kind.suffix for kind in FORMATS.values() if kind.suffix != ending)
     assert str(with_ending(f'birds-v1.0{other}', name)) == f'birds-v1.0{ending}'
-
-
-def test_two_versions_are_two_files(classifier, tmp_path):
-    for version in ('birds-v1.0', 'birds-v1.1'):
-        export(classifier, tmp_path / version, 'torchscript', (64, 64))
-    assert {path.name for path in tmp_path.iterdir()} == {
-        'birds-v1.0.torchscript',
-        'birds-v1.1.torchscript',
-    }
 
 
 @pytest.mark.parametrize(
@@ -50,9 +40,3 @@ def test_files_that_differ_after_a_dot_do_not_meet(tmp_path):
         first.write_text('0')
     assert (tmp_path / 'birds-v1.0').read_text() == '0'
     assert (tmp_path / 'birds-v1.1').read_text() == '1'
-
-
-def test_a_config_may_have_a_version(tmp_path):
-    path = tmp_path / 'birds-v1.0.py'
-    path.write_text("default_scope = 'mmpretrain'")
-    assert load_config(path).filename == str(path)

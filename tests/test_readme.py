@@ -1,6 +1,5 @@
-"""What the README promises works as it is printed."""
+"""The README's examples, links in all documents, and the help of all programs."""
 
-import contextlib
 import re
 import runpy
 import subprocess
@@ -49,7 +48,7 @@ def test_the_ten_line_config_trains(few_digits, mirror, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / 'work_dirs' / 'birds' / 'epoch_1.pth').is_file()
-    # The backbone's weights came along; only the head is of another size.
+    # All weights are loaded but those of the head, which has another size.
     assert 'head.fc.weight (1000x168 in the file, 20x168 here)' in done.stdout
     assert 'size mismatch' not in done.stdout + done.stderr
 
@@ -74,24 +73,12 @@ def test_links_within_the_repository_lead_somewhere(document):
     assert all((path.parent / link).exists() for link in links), links
 
 
-@pytest.fixture
-def help_of(monkeypatch, capsys):
-    """The help of a program, run in this process."""
-
-    def run(start, name):
-        monkeypatch.setattr(sys, 'argv', [str(name), '--help'])
-        with contextlib.suppress(SystemExit):
-            start(str(name), run_name='__main__')
-        return capsys.readouterr().out
-
-    return run
-
-
 @pytest.mark.parametrize('tool', TOOLS, ids=str)
-def test_every_tool_has_help_with_an_example(tool, help_of):
-    assert 'Example' in help_of(runpy.run_path, ROOT / 'tools' / tool)
+def test_every_tool_has_help_with_an_example(tool, call_tool):
+    assert 'Example' in call_tool(tool, '--help').stdout
 
 
 @pytest.mark.parametrize('name', BENCHMARKS)
-def test_every_benchmark_has_help_with_an_example(name, help_of):
-    assert f'    python -m benchmarks.{name}' in help_of(runpy.run_module, f'benchmarks.{name}')
+def test_every_benchmark_has_help_with_an_example(name, call_program):
+    done = call_program(runpy.run_module, f'benchmarks.{name}', '--help')
+    assert f'    python -m benchmarks.{name}' in done.stdout

@@ -1,4 +1,4 @@
-"""The package imports with little installed, and says what is missing when it is asked for."""
+"""The package imports with few libraries installed, and names those that are missing."""
 
 import pkgutil
 import subprocess
@@ -23,18 +23,7 @@ import importlib.util
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name in {hidden!r} else find_spec(name, *a)
 """
-
-
-def run_without(hidden, code):
-    return subprocess.run(
-        [sys.executable, '-c', HIDE.format(hidden=set(hidden)) + code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-
-
-#: Parts that stand on a task library; the configs that use them import them.
+#: Modules that need a task library; the configs that use them import them.
 NEEDS = {
     'edgenext_mm.datasets.transforms': {'mmpretrain'},
     'edgenext_mm.datasets.image_folder': {'mmpretrain'},
@@ -45,65 +34,80 @@ NEEDS = {
 }
 
 
-def modules(libraries):
-    names = [m.name for m in pkgutil.walk_packages(edgenext_mm.__path__, 'edgenext_mm.')]
-    assert set(NEEDS) < set(names)
-    return [name for name in names if NEEDS.get(name, set()) <= libraries]
+def run_without(hidden, code, status=1):
+    done = subprocess.run(
+        [sys.executable, '-c', HIDE.format(hidden=set(hidden)) + code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout if status == 0 else done.stderr
 
 
 @pytest.mark.parametrize(
-    'libraries',
-    [{'mmpretrain'}, {'mmdet'}, {'mmseg'}, {'mmrotate'}, {'mmdet', 'mmrotate'}],
-    ids=lambda libraries: '-'.join(sorted(libraries)),
+    'libraries', [{'mmpretrain'}, {'mmdet'}, {'mmseg'}, {'mmdet', 'mmrotate'}], ids='-'.join
 )
 def test_every_module_imports_with_the_task_library_that_it_needs(libraries):
-    code = ''.join(f'import {name}\n' for name in modules(libraries))
+    names = [m.name for m in pkgutil.walk_packages(edgenext_mm.__path__, 'edgenext_mm.')]
+    assert set(NEEDS) < set(names)
+    code = ''.join(f'import {name}\n' for name in names if NEEDS.get(name, set()) <= libraries)
     code += "import edgenext_mm; print(edgenext_mm.EdgeNeXt('xxsmall').arch.dims)"
-    done = run_without(TASK_LIBRARIES - libraries | EXTRAS, code)
-    assert done.returncode == 0, done.stderr
-    assert '(24, 48, 88, 168)' in done.stdout
+    assert '(24, 48, 88, 168)' in run_without(TASK_LIBRARIES - libraries | EXTRAS, code, status=0)
 
 
 @pytest.mark.parametrize(
     ('module', 'distribution'), [('mmengine', 'onedl-mmengine'), ('mmcv', 'onedl-mmcv')]
 )
 def test_a_missing_core_library_is_named_with_what_to_install(module, distribution):
-    done = run_without({module}, 'import edgenext_mm')
-    assert done.returncode == 1
-    assert f'edgenext_mm needs {module}, which is not installed' in done.stderr
-    assert f'pip install "{distribution}<' in done.stderr
+    error = run_without({module}, 'import edgenext_mm')
+    assert f'edgenext_mm needs {module}, which is not installed' in error
+    assert f'pip install "{distribution}<' in error
 
 
 def test_an_old_core_library_is_named_with_what_to_install():
-    done = run_without((), "import mmcv; mmcv.__version__ = '2.1.0'; import edgenext_mm")
-    assert done.returncode == 1
-    assert 'needs mmcv<3,>=2.3.4, but 2.1.0 is installed' in done.stderr
-
-
-def test_a_missing_task_library_is_named_when_its_config_is_loaded():
-    code = (
-        'from edgenext_mm.config import load_config\n'
-        "load_config('configs/classification/edgenext-xxsmall_digits.py')"
-    )
-    done = run_without(TASK_LIBRARIES, code)
-    assert done.returncode == 1
-    assert 'needs mmpretrain, which is not installed' in done.stderr
-    assert 'pip install "onedl-mmpretrain<2,>=1.3.5"' in done.stderr
+    error = run_without((), "import mmcv; mmcv.__version__ = '2.1.0'; import edgenext_mm")
+    assert 'needs mmcv<3,>=2.3.4, but 2.1.0 is installed' in error
 
 
 @pytest.mark.parametrize(
-    ('hidden', 'call', 'hint'),
+    ('library', 'requirement', 'config'),
     [
         (
-            'fvcore',
-            'from edgenext_mm.apis.complexity import count_complexity as f; f(None, (1, 1))',
-            'fvcore',
+            'mmpretrain', 'onedl-mmpretrain<2,>=1.3.5',
+            'classification/edgenext-xxsmall_digits',
         ),
-        ('sklearn', "from edgenext_mm.datasets import write_digits as f; f('x')", 'scikit-learn'),
-        ('timm', "from benchmarks.models import build_named as f; f('timm:resnet18')", 'timm'),
+        # A base from mmdet, and parts of ours that need mmdet and mmrotate.
+        ('mmdet', 'onedl-mmdetection', 'detection/gfl_edgenext-xxsmall_fpn_digits'),
+        ('mmseg', 'onedl-mmsegmentation', 'segmentation/deeplabv3_edgenext-xxsmall_digits'),
+        (
+            'mmrotate', 'onedl-mmrotate',
+            'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits',
+        ),
     ],
-)
-def test_a_missing_extra_is_named_when_it_is_needed(hidden, call, hint):
-    done = run_without({hidden}, call)
-    assert done.returncode == 1
-    assert f'pip install {hint}' in done.stderr
+)  # fmt: skip
+def test_a_missing_task_library_is_named_when_its_config_is_loaded(library, requirement, config):
+    code = f"from edgenext_mm.config import load_config; load_config('configs/{config}.py')"
+    error = run_without({library}, code).splitlines()[-1]
+    assert f'UserError: This config needs {library}, which is not installed.' in error
+    assert f'pip install "{requirement}' in error
+
+
+def test_missing_extras_are_named_when_they_are_needed():
+    code = """
+from benchmarks.models import build_named
+from edgenext_mm.apis.complexity import count_complexity
+from edgenext_mm.datasets import write_digits
+for call in (
+    lambda: count_complexity(None, (1, 1)),
+    lambda: write_digits('x'),
+    lambda: build_named('timm:resnet18'),
+):
+    try:
+        call()
+    except ValueError as error:
+        print(error)
+"""
+    messages = run_without(EXTRAS, code, status=0).splitlines()
+    for message, name in zip(messages, ('fvcore', 'scikit-learn', 'timm'), strict=True):
+        assert f'pip install {name}' in message

@@ -1,4 +1,4 @@
-"""Models by name. A folder stands for the hosts of the authors' files."""
+"""Models by name. A folder takes the place of the servers with the authors' files."""
 
 import fnmatch
 
@@ -7,10 +7,10 @@ import pytest
 import torch
 from paths import DIGITS_CONFIG
 
-import edgenext_mm
 from edgenext_mm import EdgeNeXt, get_model, inference_model, list_models, load_model
 from edgenext_mm.checkpoints.finding import find_checkpoint
-from edgenext_mm.checkpoints.zoo import TASKS, entries, find_weights
+from edgenext_mm.checkpoints.zoo import TASKS, entries, find_config, find_weights
+from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
 
 NAME = 'edgenext-xxsmall_3rdparty_in1k'
@@ -40,9 +40,8 @@ def test_the_ten_files_of_the_authors_releases_are_there():
 
 
 @pytest.mark.parametrize('name', list_models(pretrained=True))
-def test_configs_of_published_weights_have_what_these_hold(name):
-    classes = get_model(name, pretrained=False).state_dict()['head.fc.bias'].shape
-    assert classes == (1000,)
+def test_configs_of_published_weights_have_1000_classes(name):
+    assert load_config(find_config(name)).model.head.num_classes == 1000
 
 
 def test_a_model_comes_with_its_weights(mirror):
@@ -59,9 +58,6 @@ def test_a_models_settings_can_be_overridden():
 
 def test_inference_by_name(mirror):
     result = inference_model(NAME, np.zeros((40, 30, 3), np.uint8), device='cpu')
-    assert (
-        result['pred_class'] == inference_model(NAME, np.zeros((40, 30, 3), np.uint8))['pred_class']
-    )
     assert isinstance(result['pred_class'], str)
     assert 0 < result['pred_score'] <= 1
 
@@ -79,10 +75,10 @@ def test_the_cache_serves_without_the_mirror(mirror, monkeypatch):
     assert find_weights(NAME) == find_checkpoint(NAME) == path
 
 
-def test_infer_takes_a_name_as_checkpoint(mirror, few_digits, run_tool):
+def test_infer_takes_a_name_as_checkpoint(mirror, few_digits, call_tool):
     image = next((few_digits / 'val' / '3').iterdir())
     config = entries()[NAME].config
-    done = run_tool('infer.py', config, image, '--checkpoint', NAME, '--json', '--device', 'cpu')
+    done = call_tool('infer.py', config, image, '--checkpoint', NAME, '--json', '--device', 'cpu')
     assert 'pred_class' in done.stdout
 
 
@@ -95,7 +91,7 @@ def test_models_without_weights_say_how_to_train_them(load):
     assert f'python tools/train.py configs/detection/{name}.py' in str(error.value)
 
 
-def test_an_unknown_name_is_told_near_ones():
+def test_similar_names_are_given_for_an_unknown_one():
     with pytest.raises(UserError, match=r'no model .*Near it: edgenext-xxsmall_3rdparty_in1k'):
         get_model('edgenext-xxsmal_3rdparty_in1k')
     with pytest.raises(UserError, match='There is no checkpoint edgenext_huge'):
@@ -104,17 +100,12 @@ def test_an_unknown_name_is_told_near_ones():
         load_model('edgenext_huge')
 
 
-def test_no_source_means_a_list_of_those_tried(tmp_path, few_digits, run_tool):
-    """Before training starts."""
+def test_sources_that_failed_are_listed(tmp_path, few_digits, call_tool):
     roots = [f'{s}_dataloader.dataset.data_root={few_digits}' for s in ('train', 'val', 'test')]
-    done = run_tool(
+    done = call_tool(
         'train.py', DIGITS_CONFIG, '--work-dir', tmp_path / 'work', '--cfg-options', *roots,
         f'load_from={NAME}', status=1,
     )  # fmt: skip
     assert 'github.com/mmaaz60/EdgeNeXt/releases/download/v1.0/edgenext_xx_small.pth' in done.stderr
     assert 'mmassets.onedl.ai' in done.stderr
     assert 'EDGENEXT_MM_MIRROR' in done.stderr
-
-
-def test_the_package_offers_the_zoo():
-    assert {'get_model', 'list_models', 'inference_model'} <= set(edgenext_mm.__all__)

@@ -1,10 +1,11 @@
-"""Say what is installed, whether it works together, and how to mend what does not.
+"""Check an installation, or report on a training.
 
-Stands alone: it must run where the package cannot be imported. Exits with 1 if anything is wrong.
+Lists what is installed, whether it works together, and the command that fixes each problem. Runs
+where the package cannot be imported. Exits with status 1 if there is a problem.
 
-With --run, say what happened to a training instead: whether it has finished, how far it came, what
-stopped it, which checkpoints are whole, and how to go on. Exits with 0 if it has finished, else
-with 1. Changes nothing.
+With --run, reports on a training instead: whether it has finished, how far it got, what stopped it,
+which checkpoints are intact, and how to continue. Exits with status 1 if it has not finished.
+Changes nothing.
 
 Examples:
     python tools/doctor.py
@@ -25,57 +26,48 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-MEND_MMCV = 'python tools/setup_env.py --mmcv-only'
+INSTALL_MMCV = 'python tools/setup_env.py --mmcv-only'
 
 
 class Finding(NamedTuple):
-    """One line of the report; ``mend`` is the command that helps where something is wrong."""
+    """One line of the report. ``fix`` is the command that fixes a problem, empty if all is well."""
 
     name: str
     state: str
-    mend: str = ''
+    fix: str = ''
 
 
-#: Import name: distribution.
+class Outcome(NamedTuple):
+    """Whether a snippet works, and its result or its error."""
+
+    works: bool
+    text: str
+
+
+#: For each module, its distribution, and others that provide the same module.
 PACKAGES = {
-    'torch': 'torch',
-    'torchvision': 'torchvision',
-    'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
-    'mmpretrain': 'onedl-mmpretrain',
-    'mmdet': 'onedl-mmdetection',
-    'mmseg': 'onedl-mmsegmentation',
-    'mmrotate': 'onedl-mmrotate',
-    'mim': 'onedl-mim',
-    'edgenext_mm': 'edgenext_mm',
+    'torch': ['torch'],
+    'torchvision': ['torchvision'],
+    'mmengine': ['onedl-mmengine', 'mmengine', 'mmengine-lite'],
+    'mmcv': ['onedl-mmcv', 'mmcv', 'mmcv-lite', 'mmcv-full'],
+    'mmpretrain': ['onedl-mmpretrain', 'mmpretrain', 'mmcls'],
+    'mmdet': ['onedl-mmdetection', 'mmdet'],
+    'mmseg': ['onedl-mmsegmentation', 'mmsegmentation'],
+    'mmrotate': ['onedl-mmrotate', 'mmrotate'],
+    'mim': ['onedl-mim', 'openmim'],
+    'edgenext_mm': ['edgenext_mm'],
 }
+OPENCV = [f'opencv-{kind}' for kind in ('python', 'contrib-python')]
+OPENCV += [f'{name}-headless' for name in OPENCV]
 REQUIRED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'edgenext_mm')
 TASK_LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg', 'mmrotate')
-#: Distributions that provide the same module: one to keep, others to remove.
-RIVALS = {
-    'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
-    'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite', 'mmcv-full'),
-    'mmpretrain': ('onedl-mmpretrain', 'mmpretrain', 'mmcls'),
-    'mmdet': ('onedl-mmdetection', 'mmdet'),
-    'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),
-    'mmrotate': ('onedl-mmrotate', 'mmrotate'),
-    'mim': ('onedl-mim', 'openmim'),
-    'cv2': (
-        'opencv-python',
-        'opencv-python-headless',
-        'opencv-contrib-python',
-        'opencv-contrib-python-headless',
-    ),
-}
-
-
 INSTALL = {
-    'mmcv': MEND_MMCV,
+    'mmcv': INSTALL_MMCV,
     'edgenext_mm': f'pip install --no-deps --no-build-isolation -e {ROOT}',
 }
-#: What must work, by name; ``result`` is reported.
+#: What must work, by name. The variable ``result`` is reported.
 SNIPPETS = {
-    # A task library imports much of what it needs only with its data sets and models.
+    # A task library imports many of its dependencies only with its data sets and models.
     **{m: f'import {m}' + f', {m}.datasets, {m}.models' * (m in TASK_LIBRARIES) for m in PACKAGES},
     'pair': 'import torchvision; torchvision.ops.nms',
     'gpus': (
@@ -104,13 +96,6 @@ for name, code in json.load(sys.stdin).items():
 """
 
 
-class Outcome(NamedTuple):
-    """Whether a snippet works, and its result or its error."""
-
-    works: bool
-    text: str
-
-
 def version_of(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
@@ -118,134 +103,109 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
-def examine() -> Iterator[Finding]:
-    """Everything there is to say, in order."""
-    version = sys.version.split()[0]
+def check_installation() -> Iterator[Finding]:
+    """All findings about the installation, in the order of the report."""
     old = sys.version_info < (3, 10)
-    yield Finding('python', version, 'make setup PYTHON=python3.11' if old else '')
-    outcomes = probe()
-    yield from examine_packages(outcomes)
-    yield from examine_rivals()
-    yield from examine_torch(outcomes)
-    yield examine_ops(outcomes)
+    yield Finding('python', sys.version.split()[0], 'make setup PYTHON=python3.11' if old else '')
+    outcomes = run_snippets()
+    for module, (distribution, *_) in PACKAGES.items():
+        yield check_package(module, distribution, outcomes[module])
+    yield from check_rivals()
+    if version_of('torch'):
+        works, text = outcomes['pair']
+        state = 'work together' if works else f'do not match: {text}'
+        pins = '-c requirements/constraints.txt -r requirements/torch.txt'
+        yield Finding('torch with torchvision', state, '' if works else f'pip install {pins}')
+        yield Finding('GPUs', outcomes['gpus'].text)
+    yield check_ops(outcomes)
 
 
-def probe() -> dict[str, Outcome]:
-    """Tries all that needs an import, one after the other in a process of its own."""
+def run_snippets() -> dict[str, Outcome]:
+    """Runs the snippets one after the other in another process, which may crash."""
     done = subprocess.run(
-        [sys.executable, '-c', PROBE],
-        input=json.dumps(SNIPPETS),
-        capture_output=True,
-        text=True,
+        [sys.executable, '-c', PROBE], input=json.dumps(SNIPPETS), capture_output=True, text=True
     )
     outcomes = {name: Outcome(False, 'Python crashed before this or at it') for name in SNIPPETS}
     for line in done.stdout.splitlines():
-        if line.startswith(MARK):  # libraries talk while they load
-            name, works, text = json.loads(line.removeprefix(MARK))
-            outcomes[name] = Outcome(works, text)
+        if line.startswith(MARK):  # libraries print while they are imported
+            name, *outcome = json.loads(line.removeprefix(MARK))
+            outcomes[name] = Outcome(*outcome)
     return outcomes
 
 
-def examine_packages(outcomes: dict[str, Outcome]) -> Iterator[Finding]:
-    """Whether each package is there, and can be imported."""
-    for module, distribution in PACKAGES.items():
-        version, outcome = version_of(distribution), outcomes[module]
-        if version is None:
-            mend = INSTALL.get(module, f'pip install {distribution}') if module in REQUIRED else ''
-            yield Finding(module, 'not installed' + ('' if mend else ' (optional)'), mend)
-        elif outcome.works:
-            yield Finding(module, f'{version} ({distribution})')
-        else:
-            mend = f'pip install --force-reinstall --no-deps {distribution}=={version}'
-            if misfits := out_of_range(distribution):
-                mend = f'pip install {shlex.join(misfits)}'
-                versions = [f'{d} {version_of(d)}' for d in map(name_of, misfits)]
-                outcome = Outcome(False, f'{outcome.text} (it wants another {", ".join(versions)})')
-            elif found := re.search(r"No module named '(\w+)", outcome.text):
-                mend = f'pip install {found[1]}'
-            if module == 'edgenext_mm':
-                mend = 'mend the packages above'
-            yield Finding(module, f'{version}, does not import: {outcome.text}', mend)
+def check_package(module: str, distribution: str, outcome: Outcome) -> Finding:
+    """Whether a package is installed and can be imported."""
+    version = version_of(distribution)
+    if version is None:
+        if module not in REQUIRED:
+            return Finding(module, 'not installed (optional)')
+        return Finding(module, 'not installed', INSTALL.get(module, f'pip install {distribution}'))
+    if outcome.works:
+        return Finding(module, f'{version} ({distribution})')
+    state = f'{version}, does not import: {outcome.text}'
+    fix = f'pip install --force-reinstall --no-deps {distribution}=={version}'
+    if misfits := out_of_range(distribution):
+        state += f' (needs {", ".join(misfits)}; installed: {", ".join(misfits.values())})'
+        fix = f'pip install {shlex.join(misfits)}'
+    elif found := re.search(r"No module named '(\w+)", outcome.text):
+        fix = f'pip install {found[1]}'
+    return Finding(module, state, 'fix the packages above' if module == 'edgenext_mm' else fix)
 
 
-def out_of_range(distribution: str) -> list[str]:
-    """What a distribution declares to need, extras included, and is installed in another version.
+def out_of_range(distribution: str) -> dict[str, str]:
+    """Requirements of a distribution, extras included, that the installed versions do not meet.
 
     Such as ``transformers<5`` of mmpretrain, which imports it wherever it is installed.
+
+    Returns:
+        The installed versions, by requirement.
     """
     try:
         from packaging.requirements import Requirement
     except ImportError:
-        return []
-    declared = [Requirement(text) for text in importlib.metadata.requires(distribution) or ()]
-    misfits = [
-        f'{requirement.name}{requirement.specifier}'
-        for requirement in declared
-        if (version := version_of(requirement.name))
-        and not requirement.specifier.contains(version, prereleases=True)
-    ]
-    return list(dict.fromkeys(misfits))
+        return {}
+    misfits = {}
+    for declared in map(Requirement, importlib.metadata.requires(distribution) or ()):
+        version = version_of(declared.name)
+        if version and not declared.specifier.contains(version, prereleases=True):
+            misfits[f'{declared.name}{declared.specifier}'] = version
+    return misfits
 
 
-def name_of(requirement: str) -> str:
-    return re.split(r'[^\w.-]', requirement)[0]
+def check_rivals() -> Iterator[Finding]:
+    """Distributions that overwrite each other's files, or that are no longer maintained."""
+    for module, (keep, *others) in {**PACKAGES, 'cv2': OPENCV}.items():
+        rivals, version = [name for name in others if version_of(name)], version_of(keep)
+        if not rivals or (module == 'cv2' and not version):
+            continue
+        if version:
+            state = f'provided by {keep} and {" and ".join(rivals)}'
+            install = f'pip install --force-reinstall --no-deps {keep}=={version}'
+        else:
+            state = f'provided by {rivals[0]}, which is not maintained'
+            install = INSTALL.get(module, f'pip install {keep}')
+        yield Finding(module, state, f'pip uninstall -y {" ".join(rivals)} && {install}')
 
 
-def examine_rivals() -> Iterator[Finding]:
-    """Distributions that overwrite each other's files."""
-    for module, (keep, *others) in RIVALS.items():
-        present = [d for d in others if version_of(d)]
-        if present and version_of(keep):
-            mend = (
-                f'pip uninstall -y {" ".join(present)} && '
-                f'pip install --force-reinstall --no-deps {keep}=={version_of(keep)}'
-            )
-            yield Finding(module, f'provided by {keep} and {" and ".join(present)}', mend)
-        elif present and module != 'cv2':
-            mend = f'pip uninstall -y {" ".join(present)} && pip install {keep}'
-            if module == 'mmcv':
-                mend = f'pip uninstall -y {" ".join(present)} && {MEND_MMCV}'
-            yield Finding(module, f'provided by {present[0]}, which is not maintained', mend)
-
-
-def examine_torch(outcomes: dict[str, Outcome]) -> Iterator[Finding]:
-    """Whether torch and torchvision match, and which GPUs there are."""
-    if version_of('torch') is None:
-        return
-    pair = {d: pinned(d) for d in ('torch', 'torchvision')}
-    mend = ' '.join(f'{d}=={v}' for d, v in pair.items() if v)
-    mend = f'pip install {mend or "--upgrade torch torchvision"}'
-    works, text = outcomes['pair']
-    state = 'work together' if works else f'do not match: {text}'
-    yield Finding('torch with torchvision', state, '' if works else mend)
-    yield Finding('GPUs', outcomes['gpus'].text)
-
-
-def examine_ops(outcomes: dict[str, Outcome]) -> Finding:
-    """Whether mmcv's ops load, on the GPU too where there is one."""
+def check_ops(outcomes: dict[str, Outcome]) -> Finding:
+    """Whether mmcv's ops load, and run on the GPU if there is one."""
     if version_of('onedl-mmcv') is None and version_of('mmcv') is None:
-        return Finding('mmcv ops', 'no mmcv', MEND_MMCV)
+        return Finding('mmcv ops', 'mmcv is not installed', INSTALL_MMCV)
     if not outcomes['ops'].works:
-        return Finding('mmcv ops', f'do not load: {outcomes["ops"].text}', MEND_MMCV)
+        return Finding('mmcv ops', f'do not load: {outcomes["ops"].text}', INSTALL_MMCV)
     works, text = outcomes['ops on device']
     if not works:
-        mend = f'install the CUDA toolkit (nvcc), then {MEND_MMCV}'
-        return Finding('mmcv ops', f'load, but were built without CUDA: {text}', mend)
+        fix = f'install the CUDA toolkit (nvcc), then {INSTALL_MMCV}'
+        return Finding('mmcv ops', f'load, but were built without CUDA: {text}', fix)
     return Finding('mmcv ops', f'load and run ({text})')
 
 
-def pinned(distribution: str) -> str:
-    constraints = ROOT / 'requirements' / 'constraints.txt'
-    found = re.search(rf'^{distribution}==(\S+)', constraints.read_text(), re.MULTILINE)
-    return found[1] if found else ''
-
-
-def examine_run(work_dir: str) -> tuple[bool, list[Finding]]:
-    """Whether a run has finished, and what there is to say of it."""
+def check_run(work_dir: str) -> tuple[bool, list[Finding]]:
+    """Whether a training has finished, and the findings about it."""
     try:
         from edgenext_mm.engine import run_report
     except ImportError as error:
-        sys.exit(f'error: this needs the package, see `python tools/doctor.py`: {error}')
+        sys.exit(f'error: --run needs edgenext_mm; run `python tools/doctor.py` first: {error}')
     try:
         finished, findings = run_report.examine_run(work_dir)
     except ValueError as error:
@@ -253,28 +213,24 @@ def examine_run(work_dir: str) -> tuple[bool, list[Finding]]:
     return finished, [Finding(*finding) for finding in findings]
 
 
-def show(findings: list[Finding]) -> None:
-    for finding in findings:
-        print(f'{"WRONG" if finding.mend else "ok":5}  {finding.name:24} {finding.state}')
-        if finding.mend:
-            print(f'       {"":24} mend: {finding.mend}')
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--run', metavar='WORK_DIR', help='say what happened to a training')
+    parser.add_argument('--run', metavar='WORK_DIR', help='report on the training in this folder')
     args = parser.parse_args()
     if args.run:
-        finished, findings = examine_run(args.run)
-        show(findings)
+        finished, findings = check_run(args.run)
+    else:
+        findings = list(check_installation())
+    for finding in findings:
+        print(f'{"WRONG" if finding.fix else "ok":5}  {finding.name:24} {finding.state}')
+        if finding.fix:
+            print(f'       {"":24} fix: {finding.fix}')
+    if args.run:
         sys.exit(0 if finished else 1)
-    findings = list(examine())
-    show(findings)
-    wrong = sum(bool(finding.mend) for finding in findings)
-    if wrong:
-        sys.exit(f'{wrong} thing{"s" if wrong > 1 else ""} to mend')
+    if problems := sum(bool(finding.fix) for finding in findings):
+        sys.exit(f'{problems} problem{"s" if problems > 1 else ""} to fix')
 
 
 if __name__ == '__main__':

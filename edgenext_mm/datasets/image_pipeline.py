@@ -85,6 +85,7 @@ def _from_anywhere(step: Any) -> Any:
 
 
 def source_name(source: ImageSource) -> str:
+    """Name of an image in messages: its path, or its size if it has none."""
     if isinstance(source, (str, Path)):
         return str(source)
     return f'an image of {getattr(source, "shape", None) or getattr(source, "size", None)}'

@@ -38,6 +38,7 @@ class Metadata:
         precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
         preprocessing: Mean, standard deviation, channel order and resizing, to read.
         config: Of the model, its preprocessing and its data set's pipeline.
+        palette: Colours of the classes, (R, G, B) each. Default: none.
         version: Of edgenext_mm.
     """
 

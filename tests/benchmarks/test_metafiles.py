@@ -1,4 +1,4 @@
-"""The metafiles say of every config what it is."""
+"""The metafiles describe every config."""
 
 import pytest
 import yaml
@@ -14,7 +14,7 @@ MODELS = [
 ]
 
 
-def test_every_config_stands_in_a_metafile_once():
+def test_every_config_is_in_a_metafile_once():
     configs = [str(path.relative_to(ROOT)) for path in (ROOT / 'configs').glob('[!_]*/**/*.py')]
     assert sorted(model['Config'] for model in MODELS) == sorted(configs)
     names = [model['Name'] for model in MODELS]
@@ -22,8 +22,8 @@ def test_every_config_stands_in_a_metafile_once():
 
 
 @pytest.mark.parametrize('model', MODELS, ids=lambda model: model['Name'])
-def test_metafiles_are_fresh(model):
-    """Parameters and multiply-adds of every config among it; `make docs` mends it."""
+def test_metafiles_are_up_to_date(model):
+    """Builds every config and counts its parameters and multiply-adds; `make docs` updates them."""
     path = ROOT / model['Config']
     assert describe(path, ROOT / 'configs' / path.relative_to(ROOT / 'configs').parts[0]) == model
 
@@ -47,12 +47,12 @@ def test_metafiles_are_fresh(model):
     ],
 )
 def test_results_are_those_published(name, metric, value):
-    """As the authors' repository, the paper's Tables 5 and 6, and the DOTA row have them."""
+    """From the authors' repository, the paper's Tables 5 and 6, and the DOTA row."""
     model = next(model for model in MODELS if model['Name'] == name)
     assert [result['Metrics'] for result in model['Results']] == [{metric: value}]
 
 
-def test_the_index_is_one_that_mim_reads():
+def test_mim_can_read_the_index():
     index = load(str(ROOT / 'model-index.yml'))
     index.build_models_with_collections()
     assert len(index.models) == len(MODELS)

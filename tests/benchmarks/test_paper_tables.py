@@ -1,4 +1,4 @@
-"""The paper's tables: ours beside the published figures, and the document that holds them."""
+"""The paper's tables with our numbers, and the document with them."""
 
 import json
 
@@ -6,9 +6,8 @@ import pytest
 from paths import ROOT
 
 from benchmarks.figures import draw_figure1, draw_figure3
-from benchmarks.paper_lines import deviation, format_count
 from benchmarks.paper_tables import fill_tables, to_document, to_markdown
-from benchmarks.published import IMAGENET_TOP1, TABLES
+from benchmarks.published import IMAGENET_TOP1, TABLES, deviation, format_count
 from edgenext_mm.errors import UserError
 
 
@@ -17,19 +16,24 @@ def tables():
     return fill_tables(TABLES)
 
 
-def test_the_document_is_fresh(tables):
+def test_the_document_is_up_to_date(tables):
     assert (ROOT / 'docs' / 'paper_tables.md').read_text() == to_document(tables)
 
 
-@pytest.mark.parametrize('number', ['1', '2', '3', '4', '7', '8', '9', '10', 'F3'])
-def test_classifiers_cost_what_is_published(tables, number):
-    for line in tables[number]:
-        if line.row.name.startswith('EdgeNeXt') and line.row.params:
-            assert abs(deviation(line.row.params, line.params)) <= 0.005, line
-            assert abs(deviation(line.row.madds, line.madds)) <= 0.01, line
+def test_our_costs_are_those_published(tables):
+    compared = 0
+    for number, lines in tables.items():
+        dense = number in ('5', '6')  # their necks and heads are not published in full
+        for line in lines:
+            if line.row.name.startswith('EdgeNeXt') and line.row.params:
+                compared += 1
+                tolerances = (0.05, 0.05) if dense else (0.005, 0.01)
+                assert abs(deviation(line.row.params, line.params)) <= tolerances[0], line
+                assert abs(deviation(line.row.madds, line.madds)) <= tolerances[1], line
+    assert compared >= 15
 
 
-def test_mobilevit_costs_what_is_published_without_products_of_attention(tables):
+def test_mobilevit_costs_are_those_published_without_products_of_attention(tables):
     for line in tables['3'][:3]:
         assert line.row.name.startswith('MobileViT')
         assert abs(deviation(line.row.params, line.params)) <= 0.08
@@ -67,14 +71,14 @@ def test_accuracy_comes_from_result_files_alone(tmp_path):
     assert [line.accuracy for line in lines] == [12.5, None, None]
     assert '| 71.2 | 12.50 |' in to_markdown('1', lines)
     (tmp_path / f'{name}.json').write_text(json.dumps({'mIoU': 1}))
-    with pytest.raises(UserError, match="has no 'accuracy/top1'; it holds mIoU"):
+    with pytest.raises(UserError, match="has no 'accuracy/top1', only mIoU"):
         fill_tables(['1'], results=tmp_path)
 
 
 def test_unknown_tables_and_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"no table '11'\. Choose from 1, 2, 3"):
         fill_tables(['11'])
-    with pytest.raises(UserError, match='no folder'):
+    with pytest.raises(UserError, match=r'folder of results .* does not exist'):
         fill_tables(['1'], results=tmp_path / 'none')
 
 
@@ -150,8 +154,8 @@ def test_ablations_differ_by_what_the_encoders_hold(tables):
 
 
 def test_multiply_adds_of_sdta_throughout_stages_3_and_4_are_those_counted_by_hand(tables):
-    """Per place: convolutions and linear layers as they are, LayerNorm 3 per channel, and the two
-    products of the attention, each of C x C/heads."""
+    """Per position: all convolutions and linear layers, 3 per channel of a LayerNorm, and the two
+    products of the attention, C x C/heads each."""
 
     def conv_encoder(c, kernel):
         return c * kernel * kernel + 8 * c * c + 3 * c
@@ -160,12 +164,12 @@ def test_multiply_adds_of_sdta_throughout_stages_3_and_4_are_those_counted_by_ha
         convs = (scales - 1) * 9 * -(-c // scales)
         return convs + 4 * c * c + 2 * c * c // heads + 8 * c * c + 6 * c
 
-    by_place = [
+    by_position = [
         (16 * 16, 8, sdta_encoder(160, 8, 3) - conv_encoder(160, 7)),
         (8 * 8, 2, sdta_encoder(304, 8, 4) - conv_encoder(304, 9)),
         (32 * 32, -1, sdta_encoder(96, 8, 2) + 64 * 96 - conv_encoder(96, 5)),
     ]
-    expected = sum(places * count * difference for places, count, difference in by_place)
+    expected = sum(positions * count * change for positions, count, change in by_position)
     (throughout,) = (x for x in tables['8'] if x.row.model.endswith('0093_8xb256_in1k'))
     (small,) = tables['1'][2:]
     assert throughout.madds - small.madds == expected

@@ -108,9 +108,9 @@ def test_each_runtime_has_its_precisions():
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
-        (dict(baseline='base'), 'The baseline base is none of the models: small, '),
-        (dict(models=['small']), 'The baseline timm:edgenext_small is none of the models: small'),
-        (dict(precisions=['int8']), 'eager runs in fp32, fp16, bf16, not in int8'),
+        (dict(baseline='base'), 'The baseline base is not one of the models small, '),
+        (dict(models=['small']), 'The baseline timm:edgenext_small is not one of the models small'),
+        (dict(precisions=['int8']), 'eager supports fp32, fp16, bf16, not int8'),
         (dict(runtimes=['jax']), "runtime 'jax'.*eager, deploy"),
         (dict(settings=Settings(cuda_graphs=True)), '--cuda-graphs needs --device cuda'),
     ],

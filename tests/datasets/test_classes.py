@@ -246,7 +246,7 @@ def test_an_evaluator_for_other_data_than_its_loader(scenes):
 def test_switches_are_known(scenes):
     config = dense_config(scenes, DETECTION)
     config.checks = dict(heads=False)
-    with pytest.raises(UserError, match=r'It takes a dict with True or False for any of .*classes'):
+    with pytest.raises(UserError, match=r'must be a dict with True or False for any of .*classes'):
         check_data(config, 'train')
 
 

@@ -99,7 +99,7 @@ def test_a_killed_run_is_resumed_by_the_command_given(work, few_digits):
 
 def test_the_status_tells(work, run_tool):
     kill_in_second_epoch(work, age=9000)
-    assert 'mend: python tools/train.py' in run_tool('doctor.py', '--run', work, status=1).stdout
+    assert 'fix: python tools/train.py' in run_tool('doctor.py', '--run', work, status=1).stdout
 
 
 def test_a_truncated_checkpoint_is_named_and_passed_over(work):

@@ -13,7 +13,7 @@ from edgenext_mm.models.building import build_model
 
 
 def official_weights(arch):
-    """A state dict under the authors' names, every tensor with a value of its own."""
+    """A state dict with the authors' names and random values."""
     torch.manual_seed(1)
     weights = EdgeNeXtClassifier(arch).state_dict()
     return {
@@ -31,12 +31,12 @@ def classifier(arch):
 
 
 @pytest.mark.parametrize('arch', ARCHS)
-def test_all_variants_load_strictly(arch, tmp_path, run_tool):
+def test_all_variants_load_strictly(arch, tmp_path, call_tool):
     weights = official_weights(arch)
     wrapper = [None, *WRAPPERS][list(ARCHS).index(arch) % 4]
     content = {wrapper: weights, 'args': argparse.Namespace(lr=1)} if wrapper else weights
     torch.save(content, tmp_path / 'src.pth')
-    done = run_tool(
+    done = call_tool(
         'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / 'dst.pth'
     )
     assert f'{arch}, {len(weights)} tensors' in done.stdout
@@ -55,12 +55,12 @@ def test_all_variants_load_strictly(arch, tmp_path, run_tool):
         torch.testing.assert_close(model.eval()(x), reference(x), equal_nan=True)
 
 
-def test_an_entry_can_be_chosen(tmp_path, run_tool):
+def test_key_selects_an_entry(tmp_path, call_tool):
     first, second = official_weights('xxsmall'), official_weights('xxsmall')
     second['head.bias'] = second['head.bias'] + 1
     torch.save(dict(model=first, model_ema=second), tmp_path / 'src.pth')
     for key, expected in (('model', first), ('model_ema', second), (None, second)):
-        run_tool(
+        call_tool(
             'model_converters/convert_checkpoint.py', tmp_path / 'src.pth',
             tmp_path / str(key) / 'dst.pth', *(['--key', key] if key else []),
         )  # fmt: skip
@@ -76,10 +76,10 @@ def test_an_entry_can_be_chosen(tmp_path, run_tool):
         ({'epoch': 3}, 'The checkpoint holds no state dict'),
     ],
 )
-def test_other_files_are_refused_and_nothing_is_written(tmp_path, run_tool, content, message):
+def test_other_files_are_refused_and_nothing_is_written(tmp_path, call_tool, content, message):
     (tmp_path / 'dst.pth').write_text('precious')
     torch.save(content, tmp_path / 'src.pth')
-    done = run_tool(
+    done = call_tool(
         'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / 'dst.pth',
         status=1,
     )  # fmt: skip
@@ -88,11 +88,11 @@ def test_other_files_are_refused_and_nothing_is_written(tmp_path, run_tool, cont
     assert sorted(p.name for p in tmp_path.iterdir()) == ['dst.pth', 'src.pth']
 
 
-def test_incomplete_weights_are_refused(tmp_path, run_tool):
+def test_incomplete_weights_are_refused(tmp_path, call_tool):
     weights = official_weights('xxsmall')
     del weights['norm.weight']
     torch.save(weights, tmp_path / 'src.pth')
-    done = run_tool(
+    done = call_tool(
         'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / 'dst.pth',
         status=1,
     )  # fmt: skip
@@ -100,13 +100,13 @@ def test_incomplete_weights_are_refused(tmp_path, run_tool):
 
 
 @pytest.mark.parametrize('name', ['dst.pth', 'dst.safetensors'])
-def test_timm_loads_what_is_written_for_it(name, tmp_path, run_tool):
+def test_timm_loads_weights_in_its_format(name, tmp_path, call_tool):
     import timm
     from timm.models import load_checkpoint
 
     weights = official_weights('xxsmall')
     torch.save(weights, tmp_path / 'src.pth')
-    run_tool(
+    call_tool(
         'model_converters/convert_checkpoint.py', tmp_path / 'src.pth', tmp_path / name,
         '--to', 'timm',
     )  # fmt: skip
@@ -114,6 +114,6 @@ def test_timm_loads_what_is_written_for_it(name, tmp_path, run_tool):
     model = timm.create_model('edgenext_xx_small')
     load_checkpoint(model, str(path), strict=True)
     torch.testing.assert_close(model.state_dict()['head.fc.bias'], weights['head.bias'])
-    run_tool('model_converters/convert_checkpoint.py', path, tmp_path / 'back.pth')
+    call_tool('model_converters/convert_checkpoint.py', path, tmp_path / 'back.pth')
     (back,) = tmp_path.glob('back-*')
     torch.testing.assert_close(torch.load(back)['state_dict']['head.fc.bias'], weights['head.bias'])

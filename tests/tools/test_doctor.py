@@ -1,4 +1,4 @@
-"""The doctor stands alone, so it is loaded from its file."""
+"""tools/doctor.py, loaded from its file since it is no module of the package."""
 
 import importlib.util
 import subprocess
@@ -16,12 +16,17 @@ def doctor():
     return module
 
 
-def installed(doctor, monkeypatch, *names):
-    versions = dict.fromkeys(names, '1.2.3')
-    monkeypatch.setattr(doctor, 'version_of', versions.get)
+@pytest.fixture
+def install(doctor, monkeypatch):
+    """Makes the doctor find the given distributions, all in version 1.2.3, and no others."""
+
+    def only(*names):
+        monkeypatch.setattr(doctor, 'version_of', dict.fromkeys(names, '1.2.3').get)
+
+    return only
 
 
-def test_this_environment_is_sound(run_tool):
+def test_this_environment_works(run_tool):
     report = run_tool('doctor.py').stdout
     for name in ('python', 'torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet'):
         assert f'ok     {name}' in report
@@ -29,25 +34,24 @@ def test_this_environment_is_sound(run_tool):
     assert 'GPUs' in report
 
 
-def test_the_doctor_runs_where_nothing_is_installed(tmp_path):
-    """In a bare interpreter, without any of the packages, it still reports and exits with 1."""
-    subprocess.run(
-        [sys.executable, '-m', 'venv', '--without-pip', str(tmp_path / 'bare')], check=True
-    )
+def test_it_runs_without_any_package(tmp_path):
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'bare'], check=True)
     done = subprocess.run(
-        [str(tmp_path / 'bare' / 'bin' / 'python'), str(ROOT / 'tools' / 'doctor.py')],
+        [tmp_path / 'bare' / 'bin' / 'python', ROOT / 'tools' / 'doctor.py'],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
     assert 'WRONG  torch' in done.stdout
-    assert 'mend: pip install torch' in done.stdout
-    assert 'mend: python tools/setup_env.py --mmcv-only' in done.stdout
-    assert 'things to mend' in done.stderr
+    assert 'fix: pip install torch' in done.stdout
+    assert 'fix: python tools/setup_env.py --mmcv-only' in done.stdout
+    assert 'problems to fix' in done.stderr
 
 
-def test_a_version_that_a_library_does_not_import_beside_is_named(doctor, monkeypatch, tmp_path):
-    """mmpretrain 1.3.6 imports transformers where it is installed, and not version 5."""
+def test_a_dependency_in_a_version_that_a_library_does_not_take_is_named(
+    doctor, monkeypatch, tmp_path
+):
+    """mmpretrain 1.3.6 imports transformers if it is installed, and fails with version 5."""
     (tmp_path / 'transformers').mkdir()
     (tmp_path / 'transformers' / '__init__.py').touch()
     folder = tmp_path / 'transformers-5.0.0.dist-info'
@@ -55,16 +59,17 @@ def test_a_version_that_a_library_does_not_import_beside_is_named(doctor, monkey
     (folder / 'METADATA').write_text('Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.0\n')
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
-    for table in ('PACKAGES', 'SNIPPETS'):
-        monkeypatch.setattr(doctor, table, {'mmpretrain': getattr(doctor, table)['mmpretrain']})
-    (finding,) = doctor.examine_packages(doctor.probe())
+    monkeypatch.setattr(doctor, 'SNIPPETS', {'mmpretrain': doctor.SNIPPETS['mmpretrain']})
+    outcome = doctor.run_snippets()['mmpretrain']
+    finding = doctor.check_package('mmpretrain', 'onedl-mmpretrain', outcome)
     assert 'does not import' in finding.state
-    assert 'wants another transformers 5.0.0' in finding.state
-    assert finding.mend.startswith("pip install 'transformers<5")
+    assert 'needs transformers<5' in finding.state
+    assert 'installed: 5.0.0' in finding.state
+    assert finding.fix.startswith("pip install 'transformers<5")
 
 
 @pytest.mark.parametrize(
-    ('names', 'module', 'mend'),
+    ('names', 'module', 'fix'),
     [
         (
             ('onedl-mmcv', 'mmcv'),
@@ -77,64 +82,56 @@ def test_a_version_that_a_library_does_not_import_beside_is_named(doctor, monkey
             'pip uninstall -y opencv-python-headless && '
             'pip install --force-reinstall --no-deps opencv-python==1.2.3',
         ),
-        (
-            ('mmengine',),
-            'mmengine',
-            'pip uninstall -y mmengine && pip install onedl-mmengine',
-        ),
+        (('mmengine',), 'mmengine', 'pip uninstall -y mmengine && pip install onedl-mmengine'),
+        (('mmcv',), 'mmcv', 'pip uninstall -y mmcv && python tools/setup_env.py --mmcv-only'),
+        (('onedl-mmcv', 'opencv-python'), None, None),
+        (('opencv-python-headless',), None, None),
     ],
 )
-def test_two_distributions_of_one_module_are_found(doctor, monkeypatch, names, module, mend):
-    installed(doctor, monkeypatch, *names)
-    (finding,) = doctor.examine_rivals()
-    assert finding.name == module
-    assert names[-1] in finding.state
-    assert finding.mend == mend
+def test_distributions_that_overwrite_each_other_are_found(doctor, install, names, module, fix):
+    install(*names)
+    findings = list(doctor.check_rivals())
+    assert [(f.name, f.fix) for f in findings] == ([(module, fix)] if module else [])
+    assert all(names[-1] in f.state for f in findings)
 
 
-@pytest.mark.parametrize('names', [('onedl-mmcv', 'opencv-python'), ('opencv-python-headless',)])
-def test_one_distribution_of_each_module_is_fine(doctor, monkeypatch, names):
-    installed(doctor, monkeypatch, *names)
-    assert list(doctor.examine_rivals()) == []
+@pytest.mark.parametrize(
+    ('module', 'distribution', 'error', 'fix'),
+    [
+        ('mmrotate', None, '', ''),  # optional
+        ('torch', None, '', 'pip install torch'),
+        (
+            'mmdet', 'onedl-mmdetection', "ModuleNotFoundError: No module named 'shapely'",
+            'pip install shapely',
+        ),
+        ('edgenext_mm', 'edgenext_mm', 'ImportError: x', 'fix the packages above'),
+    ],
+)  # fmt: skip
+def test_packages_that_do_not_import(doctor, install, module, distribution, error, fix):
+    install(distribution)
+    distribution = distribution or doctor.PACKAGES[module][0]
+    assert doctor.check_package(module, distribution, doctor.Outcome(False, error)).fix == fix
 
 
-def test_an_optional_library_may_be_absent(doctor, monkeypatch):
-    installed(doctor, monkeypatch)
-    outcomes = dict.fromkeys(doctor.SNIPPETS, doctor.Outcome(False, 'ModuleNotFoundError'))
-    findings = {finding.name: finding for finding in doctor.examine_packages(outcomes)}
-    assert findings['mmrotate'].mend == ''
-    assert 'optional' in findings['mmrotate'].state
-    assert findings['torch'].mend == 'pip install torch'
-
-
-def test_a_missing_dependency_of_a_package_is_named(doctor, monkeypatch):
-    installed(doctor, monkeypatch, 'onedl-mmdetection')
-    outcomes = dict.fromkeys(doctor.SNIPPETS, doctor.Outcome(False, ''))
-    outcomes['mmdet'] = doctor.Outcome(False, "ModuleNotFoundError: No module named 'shapely'")
-    findings = {finding.name: finding for finding in doctor.examine_packages(outcomes)}
-    assert findings['mmdet'].mend == 'pip install shapely'
-
-
-def test_ops_that_do_not_load_are_found(doctor, monkeypatch):
-    installed(doctor, monkeypatch, 'onedl-mmcv')
-    outcomes = {'ops': doctor.Outcome(False, 'ImportError: undefined symbol')}
-    finding = doctor.examine_ops(outcomes)
+def test_ops_that_do_not_load_are_found(doctor, install):
+    install('onedl-mmcv')
+    finding = doctor.check_ops({'ops': doctor.Outcome(False, 'ImportError: undefined symbol')})
     assert 'undefined symbol' in finding.state
-    assert finding.mend == 'python tools/setup_env.py --mmcv-only'
+    assert finding.fix == 'python tools/setup_env.py --mmcv-only'
 
 
-def test_a_crash_of_one_package_is_not_the_end_of_the_report(doctor, monkeypatch):
+def test_the_report_continues_after_a_package_that_crashes(doctor, monkeypatch):
     snippets = {'first': 'result = "fine"', 'second': 'import os; os.abort()', 'third': ''}
     monkeypatch.setattr(doctor, 'SNIPPETS', snippets)
-    outcomes = doctor.probe()
+    outcomes = doctor.run_snippets()
     assert outcomes['first'] == (True, 'fine')
     assert not outcomes['second'].works
     assert 'crashed' in outcomes['third'].text
 
 
-def test_anything_wrong_means_status_1(doctor, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, 'examine', lambda: iter([doctor.Finding('a', 'b', 'mend it')]))
+def test_a_problem_means_status_1(doctor, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, 'check_installation', lambda: [doctor.Finding('a', 'b', 'do it')])
     monkeypatch.setattr(sys, 'argv', ['doctor.py'])
-    with pytest.raises(SystemExit, match='1 thing to mend'):
+    with pytest.raises(SystemExit, match='1 problem to fix'):
         doctor.main()
-    assert 'mend: mend it' in capsys.readouterr().out
+    assert 'fix: do it' in capsys.readouterr().out

@@ -135,7 +135,7 @@ def test_a_missing_data_folder_is_an_error_with_the_way_out(tool, run_tool, digi
 
 def test_a_missing_config_is_an_error(run_tool):
     done = run_tool('train.py', 'configs/none.py', status=1)
-    assert 'There is no config file configs/none.py' in done.stderr
+    assert 'The config file configs/none.py does not exist' in done.stderr
     assert 'Traceback' not in done.stderr
 
 
