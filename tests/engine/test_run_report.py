@@ -131,14 +131,20 @@ def test_without_a_checkpoint_the_training_starts_again(work, damaged):
         (reason('OutOfMemoryError', 'CUDA out of memory.'), 'CUDA', 'lower train_dataloader'),
         (reason('RuntimeError', 'DataLoader worker (pid 7) is killed by'), 'pid 7', 'num_workers'),
         (
-            reason('ConnectionResetError', 'reset', file='dataloader.py", line 9, in _try_get_data'),
+            reason(
+                'ConnectionResetError', 'reset', file='dataloader.py", line 9, in _try_get_data'
+            ),
             'reset',
             'num_workers',
         ),
         (reason('RuntimeError', 'closed by peer', True), 'closed', 'another process ended first'),
         (reason('UserError', 'the loss is not finite'), 'the loss is', 'docs/training.md'),
         (reason('SystemExit', '75'), 'was told to stop, epoch 2 of 3', 'python tools/train.py'),
-        (reason('KeyboardInterrupt', ''), 'was told to stop, epoch 2 of 3', 'python tools/train.py'),
+        (
+            reason('KeyboardInterrupt', ''),
+            'was told to stop, epoch 2 of 3',
+            'python tools/train.py',
+        ),
     ],
     ids=lambda value: value['type'] if isinstance(value, dict) else None,
 )
@@ -157,7 +163,9 @@ def test_the_first_error_of_several_processes(work):
     write_record(work, rank=1, state='stopped', reason=reason('KeyError', "'x'", file='mine.py'))
     write_record(work, rank=2, state='stopped', reason=reason('RuntimeError', 'peer', True))
     _, found = report(work)
-    assert found['run'].state == "stopped after epoch 2 of 3, iteration 10 by KeyError on rank 1: 'x'"
+    assert (
+        found['run'].state == "stopped after epoch 2 of 3, iteration 10 by KeyError on rank 1: 'x'"
+    )
     assert found['raised in'].state.startswith('File /site/mine.py, line 7, in load; ')
 
 
