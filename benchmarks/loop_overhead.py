@@ -14,7 +14,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,12 @@ STEP = 'complete step'
 class TimedRunner(Runner):
     """A runner that sums the seconds in each hook, by epoch."""
 
-    epochs: list[Counter[str]]
+    epochs: list[dict[str, float]]
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Calls a method of all hooks and times each call."""
         if fn_name == 'before_train_epoch':
-            self.epochs.append(Counter({STEP: -time.process_time()}))
+            self.epochs.append(defaultdict(float, {STEP: -time.process_time()}))
         for hook in self._hooks:
             if hasattr(hook, fn_name):
                 self.call(type(hook).__name__, getattr(hook, fn_name), self, **kwargs)
@@ -75,7 +75,8 @@ class TimedRunner(Runner):
 
 def measure(config: Config) -> dict[str, float]:
     """Returns the milliseconds per step by hook; the first epoch is not counted."""
-    TimedRunner.epochs = epochs = []
+    epochs: list[dict[str, float]] = []
+    TimedRunner.epochs = epochs
     runner = TimedRunner.from_cfg(config)
     runner.train()
     steps = len(runner.train_dataloader)

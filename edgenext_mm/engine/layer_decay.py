@@ -50,8 +50,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         rate = self.paramwise_cfg.get('layer_decay_rate')
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
             raise UserError(
-                '`optim_wrapper.paramwise_cfg.layer_decay_rate` must be a number above 0 and up to '
-                f'1, such as 0.8, got {rate!r}.'
+                '`optim_wrapper.paramwise_cfg.layer_decay_rate` is a number above 0 and up to 1, '
+                f'such as 0.8, but got {rate!r}.'
             )
         backbones = {
             f'{name}.' if name else '': part

@@ -42,7 +42,7 @@ def check_schedule(config: Config) -> None:
     ):
         raise UserError(
             f'optim_wrapper.constructor {constructor} does not know the layers of EdgeNeXt in this '
-            "model. Use 'edgenext_mm.LayerDecayOptimWrapperConstructor', and for instance "
+            "model. Set it to 'edgenext_mm.LayerDecayOptimWrapperConstructor', and for instance "
             'paramwise_cfg=dict(layer_decay_rate=0.8) instead of `decay_rate`, `decay_type` and '
             '`num_layers`; docs/finetuning.md has an example.'
         )

@@ -1,4 +1,4 @@
-"""Growth is seen where there is some."""
+"""Growth of memory and descriptors is measured."""
 
 import mmap
 
@@ -13,20 +13,20 @@ from edgenext_mm.engine.runner import build_runner
 
 
 class Leak(Hook):
-    """Keeps a MiB and an open file per iteration from the fortieth on."""
+    """Keeps a MiB and an open file per iteration, from the fortieth on."""
 
     def __init__(self):
         self.kept = []
 
     def after_train_iter(self, runner, **kwargs):
         if runner.iter >= 40:
-            # Not of the heap, whose free places might take it in.
+            # Not on the heap, where it may reuse free memory.
             memory = mmap.mmap(-1, 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             memory.write(b'x' * 2**20)
             self.kept += [memory, open(__file__)]  # noqa: SIM115
 
 
-def test_a_leak_in_a_training_is_seen(digits_training):
+def test_a_leak_in_a_training_is_measured(digits_training):
     runner = build_runner(digits_training(batch_size=4, max_epochs=8))
     hook = UsageHook(interval=4)
     runner.register_hook(hook)
@@ -45,7 +45,7 @@ def test_a_leak_in_a_training_is_seen(digits_training):
     assert after.descriptors == pytest.approx(1000)
 
 
-def test_slopes_are_per_thousand_iterations_and_shrug_off_steps():
+def test_growth_is_per_thousand_iterations_and_ignores_jumps():
     def usage(i):
         filling = 50 if i < 20 else 100  # a cache that fills early
         jump = 30 if i > 90 else 0
@@ -58,7 +58,7 @@ def test_slopes_are_per_thousand_iterations_and_shrug_off_steps():
     assert slopes.logs == pytest.approx(100)
 
 
-def test_the_tool_ends_with_an_error_where_memory_grows(run_benchmark, few_digits, tmp_path):
+def test_the_tool_fails_if_memory_grows(run_benchmark, few_digits, tmp_path):
     roots = [f'{split}_dataloader.dataset.data_root={few_digits}' for split in ('train', 'val')]
     done = run_benchmark(
         'long_run', DIGITS_CONFIG, '--work-dir', tmp_path, '--iterations', 20,

@@ -29,17 +29,18 @@ class Record(Hook):
 
 @pytest.fixture(scope='module')
 def run(few_digits, tmp_path_factory):
-    """Six epochs of five iterations, accumulated by two; the record and the work folder."""
+    """Four epochs of five iterations, accumulated by two; the record and the work folder."""
     work_dir = tmp_path_factory.mktemp('ema')
     config = load_config(DIGITS_CONFIG)
     for name, size in (('train', 8), ('val', 20)):
         loader = config[f'{name}_dataloader']
         loader.update(batch_size=size, num_workers=0, persistent_workers=False)
         loader.dataset.data_root = str(few_digits)
+        loader.dataset.pipeline[1].scale = 32
     config.optim_wrapper.accumulative_counts = RECIPE.optim_wrapper.accumulative_counts
     config.custom_hooks = RECIPE.custom_hooks
     config.param_scheduler = []
-    config.train_cfg = dict(by_epoch=True, max_epochs=6, val_interval=3)
+    config.train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=2)
     config.work_dir = str(work_dir)
     config.experiment_name = 'test_ema'
     runner = build_runner(config)
@@ -79,7 +80,7 @@ def test_inference_takes_the_average(run):
     """mmengine swaps both on writing: ``state_dict`` of a checkpoint holds the average."""
     _, average, work_dir = run
     config = load_config(DIGITS_CONFIG, dict(work_dir=str(work_dir)))
-    for checkpoint in (None, work_dir / 'epoch_6.pth'):
+    for checkpoint in (None, work_dir / 'epoch_4.pth'):
         if checkpoint is None:
             for best in work_dir.glob('best_*'):
                 best.unlink()

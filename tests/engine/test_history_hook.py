@@ -1,9 +1,9 @@
-"""A long training does not remember everything that it logged."""
+"""The histories of logged values are limited."""
 
 import pytest
 import torch
 
-from edgenext_mm.engine.hooks import HistoryHook
+from edgenext_mm.engine.hooks.history_hook import HistoryHook
 from edgenext_mm.engine.runner import build_runner
 
 
@@ -14,7 +14,7 @@ def runner(digits_training):
 
 
 @pytest.mark.parametrize(('length', 'kept'), [(3, 5), (7, 7)])
-def test_histories_are_as_long_as_asked_for_or_as_an_epoch(runner, length, kept, tmp_path):
+def test_histories_have_the_given_length_or_that_of_an_epoch(runner, length, kept, tmp_path):
     (hook,) = [hook for hook in runner.hooks if isinstance(hook, HistoryHook)]
     assert hook.length == 10_000
     hook.length = length

@@ -102,7 +102,7 @@ def test_killed_while_saving_then_told_to_stop(tmp_path, few_digits):
     (work / 'go').touch()
     output = finish(process, work, 75)
     assert f'Load checkpoint from {work}/iter_4.pth' in output
-    assert 'Told to stop (SIGTERM); saved interrupted.pth' in output
+    assert 'Told to stop (SIGTERM): saved interrupted.pth' in output
     assert last_of(work) == 'interrupted.pth'
     assert examine_run(work).findings[0].state.startswith('was told to stop')
     assert not incomplete.exists()
