@@ -35,6 +35,7 @@ def recorded_run(runner: Runner) -> Iterator[None]:
         state='running',
         host=socket.gethostname(),
         pid=os.getpid(),
+        process_start=process_start(os.getpid()),
         rank=runner.rank,
         world_size=runner.world_size,
         launcher=runner.launcher,
@@ -60,6 +61,21 @@ def recorded_run(runner: Runner) -> Iterator[None]:
         raise
     if runner.rank == 0:
         _write(runner, record, state='finished')
+
+
+def process_start(pid: int) -> str | None:
+    """Returns when a process of this host started, in clock ticks since boot.
+
+    Args:
+        pid: The number of the process.
+
+    Returns:
+        The time, or None if there is no such process or no ``/proc``.
+    """
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]
+    except OSError:
+        return None
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..checkpoints.latest import find_best, find_damage, find_latest
 from ..checkpoints.reading import read_file
 from ..errors import UserError
+from .run_record import process_start
 
 #: A run on another host counts as running if it has logged within this many seconds.
 RECENT = 600
@@ -152,7 +153,7 @@ def _state(run: Run) -> tuple[str, bool]:
         if age < RECENT:
             host = record['host']
             return f'probably running on {host}, {position}; last log {age:,.0f} s ago', False
-    elif _is_alive(record):
+    elif record['process_start'] and process_start(record['pid']) == record['process_start']:
         return f'running as process {record["pid"]}, {position}; last log {age:,.0f} s ago', False
     return (
         f'ended without a recorded reason {when}: it was killed (out of memory, a time limit, '
@@ -168,14 +169,6 @@ def _position(run: Run) -> str:
     epoch = f'epoch {last["epoch"]} of {epochs}, ' if epochs and 'epoch' in last else ''
     limit = f' of {iterations}' if iterations else ''
     return f'{epoch}iteration {last.get("iter", last["step"])}{limit}'
-
-
-def _is_alive(record: dict[str, Any]) -> bool:
-    try:
-        words = Path('/proc', str(record['pid']), 'cmdline').read_bytes().split(b'\0')
-    except OSError:
-        return False
-    return record['command'][0].encode() in words  # the number may have been reused
 
 
 def _hint(run: Run) -> str:

@@ -7,10 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from paths import DIGITS_CONFIG
 from torch.utils.data import DataLoader
 
-from edgenext_mm.config import load_config
 from edgenext_mm.engine.run_record import recorded_run
 from edgenext_mm.engine.run_report import examine_run
 from edgenext_mm.engine.runner import build_runner
@@ -44,18 +42,12 @@ class BrokenConnectionError(ConnectionError):
 
 
 @pytest.fixture
-def runner(few_digits, tmp_path, request):
-    config = load_config(DIGITS_CONFIG)
-    config.work_dir, config.experiment_name = str(tmp_path), request.node.name
+def runner(digits_training, request):
+    config = digits_training(8, 1)
     config.custom_imports.imports.append(__name__)
-    config.train_dataloader.update(batch_size=8, num_workers=1)
-    config.train_dataloader.dataset.data_root = str(few_digits)
-    config.train_dataloader.dataset.pipeline.insert(
-        1, dict(type='edgenext_mm.KillLoader', sample=getattr(request, 'param', None))
-    )
-    config.val_dataloader = config.val_cfg = config.val_evaluator = None
-    config.default_hooks.checkpoint.update(save_best=None)
-    config.train_cfg = dict(by_epoch=True, max_epochs=1)
+    config.train_dataloader.num_workers = 1
+    kill = dict(type='edgenext_mm.KillLoader', sample=getattr(request, 'param', None))
+    config.train_dataloader.dataset.pipeline.insert(1, kill)
     return build_runner(config)
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ VALUES = [
     dict(loss=1.25, lr=0.002, epoch=2, iter=10, step=10),
 ]
 RECORD = dict(
-    state='running', host=socket.gethostname(), pid=2**22 + 1, rank=0, world_size=1,
-    launcher='none', command=['tools/train.py'], config='/configs/birds.py',
+    state='running', host=socket.gethostname(), pid=2**22 + 1, process_start='7', rank=0,
+    world_size=1, launcher='none', command=['tools/train.py'], config='/configs/birds.py',
     max_epochs=3, max_iters=None,
 )  # fmt: skip
 
@@ -183,16 +184,16 @@ def test_a_run_on_another_host(work):
 
 
 def test_a_run_on_this_host_lasts_as_long_as_its_process(work):
-    command = [sys.executable, '-c', 'print(flush=True); input()', 'tools/train.py']
-    with subprocess.Popen(command, stdin=-1, stdout=-1) as process:
-        process.stdout.readline()
-        write_record(work, pid=process.pid)
+    with subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1) as process:
+        ticks = Path(f'/proc/{process.pid}/stat').read_text().split()[21]
+        write_record(work, pid=process.pid, process_start=ticks)
         finished, found = report(work)
+        write_record(work, pid=process.pid, process_start='7')  # another process had this number
+        assert report(work)[1]['run'].state.startswith('ended without a recorded reason')
         process.communicate(b'\n')
     assert not finished
     assert found['run'].state.startswith(f'running as process {process.pid}, epoch 2 of 3')
     assert found['run'].fix == ''
-    assert report(work)[1]['run'].state.startswith('ended without a recorded reason')
 
 
 def test_runs_of_other_programs_have_a_shorter_report(work):

@@ -90,6 +90,7 @@ def test_a_training_that_finishes_after_it_was_told_to_stop(build, handlers):
     assert runner.iter == 2
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
     record = record_of(runner)
+    assert record.pop('process_start') == Path('/proc/self/stat').read_text().split()[21]
     assert record.pop('end_time') > record.pop('start_time')
     config = str(Path(runner.cfg.filename).resolve())
     assert record == dict(

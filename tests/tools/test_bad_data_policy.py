@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from in_process import run_in_process
 from paths import DIGITS_CONFIG
+from running import run_in_process
 
 
 @pytest.fixture

@@ -5,16 +5,13 @@ scene 1 is a single pixel, scene 2 is of another size.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from in_process import run_in_process
-from paths import ROOT, free_port
+from paths import ROOT
 from PIL import Image
+from running import run_distributed, run_in_process
 
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes
 
@@ -89,18 +86,6 @@ def awkward_root(tmp_path_factory):
         image = np.pad(np.asarray(Image.open(path)), ((0, 0), (0, 32), (0, 0)))
         Image.fromarray(image).save(path)
     return root
-
-
-def run_distributed(script, *arguments):
-    done = subprocess.run(
-        ['bash', ROOT / 'tools' / script, *arguments],
-        env=dict(os.environ, PYTHON=sys.executable, PORT=free_port(), CUDA_VISIBLE_DEVICES='',
-                 OMP_NUM_THREADS='1'),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
 
 @pytest.fixture(scope='module', params=TASKS)

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import psutil
 import pytest
 import torch
 from paths import DIGITS_CONFIG, ROOT, free_port
+from running import distributed_environment
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from edgenext_mm.config import load_config
@@ -70,13 +70,11 @@ class Training:
     def __init__(self, config, processes, work_dir, *options, cwd=ROOT, **environment):
         work_dir.mkdir(exist_ok=True)
         self.log_file = work_dir / 'output.txt'
-        common = dict(PYTHON=sys.executable, PORT=free_port(), CUDA_VISIBLE_DEVICES='',
-                      OMP_NUM_THREADS='1')  # fmt: skip
         with self.log_file.open('w') as log:
             self.process = psutil.Popen(
                 ['bash', ROOT / 'tools' / 'dist_train.sh', config, str(processes),
                  '--work-dir', work_dir, *options],
-                env={**os.environ, **common, **environment},
+                env=distributed_environment(**environment),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
