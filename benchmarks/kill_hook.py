@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from edgenext_mm.registry import HOOKS
 
 #: The phases in which a training can be killed, and the highest number of the pass that is killed.
-PHASES = {'optimiser step': 6, 'validation': 2, 'swapped weights': 1, 'checkpoint writing': 3}
+PHASES = {'optimizer step': 6, 'validation': 2, 'swapped weights': 1, 'checkpoint writing': 3}
 #: The environment variable that selects the phase and the pass: ``PHASE:PASS``.
 KILL = 'EDGENEXT_MM_KILL'
 
@@ -40,7 +40,7 @@ class KillHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Prepares a kill between the backward pass and the optimizer step."""
         runner.optim_wrapper.optimizer.register_step_pre_hook(
-            lambda *_: self._kill_if_due('optimiser step')
+            lambda *_: self._kill_if_due('optimizer step')
         )
 
     def before_val_epoch(self, runner: Runner) -> None:

@@ -205,6 +205,8 @@ def _values(run: Run) -> Iterator[Finding]:
 def _checkpoints(folder: Path, last: str | None) -> Iterator[Finding]:
     if last is None:
         yield Finding('checkpoint', 'none that can be read')
+    elif '://' in last:
+        yield Finding('checkpoint', f'{last}, which was not read')
     else:
         meta = read_file(last).get('meta', {})
         progress = ', '.join(f'{k} {meta[k]}' for k in ('epoch', 'iter') if k in meta)
@@ -226,7 +228,7 @@ def _checkpoints(folder: Path, last: str | None) -> Iterator[Finding]:
 
 def _space(folder: Path, last: str | None) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
-    if last and free < 2 * Path(last).stat().st_size:
+    if last and '://' not in last and free < 2 * Path(last).stat().st_size:
         state = f'{free / 2**20:,.0f} MiB free, less than two checkpoints need'
         yield Finding('disk', state, 'free some space, or lower max_keep_ckpts')
 

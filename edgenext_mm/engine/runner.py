@@ -64,8 +64,8 @@ class Runner(MMEngineRunner):
     ``Runner.from_cfg(config)``.
     """
 
-    #: The split whose data loader is being built: ``train``, ``val`` or ``test``.
-    _split = 'test'
+    #: Whether the data loader that is being built is for training.
+    _for_training = False
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
@@ -104,13 +104,16 @@ class Runner(MMEngineRunner):
         Raises:
             UserError: If an epoch has no batch.
         """
-        self._split = 'train'
         if isinstance(loop, dict):
             loop = dict(loop)
             by_iteration = 'type' not in loop and not loop.get('by_epoch', True)
             if by_iteration or type_name(loop.get('type')) == 'IterBasedTrainLoop':
                 loop['fast_forward_on_resume'] = True  # SeededBatches start at the right step
-        built = super().build_train_loop(loop)
+        self._for_training = True
+        try:
+            built = super().build_train_loop(loop)
+        finally:
+            self._for_training = False
         if isinstance(built, EpochBasedTrainLoop) and len(built.dataloader) == 0:
             raise UserError(no_batch_message(built.dataloader.batch_sampler))
         return built
@@ -124,20 +127,10 @@ class Runner(MMEngineRunner):
         Raises:
             UserError: If the data set is empty.
         """
-        self._split = 'val'
         built = super().build_val_loop(loop)
         if len(built.dataloader.dataset) == 0:
             raise UserError('The data set of the val_dataloader has no image.')
         return built
-
-    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Builds the test loop.
-
-        Args:
-            loop: A loop, or its config.
-        """
-        self._split = 'test'
-        return super().build_test_loop(loop)
 
     def build_dataloader(  # a static method of mmengine, which calls it on the runner
         self,
@@ -159,20 +152,19 @@ class Runner(MMEngineRunner):
             if not dataloader.get('num_workers'):
                 for name in _WORKER_SETTINGS:
                     dataloader.pop(name, None)
-            if self._split != 'test':
-                ignore_signals_in_workers(dataloader, seed)
+            ignore_signals_in_workers(dataloader, seed)
             policy = BadDataPolicy.of(self.cfg)
             if policy.checks:
                 # Only training skips samples: metrics on fewer images would not be comparable.
                 dataloader['dataset'] = dict(
                     type=guarded_dataset,
                     dataset=dataloader['dataset'],
-                    policy=policy if self._split == 'train' else BadDataPolicy(),
+                    policy=policy if self._for_training else BadDataPolicy(),
                     skipped=self._skipped_samples(),
                     ignored=ignored_value(self.cfg),
                 )
         loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
-        seeded = self._split == 'train' and loader.batch_sampler is not None
+        seeded = self._for_training and loader.batch_sampler is not None
         return SeededDataLoader(loader) if seeded else loader
 
     def _skipped_samples(self) -> BadSampleList:
