@@ -121,17 +121,6 @@ def usage_table(samples: Sequence[Sample]) -> str:
     return '\n'.join(lines)
 
 
-def eta_report(hook: UsageHook) -> str:
-    """Returns a sentence that compares the remaining time in the log with the actual time."""
-    second = next((s for s in hook.samples if s.epoch == 1), None)
-    if second is None:
-        return 'There was no second epoch.'
-    return (
-        f'After {second.iteration} iterations, in the second epoch, the log expected '
-        f'{second.eta:.0f} s more; it took {hook.end - second.seconds:.0f} s.'
-    )
-
-
 @reports_errors
 def main() -> None:
     args = parse_args()
@@ -151,9 +140,10 @@ def main() -> None:
 
     work_dir = Path(config.work_dir)
     plot_usage(hook.samples, work_dir / 'long_run.png')
-    dump([asdict(sample) for sample in hook.samples], work_dir / 'long_run.json')
+    samples = [dict(iteration=s.iteration, **asdict(s.usage)) for s in hook.samples]
+    dump(samples, work_dir / 'long_run.json')
     table = usage_table(hook.samples)
-    print(table, eta_report(hook), f'figure: {work_dir / "long_run.png"}', sep='\n\n')
+    print(table, f'figure: {work_dir / "long_run.png"}', sep='\n\n')
     if args.update:
         update_table(args.update, 'long-run', table)
     slopes = growth(hook.samples)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -45,22 +44,10 @@ class Usage:
     logs: float = titled('logs, KiB')
 
 
-@dataclass(frozen=True)
-class Sample:
-    """The usage after an iteration.
-
-    Attributes:
-        iteration: The number of iterations done.
-        epoch: The current epoch, from 0.
-        seconds: The seconds since the first sample.
-        eta: The remaining seconds that the log expects.
-        usage: The resources in use.
-    """
+class Sample(NamedTuple):
+    """The usage after a number of iterations."""
 
     iteration: int
-    epoch: int
-    seconds: float
-    eta: float
     usage: Usage
 
 
@@ -114,17 +101,8 @@ class UsageHook(Hook):
     def __init__(self, interval: int = 20) -> None:
         self.interval = interval
         self.samples: list[Sample] = []
-        self.end = 0.0
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Takes a sample if it is due."""
         if self.every_n_train_iters(runner, self.interval):
-            if not self.samples:
-                self.start = time.perf_counter()
-            seconds = time.perf_counter() - self.start
-            eta, usage = runner.message_hub.get_info('eta'), measure_usage(runner.work_dir)
-            self.samples.append(Sample(runner.iter + 1, runner.epoch, seconds, eta, usage))
-
-    def after_train(self, runner: Runner) -> None:
-        """Stores the time of the end."""
-        self.end = time.perf_counter() - self.start
+            self.samples.append(Sample(runner.iter + 1, measure_usage(runner.work_dir)))

@@ -2,18 +2,14 @@
 
 import functools
 import math
-import os
-import subprocess
-import sys
 from copy import deepcopy
-from pathlib import Path
 
 import mmengine.optim.optimizer.amp_optimizer_wrapper as amp
 import poison
 import pytest
 import torch
 from mmengine.hooks import Hook
-from paths import DIGITS_CONFIG, ROOT, free_port
+from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.config import load_config
 from edgenext_mm.engine import runner as runner_module
@@ -22,7 +18,6 @@ from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 
 DENSE = {
-    'gfl': 'detection/gfl_edgenext-xxsmall_fpn_digits.py',
     'segmentor': 'segmentation/deeplabv3_edgenext-xxsmall_digits.py',
     'rotated': 'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits.py',
 }
@@ -201,37 +196,6 @@ def test_dense_tasks_can_be_replayed(task, request, tmp_path, scenes_root):
     path = tmp_path / 'non_finite_iter_1.pth'
     _, losses = replay(path)
     assert_same(losses, torch.load(path, weights_only=False)['losses'])
-
-
-def test_all_processes_skip_the_same_step(few_digits, tmp_path):
-    """The second process gets an infinity: both skip, and only the second one saves its batch."""
-    config = tmp_path / 'config.py'
-    config.write_text(
-        f"""
-_base_ = '{DIGITS_CONFIG}'
-custom_imports = dict(imports=['edgenext_mm', 'poison'], allow_failed_imports=False)
-custom_hooks = [dict(type='PoisonImages', iterations=[2], rank=1)]
-loss_watch = dict(policy='skip')
-train_dataloader = dict(batch_size=5, num_workers=0, persistent_workers=False,
-                        dataset=dict(data_root='{few_digits}'))
-val_dataloader = dict(dataset=dict(data_root='{few_digits}'))
-train_cfg = dict(max_epochs=1, val_interval=9)
-"""
-    )
-    done = subprocess.run(
-        ['bash', ROOT / 'tools/dist_train.sh', config, '2', '--work-dir', tmp_path],
-        env=dict(os.environ, PYTHON=sys.executable, PORT=free_port(), CUDA_VISIBLE_DEVICES='',
-                 PYTHONPATH=f'{Path(__file__).parent}:{os.environ.get("PYTHONPATH", "")}'),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert [p.name for p in tmp_path.glob('non_finite*')] == ['non_finite_iter_2_rank1.pth']
-    weights = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['state_dict']
-    assert all(value.isfinite().all() for value in weights.values())
-    (log,) = tmp_path.glob('*/*.log')
-    assert 'Iteration 2 (epoch 1' in log.read_text()
 
 
 def test_it_can_be_disabled(make, request, tmp_path):

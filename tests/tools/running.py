@@ -38,11 +38,11 @@ def distributed_environment(**more):
     return {**os.environ, 'OMP_NUM_THREADS': '1', **common, **more}
 
 
-def run_distributed(script, *args):
+def run_distributed(script, *args, **environment):
     """Runs a launch script to its end and returns its stderr."""
     done = subprocess.run(
         ['bash', ROOT / 'tools' / script, *args],
-        env=distributed_environment(),
+        env=distributed_environment(**environment),
         capture_output=True,
         text=True,
         cwd=ROOT,

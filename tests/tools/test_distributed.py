@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 from paths import DIGITS_CONFIG, ROOT, free_port
-from running import distributed_environment
+from running import distributed_environment, run_distributed
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from edgenext_mm.config import load_config
@@ -69,6 +69,7 @@ class Training:
 
     def __init__(self, config, processes, work_dir, *options, cwd=ROOT, **environment):
         work_dir.mkdir(exist_ok=True)
+        self.work_dir = work_dir
         self.log_file = work_dir / 'output.txt'
         with self.log_file.open('w') as log:
             self.process = psutil.Popen(
@@ -128,6 +129,7 @@ def test_a_killed_process_ends_the_others(training):
     assert re.search(r'rank +: 1 ', cause)
     assert 'Signal 9 (SIGKILL)' in cause
     assert 'This process lost its connection to another one' in training.log
+    assert 'another process ended first' in examine_run(training.work_dir).findings[0].fix
 
 
 LOST = '[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:52231'
@@ -193,6 +195,23 @@ def test_the_first_error_is_the_one_that_is_shown(config, tmp_path):
     assert first[0] == 'ValueError: the third step was one too many'
     state = examine_run(tmp_path / 'work').findings[0].state
     assert 'by ValueError on rank 1: the third step was one too many' in state
+
+
+def test_all_processes_skip_the_same_step(config, tmp_path):
+    """The second process gets an infinity: both skip, and only the second one saves its batch."""
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{config}'\ncustom_imports = dict(imports=['edgenext_mm', 'poison'])\n"
+        "custom_hooks = [dict(type='PoisonImages', iterations=[2], rank=1)]\n"
+        "loss_watch = dict(policy='skip')"
+    )
+    paths = os.pathsep.join([f'{ROOT}/tests/engine', os.environ.get('PYTHONPATH', '')])
+    arguments = [tmp_path / 'mine.py', '2', '--work-dir', tmp_path]
+    run_distributed('dist_train.sh', *arguments, PYTHONPATH=paths)
+    assert [p.name for p in tmp_path.glob('non_finite*')] == ['non_finite_iter_2_rank1.pth']
+    weights = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in weights.values())
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'Iteration 2 (epoch 1' in log.read_text()
 
 
 UNUSED_MAP = f"""
