@@ -85,10 +85,11 @@ def measure(config: Config) -> dict[str, float]:
 
 
 def cost_table(costs: dict[str, float]) -> str:
-    """Returns a Markdown table, the most expensive hook first."""
+    """Returns a Markdown table, the most expensive hook first; hooks below 5 us are left out."""
     rows = ['| hook | ms per step | share of the step |', '|---|---|---|']
     for name, cost in sorted(costs.items(), key=lambda item: -item[1]):
-        rows.append(f'| {name} | {cost:.2f} | {cost / costs[STEP]:.1%} |')
+        if cost >= 0.005:
+            rows.append(f'| {name} | {cost:.2f} | {cost / costs[STEP]:.1%} |')
     return '\n'.join(rows)
 
 
