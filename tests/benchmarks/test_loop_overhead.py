@@ -22,7 +22,7 @@ def test_the_cost_of_a_hook_is_its_time_per_step(digits_training):
     costs = measure(config)
     assert 20 <= costs['Slow'] < 30
     assert costs['LossWatchHook'] > 0
-    assert sum(costs.values()) - costs[STEP] < costs[STEP]
+    assert costs['Slow'] + costs['LossWatchHook'] < costs[STEP]
 
 
 def test_the_table_is_sorted_by_cost():
