@@ -138,7 +138,7 @@ def _state(run: Run) -> tuple[str, bool]:
     """Returns the state of a run in words, and whether it can be resumed."""
     record, position = run.record, _position(run)
     when = f'after {position}' if run.losses else position
-    age = time.time() - max(path.stat().st_mtime for path in run.folder.rglob('*'))
+    age = time.time() - max(path.stat().st_mtime for path in (run.folder, *run.folder.rglob('*')))
     if not record:
         return f'unknown: not started by edgenext_mm.Runner, {position}, {age:,.0f} s ago', False
     if record['state'] == 'finished':
@@ -147,8 +147,9 @@ def _state(run: Run) -> tuple[str, bool]:
         kind, message = run.reason['type'], run.reason['message']
         if kind == 'KeyboardInterrupt' or (kind, message) == ('SystemExit', '75'):
             return f'was told to stop, {position}', True
-        first_line = (message.splitlines() or [''])[0]
-        return f'stopped {when} by {kind} on rank {run.reason["rank"]}: {first_line}', True
+        # torch puts the traceback of a data loading process in front of its error.
+        line = (message.splitlines() or [''])[-1 if 'Original Traceback' in message else 0]
+        return f'stopped {when} by {kind} on rank {run.reason["rank"]}: {line}', True
     if record['host'] != socket.gethostname():
         if age < RECENT:
             host = record['host']

@@ -22,6 +22,7 @@ VALUES = [
     dict(step=1, **{'accuracy/top1': 30.0}),
     dict(loss=1.25, lr=0.002, epoch=2, iter=10, step=10),
 ]
+WORKER = 'Caught UserError in worker 0.\nOriginal Traceback (most recent ...):\nUserError'
 RECORD = dict(
     state='running', host=socket.gethostname(), pid=2**22 + 1, process_start='7', rank=0,
     world_size=1, launcher='none', command=['tools/train.py'], config='/configs/birds.py',
@@ -139,6 +140,7 @@ def test_without_a_checkpoint_the_training_starts_again(work, damaged):
             'num_workers',
         ),
         (reason('RuntimeError', 'closed by peer', True), 'closed', 'another process ended first'),
+        (reason('UserError', f'{WORKER}: a.png is cut short'), 'on rank 0: UserError: a.png', ''),
         (reason('UserError', 'the loss is not finite'), 'the loss is', 'docs/training.md'),
         (reason('SystemExit', '75'), 'was told to stop, epoch 2 of 3', 'python tools/train.py'),
         (
