@@ -66,7 +66,7 @@ setup(
     install_requires=[
         'torch>=2.6',
         'torchvision>=0.21',
-        'onedl-mmengine>=0.10.10,<1',
+        'onedl-mmengine>=0.10.11,<1',
         'onedl-mmcv>=2.3.4,<3',
         'numpy',
         'packaging',
