@@ -11,7 +11,7 @@ from edgenext_mm.apis.testing import run_test
 from edgenext_mm.config import load_config, with_type_names
 from edgenext_mm.datasets.checks.config_data import check_data, describe_data
 from edgenext_mm.datasets.image_pipeline import input_shape
-from edgenext_mm.deployment.metadata import model_config, preprocessing_of
+from edgenext_mm.deployment.content import model_config, preprocessing_of
 from edgenext_mm.engine.hooks import WholeCheckpointHook
 from edgenext_mm.engine.runner import build_runner
 
