@@ -131,7 +131,7 @@ def default_inputs(batch_size: int) -> dict[str, Tensor]:
     )
 
 
-class BoxNetwork(nn.Module):
+class BoxNetwork(Network):
     """Maps normalised images to the best boxes of each level, before NMS.
 
     Args:
@@ -142,26 +142,20 @@ class BoxNetwork(nn.Module):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__(model)
         self.selection = read_selection(model)
-        self.network: nn.Module = Network(model)
-        self.head_name = 'bbox_head'
-        self.model = model
+        self.raw: nn.Module = Network(model)
 
     def cast(self, precision: str) -> nn.Module:
         """Converts the network; boxes stay in float32 and in whole pixels."""
-        self.network = Cast(self.network, precision)
+        self.raw = Cast(self.raw, precision)
         return self
-
-    def nested(self, x: Tensor) -> Any:
-        """Returns the outputs of :meth:`forward`, which are not nested."""
-        return self(x)
 
     def names(self, nested: Any) -> list[str]:
         """Names the outputs."""
         return ['boxes', 'scores', 'labels']
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def nested(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predicts boxes for a batch of images.
 
         Args:
@@ -173,7 +167,7 @@ class BoxNetwork(nn.Module):
         """
         head = self.model.bbox_head
         strides = [stride[0] for stride in head.prior_generator.strides]
-        outputs = self.network(x)
+        outputs = self.raw(x)
         kinds = [outputs[i : i + len(strides)] for i in range(0, len(outputs), len(strides))]
         if len(kinds) not in (2, 3) or len(outputs) % len(strides):
             raise _refusal(

@@ -18,7 +18,7 @@ from ..errors import UserError
 from .boxes import BoxNetwork
 from .calibration import image_channels
 from .content import DIMENSIONS, TASKS, Content, Metadata, model_config, preprocessing_of
-from .file_formats import FORMATS, PRECISIONS, find_format, with_ending, write
+from .file_formats import FORMATS, PRECISIONS, backend, find_format, with_ending
 from .form import LAYOUT_BY_FORMAT, switch_to_deploy
 from .heads import Network, structure_of
 from .verify import Deviation, check_deviations, compare, rehearse
@@ -82,7 +82,7 @@ def export(
         preprocessing=preprocessing_of(model.cfg),
         config=model_config(model),
     )
-    if isinstance(network, Network):
+    if not decode:
         rehearse(network, metadata, images[0] if images else example[:1])
     size = None if {'height', 'width'} & set(dynamic) else shape
     deployed = switch_to_deploy(model, LAYOUT_BY_FORMAT[file_format], size)
@@ -92,7 +92,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         temporary = Path(folder, path.name)
         with quiet(), _readable_errors(model, file_format):
-            write(content, temporary, file_format)
+            backend(file_format).write(content, temporary)
         deviations = compare(network, temporary, images, metadata)
         check_deviations(deviations, precision, bound)
         # The file itself comes last, after the weights beside it.
@@ -103,7 +103,7 @@ def export(
 
 
 @torch.no_grad()
-def _run(network: Network | BoxNetwork, example: Tensor) -> Any:
+def _run(network: Network, example: Tensor) -> Any:
     """Returns the outputs for an example, as the head nests them."""
     try:
         return network.nested(example)
@@ -140,7 +140,7 @@ def _readable_errors(model: nn.Module, file_format: str) -> Iterator[None]:
 
 
 def _example_size(
-    network: Network | BoxNetwork, shape: tuple[int, int], dynamic: Sequence[str]
+    network: Network, shape: tuple[int, int], dynamic: Sequence[str]
 ) -> tuple[int, int, int, int]:
     """Returns the size of the images for tracing; dynamic dimensions must not be 1 at any level."""
     generator = getattr(network.model.get_submodule(network.head_name), 'prior_generator', None)

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ..errors import UserError
-from .content import Content, Session, require
+from .content import Session, require
 
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
 #: INT8 ranges: centred at 0 without zero points, or as measured.
@@ -96,16 +96,14 @@ def open_session(path: str | Path, threads: int | None = None) -> Session:
     if not path.is_file():
         raise UserError(f'The file {path} does not exist.')
     find_format(name)
-    return _backend(name).open_session(path, threads)
+    return backend(name).open_session(path, threads)
 
 
-def write(content: Content, path: Path, file_format: str) -> None:
-    """Writes a file."""
-    _backend(file_format).write(content, path)
+def backend(name: str) -> ModuleType:
+    """Imports the module with ``write`` and ``open_session`` of a format.
 
-
-def _backend(name: str) -> ModuleType:
-    """Imports the module that writes and runs a format; the others' packages may be missing."""
+    The packages that other formats need may be missing.
+    """
     if name == 'onnx':
         from . import onnx_files
 

@@ -38,7 +38,6 @@ from ..errors import UserError
 from ..models import EdgeNeXt
 from ..models.layers import (
     ConvEncoder,
-    Encoder,
     LayerNorm2d,
     PositionalEncodingFourier,
     SDTAEncoder,
@@ -309,8 +308,7 @@ class DeployEdgeNeXt(nn.Module):
         super().__init__()
         if layout not in LAYOUTS:
             raise UserError(f'Unknown layout {layout!r}. Choose from {", ".join(LAYOUTS)}.')
-        _check_weights_are_plain(backbone)
-        _check_backbone(backbone)
+        _check_model(backbone)
         self.arch = backbone.arch
         self.layout = layout
         self.image_size = image_size
@@ -325,7 +323,16 @@ class DeployEdgeNeXt(nn.Module):
             if size is not None:
                 stride = next(m.stride[0] for m in downsample if isinstance(m, nn.Conv2d))
                 size = (size[0] // stride, size[1] // stride)
-            self.stages.append(nn.Sequential(*(_encoder(e, layout, size) for e in stage)))
+            self.stages.append(
+                nn.Sequential(
+                    *(
+                        DeploySDTAEncoder(encoder, layout, size)
+                        if isinstance(encoder, SDTAEncoder)
+                        else DeployConvEncoder(encoder, layout)
+                        for encoder in stage
+                    )
+                )
+            )
         names = ['norm'] * (backbone.final_norm is not None)
         for name in [*names, *(f'norm{i}' for i in backbone._normed)]:
             self.add_module(name, _kept_norm(backbone.get_submodule(name), layout))
@@ -395,7 +402,7 @@ def switch_to_deploy(
         UserError: If the model contains no EdgeNeXt; if any part of it is pruned or parametrized;
             or if the EdgeNeXt is quantized or has hooks.
     """
-    _check_weights_are_plain(model)
+    _check_model(model)
     if isinstance(model, EdgeNeXt):
         return DeployEdgeNeXt(model, layout, image_size)
     names = [name for name, module in model.named_modules() if isinstance(module, EdgeNeXt)]
@@ -404,8 +411,6 @@ def switch_to_deploy(
             f'This {type(model).__name__} contains no EdgeNeXt. Only models with an EdgeNeXt '
             'backbone have a deploy form.'
         )
-    for name in names:
-        _check_backbone(model.get_submodule(name), f'{name}.')
     model = copy.deepcopy(model).eval()
     for name in names:
         backbone = model.get_submodule(name)
@@ -413,47 +418,39 @@ def switch_to_deploy(
     return model
 
 
-def _check_weights_are_plain(model: nn.Module) -> None:
-    """Refuses weights that are recomputed from others at each call."""
+def _check_model(model: nn.Module) -> None:
+    """Refuses weights that are computed at each call, and what is lost in the deploy form."""
+    backbones = [name for name, module in model.named_modules() if isinstance(module, EdgeNeXt)]
     for name, module in model.named_modules():
-        where = f'`{name or type(module).__name__}`'
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, BasePruningMethod):
-                raise UserError(
-                    f'{where} is pruned: its `{hook._tensor_name}` is computed at each call. Make '
-                    'the pruning permanent with torch.nn.utils.prune.remove(module, '
-                    f'{hook._tensor_name!r}), and try again.'
-                )
+        where = f'`{name}`' if name else f'This {type(module).__name__}'
+        pre_hooks = module._forward_pre_hooks.values()
+        pruned = [hook._tensor_name for hook in pre_hooks if isinstance(hook, BasePruningMethod)]
+        if pruned:
+            raise UserError(
+                f'{where} is pruned: its `{pruned[0]}` is computed at each call. Make the pruning '
+                f'permanent with torch.nn.utils.prune.remove(module, {pruned[0]!r}).'
+            )
         if parametrize.is_parametrized(module):
             tensor = next(iter(module.parametrizations))
             raise UserError(
                 f'{where} is parametrized: its `{tensor}` is computed at each call. Make it plain '
-                'with torch.nn.utils.parametrize.remove_parametrizations(module, '
-                f'{tensor!r}), and try again.'
+                f'with torch.nn.utils.parametrize.remove_parametrizations(module, {tensor!r}).'
             )
-
-
-def _check_backbone(backbone: nn.Module, prefix: str = '') -> None:
-    """Refuses layers without float weights, and hooks, which the deploy form would not run."""
-    for name, module in backbone.named_modules():
-        where = f'`{prefix}{name}`'.replace('.`', '`') if prefix + name else 'This EdgeNeXt'
-        if '.quantized.' in f'{type(module).__module__}.':
+        if not any(
+            f'{name}.'.startswith(f'{backbone}.' * bool(backbone)) for backbone in backbones
+        ):
+            continue
+        if '.quantized.' in type(module).__module__:
             raise UserError(
                 f'{where} is quantized ({type(module).__module__}.{type(module).__name__}). Switch '
                 'the float model and quantize the result, or export with --precision int8.'
             )
-        if hooks := [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]:
+        if hooks := [*pre_hooks, *module._forward_hooks.values()]:
             hook = getattr(hooks[0], '__name__', type(hooks[0]).__name__)
             raise UserError(
                 f'{where} has a forward hook ({hook}), which the deploy form would not run. Remove '
-                'it (`handle.remove()`) before you switch or export.'
+                'it with `handle.remove()` before you switch or export.'
             )
-
-
-def _encoder(encoder: Encoder, layout: str, size: tuple[int, int] | None) -> nn.Module:
-    if isinstance(encoder, SDTAEncoder):
-        return DeploySDTAEncoder(encoder, layout, size)
-    return DeployConvEncoder(encoder, layout)
 
 
 def _normalize(norm: nn.Module, layout: str) -> nn.Module:

@@ -129,7 +129,7 @@ def _samples_for(model: nn.Module, image: Tensor) -> list | None:
 
 @torch.no_grad()
 def compare(
-    network: Network | BoxNetwork, path: Path, images: Sequence[Tensor], metadata: Metadata
+    network: Network, path: Path, images: Sequence[Tensor], metadata: Metadata
 ) -> list[Deviation]:
     """Runs a model and a file on images.
 
