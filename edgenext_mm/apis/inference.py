@@ -106,10 +106,11 @@ def _outcomes(
         inputs = [_or_error(pipeline, source) for source in sources]
         samples = iter(_run(model, [item for item in inputs if isinstance(item, dict)]))
         for source, item in zip(sources, inputs, strict=True):
-            outcome = item if isinstance(item, UserError) else next(samples)
-            if isinstance(outcome, UserError):
-                yield outcome
-            elif isinstance(outcome, Exception):
+            if isinstance(item, UserError):
+                yield item
+                continue
+            outcome = next(samples)
+            if isinstance(outcome, Exception):
                 shape = tuple(item['inputs'].shape)
                 yield caused_by(
                     outcome,

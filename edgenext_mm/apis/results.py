@@ -148,21 +148,23 @@ def is_class(result: Result) -> bool:
 def class_name(result: Result) -> str:
     """Returns the class or classes of a classified image, or their numbers without names."""
     if 'pred_labels' in result:
-        names = result.get('pred_classes', result['pred_labels'])
-        return ', '.join(map(str, names)) or 'none'
+        return ', '.join(_label_names(result)) or 'none'
     return str(result.get('pred_class', result['pred_label']))
+
+
+def _label_names(result: Result) -> list[str]:
+    return [str(n) for n in result['pred_classes' if 'pred_classes' in result else 'pred_labels']]
 
 
 def label_scores(result: Result) -> list[tuple[str, float]]:
     """Returns the predicted classes of a multi-label result with their scores, highest first."""
-    names = map(str, result.get('pred_classes', result['pred_labels']))
     scores = result['pred_scores'][result['pred_labels']].tolist()
-    return sorted(zip(names, scores, strict=True), key=lambda pair: -pair[1])
+    return sorted(zip(_label_names(result), scores, strict=True), key=lambda pair: -pair[1])
 
 
 def object_names(result: Result) -> list[str]:
     """Returns the class of each detected object, or its number without names."""
-    return [str(name) for name in result.get('classes', result['labels'])]
+    return [str(name) for name in result['classes' if 'classes' in result else 'labels']]
 
 
 def to_text(source: ImageSource, result: Result) -> str:

@@ -420,7 +420,8 @@ def switch_to_deploy(
 
 def _check_model(model: nn.Module) -> None:
     """Refuses weights that are computed at each call, and what is lost in the deploy form."""
-    backbones = [name for name, module in model.named_modules() if isinstance(module, EdgeNeXt)]
+    backbones = [module for module in model.modules() if isinstance(module, EdgeNeXt)]
+    replaced = {module for backbone in backbones for module in backbone.modules()}
     for name, module in model.named_modules():
         where = f'`{name}`' if name else f'This {type(module).__name__}'
         pre_hooks = module._forward_pre_hooks.values()
@@ -436,9 +437,7 @@ def _check_model(model: nn.Module) -> None:
                 f'{where} is parametrized: its `{tensor}` is computed at each call. Make it plain '
                 f'with torch.nn.utils.parametrize.remove_parametrizations(module, {tensor!r}).'
             )
-        if not any(
-            f'{name}.'.startswith(f'{backbone}.' * bool(backbone)) for backbone in backbones
-        ):
+        if module not in replaced:
             continue
         if '.quantized.' in type(module).__module__:
             raise UserError(

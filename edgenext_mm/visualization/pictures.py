@@ -48,7 +48,8 @@ def plot_predictions(
     overview, single = Path(folder) / 'predictions.png', Path(folder) / 'predictions'
     good = [i for i, result in enumerate(results) if 'error' not in result]
     names = picture_names(sources)
-    names, sources, results = ([part[i] for i in good] for part in (names, sources, results))
+    names = [names[i] for i in good]
+    sources, results = [sources[i] for i in good], [results[i] for i in good]
     if not results:
         return []
     parents = [Path(str(source)).parent.name for source in sources]
