@@ -118,11 +118,9 @@ class FileNetwork(nn.Module):
         images = fit_size(x, metadata.shape, metadata.dynamic, pads, self.pad_value)
         if metadata.decoded:
             return images
-        if self.takes_batches or len(images) == 1:
-            return unflatten(self.session(images), metadata.structure)
-        parts = [self.session(image) for image in images.split(1)]
-        outputs = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
-        return unflatten(outputs, metadata.structure)
+        parts = images.split(len(images) if self.takes_batches else 1)
+        outputs = zip(*map(self.session, parts), strict=True)
+        return unflatten([torch.cat(tensors) for tensors in outputs], metadata.structure)
 
     def predict_boxes(self, images: Tensor, samples: list, rescale: bool = False) -> list:
         """Predicts boxes, in place of the ``predict`` of an mmdet head.

@@ -5,9 +5,9 @@ All functions are pure and compute in double precision.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -59,17 +59,8 @@ def fold_after(layer: Affine, scale: Tensor, shift: Tensor | float = 0.0) -> Aff
 
 
 def conv_with(conv: nn.Conv2d, affine: Affine) -> nn.Conv2d:
-    """Returns a convolution with the geometry of ``conv`` and other weights and bias."""
-    new = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-        conv.groups,
-    )
-    with torch.no_grad():
-        new.weight.copy_(affine.weight)
-        new.bias.copy_(affine.bias)
+    """Copies a convolution with other weights and bias."""
+    new = copy.deepcopy(conv)
+    new.weight = nn.Parameter(affine.weight.float().contiguous())
+    new.bias = nn.Parameter(affine.bias.float())
     return new

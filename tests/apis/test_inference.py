@@ -17,7 +17,6 @@ from edgenext_mm.apis.results import to_json
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import ImagePipeline
 from edgenext_mm.datasets.images import list_images
-from edgenext_mm.deployment import export
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model
 
@@ -180,14 +179,6 @@ def test_multi_label_classifiers_give_all_labels(tmp_path, settings, classes):
     assert result['pred_classes'] == classes
     expected = 1 / (1 + np.exp([-3.5, 4, -3.5, -0.2]))
     np.testing.assert_allclose(result['pred_scores'], expected, atol=1e-6)
-
-
-def test_files_of_multi_label_classifiers_give_all_labels(tmp_path):
-    model = multi_label_model(tmp_path, dict(type='MultiLabelLinearClsHead', thr=0.9))
-    export(model, tmp_path / 'file.torchscript', 'torchscript', (64, 64))
-    image = np.zeros((40, 40, 3), np.uint8)
-    result = inference_model(load_model(tmp_path / 'file.torchscript'), image)
-    assert result['pred_classes'] == ['cat', 'sofa']
 
 
 def test_a_retriever_is_refused():

@@ -99,9 +99,7 @@ def value_of(model):
 
 def test_trained_weights_are_preferred_to_those_that_training_starts_from(trained, mirror):
     config, leave = trained
-    with pytest.raises(
-        UserError, match=r'work_dirs/birds holds no checkpoint.*`load_from`.*train'
-    ):
+    with pytest.raises(UserError, match=r'work_dirs/birds holds no checkpoint.*`load_from`.*train'):
         load_model(config, device='cpu')
     leave('epoch_2.pth', 2, 20)
     leave('epoch_10.pth', 10, 100)

@@ -16,10 +16,8 @@ CONFIGS = {
     'segmentor': 'segmentation/deeplabv3_edgenext-xxsmall_digits',
     'rotated': 'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits',
 }
-#: One encoder per stage: Conv. encoder, then SDTA encoders.
+#: A Conv. encoder, then three SDTA encoders; exports take time for each encoder.
 TINY = dict(base='xxsmall', depths=(1, 1, 1, 1))
-#: Conv. encoders with all kernel sizes, and SDTA encoders; exports take time for each encoder.
-SHALLOW = dict(base='xxsmall', depths=(1, 2, 2, 2))
 
 ANCHORS = dict(
     type='AnchorGenerator',
@@ -75,17 +73,16 @@ def config_of(name):
     return load_config(ROOT / 'configs' / f'{CONFIGS[name]}.py')
 
 
-def built(config, folder, arch=TINY, prepare=None):
+def built(config, folder, prepare=None):
     """Builds a model with random weights, and loads it as if it had been trained.
 
     Args:
         config: A full config.
         folder: Folder for the weights.
-        arch: Architecture of the backbone.
         prepare: Changes the weights of the model.
     """
     torch.manual_seed(0)
-    config.model.backbone.update(arch=arch, init_cfg=None)
+    config.model.backbone.update(arch=TINY, init_cfg=None)
     model = build_model(config)
     for part in model.modules():  # so that classes differ between positions
         if isinstance(part, torch.nn.BatchNorm2d):
@@ -106,7 +103,7 @@ def task_model(name, folder):
             torch.nn.init.constant_(last.bias, -2.0)
             torch.nn.init.normal_(last.weight, std=0.1)
 
-    return built(config_of(name), folder, SHALLOW, prepare)
+    return built(config_of(name), folder, prepare)
 
 
 def spread(model, bias=-1.5):

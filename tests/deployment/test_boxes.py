@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmengine.structures import BaseDataElement
 from onnx import numpy_helper
-from small_models import DECODED, UNDECODED, detector
+from small_models import DECODED, UNDECODED, detector, task_model
 from torchvision.ops import batched_nms
 
 from edgenext_mm.deployment import ExportedModel, export
@@ -59,9 +59,10 @@ def rows_of(found):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('name', DECODED)
+@pytest.mark.parametrize('name', [*DECODED, 'ssdlite'])
 def test_every_head_gives_the_boxes_of_its_own_predict(name, folder):
-    model = detector(DECODED[name], folder)
+    model = task_model(name, folder) if name == 'ssdlite' else detector(DECODED[name], folder)
+    settings = model.bbox_head.test_cfg
     images, samples = padded_batch()
     for i, sample in enumerate(samples):
         height, width = sample.img_shape
@@ -72,7 +73,8 @@ def test_every_head_gives_the_boxes_of_its_own_predict(name, folder):
         boxes, scores, labels = (part[0] for part in BoxNetwork(model)(image))
         solid = (boxes[:, 2:] > boxes[:, :2]).all(1) & (scores != NO_SCORE)
         boxes, scores, labels = boxes[solid], scores[solid], labels[solid]
-        kept = batched_nms(boxes, scores, labels, 0.6)[:100]
+        kept = batched_nms(boxes, scores, labels, settings.nms.iou_threshold)
+        kept = kept[: settings.max_per_img]
         actual = expected.pred_instances.new(
             bboxes=boxes[kept], scores=scores[kept], labels=labels[kept]
         )
@@ -128,6 +130,9 @@ def predict_with(exported, images, samples):
 
 def test_padded_images_give_the_boxes_of_the_model(atss):
     model, path = atss
+    operators = {(n.domain, n.op_type) for n in onnx.load(path).graph.node}
+    assert ('', 'NonMaxSuppression') in operators
+    assert {domain for domain, _ in operators} == {''}
     images, samples = padded_batch()
     with torch.no_grad():
         expected = [s.pred_instances for s in model(*padded_batch(), mode='predict')]
@@ -137,6 +142,21 @@ def test_padded_images_give_the_boxes_of_the_model(atss):
     # The size of an image and its factor matter: without them, there are other boxes.
     boxes = ExportedModel(path).session(images)
     assert sum(len(e.scores) for e in expected) != len(boxes[0])
+
+
+@torch.no_grad()
+def test_an_openvino_file_gives_the_boxes_of_the_model(folder):
+    """Of one image at a time, without the filter for small boxes; all inputs need values."""
+    model = detector(DECODED['gfl'], folder, {'model.test_cfg.min_bbox_size': -1})
+    images, samples = padded_batch()
+    deviations = export(
+        model, folder / 'gfl', 'openvino', SIZE, decode=True, images=[images[:1]], bound=1e-4
+    )
+    assert [d.output for d in deviations] == ['boxes', 'scores']
+    expected = [s.pred_instances for s in model(*padded_batch(), mode='predict')]
+    exported = ExportedModel(folder / 'gfl.xml')
+    for a, e in zip(predict_with(exported, images, samples), expected, strict=True):
+        assert_same_boxes(a, e)
 
 
 def test_scores_that_tie_are_no_deviation(atss, tmp_path):

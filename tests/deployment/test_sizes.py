@@ -69,17 +69,17 @@ ENCODING = dict(
         (None, dict(test_cfg=dict(mode='slide', crop_size=(128, 128), stride=(80, 80)))),
     ],
 )
-def test_masks_are_those_of_images_that_mmseg_pads(head, settings, tmp_path):
+def test_masks_equal_those_of_images_that_mmseg_pads(head, settings, tmp_path):
     expected = segmentor(tmp_path, True, copy.deepcopy(head), **settings)
     exported = segmentor(tmp_path, False, copy.deepcopy(head), **settings)
     export(exported, tmp_path / 'model', 'torchscript', (128, 128))
     exported = ExportedModel(tmp_path / 'model.torchscript')
     for image in PHOTOGRAPHS:
-        wanted = logits_of(expected, image)
-        assert len(wanted.argmax(0).unique()) > 1
-        torch.testing.assert_close(logits_of(exported, image), wanted, rtol=0, atol=1e-3)
+        logits = logits_of(expected, image)
+        assert len(logits.argmax(0).unique()) > 1
+        torch.testing.assert_close(logits_of(exported, image), logits, rtol=0, atol=1e-3)
         mask = inference_model(exported, image)['sem_seg']
-        assert (mask == wanted.argmax(0).numpy()).mean() > 0.999
+        assert (mask == logits.argmax(0).numpy()).mean() > 0.999
 
 
 def test_a_file_for_other_crops_is_refused(tmp_path):
@@ -128,11 +128,13 @@ def test_several_labels_stay_several(tmp_path):
     exported = ExportedModel(tmp_path / 'model.torchscript')
     data = pseudo_collate([ImagePipeline(model.cfg)(PHOTOGRAPHS[0])])
     with torch.no_grad():
-        (wanted,) = model.test_step(copy.deepcopy(data))
+        (expected,) = model.test_step(copy.deepcopy(data))
     (actual,) = exported.test_step(data)
-    assert len(wanted.pred_label) > 1
-    assert actual.pred_label.tolist() == wanted.pred_label.tolist()
-    torch.testing.assert_close(actual.pred_score, wanted.pred_score, rtol=0, atol=1e-5)
+    assert len(expected.pred_label) > 1
+    assert actual.pred_label.tolist() == expected.pred_label.tolist()
+    torch.testing.assert_close(actual.pred_score, expected.pred_score, rtol=0, atol=1e-5)
+    result = inference_model(exported, PHOTOGRAPHS[0])
+    assert result['pred_labels'].tolist() == expected.pred_label.tolist()
 
 
 # Models whose results need more than the outputs of one head.
@@ -222,7 +224,7 @@ import sys
 from edgenext_mm import inference_model
 
 for name in sys.argv[2:]:
-    print(name, 'bboxes' in inference_model(name, sys.argv[1]))
+    print('bboxes' in inference_model(name, sys.argv[1]))
 """
 
 
@@ -230,13 +232,12 @@ def test_another_process_runs_files_with_parts_of_this_package(tmp_path):
     """The neck of SSDLite and the head of the rotated detector are registered here."""
     image = tmp_path / 'photograph.png'
     Image.fromarray(np.ascontiguousarray(PHOTOGRAPHS[0][..., ::-1])).save(image)
-    names = [f'{name}.torchscript' for name in ('ssdlite', 'rotated')]
-    for name in names:
-        model = built(config_of(name.partition('.')[0]), tmp_path)
-        export(model, tmp_path / name, 'torchscript', (128, 128))
-    command = [sys.executable, '-c', PROGRAM, str(image), *names]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-2:] == [f'{name} True' for name in names], done.stderr
+    paths = [tmp_path / f'{name}.torchscript' for name in ('ssdlite', 'rotated')]
+    for path in paths:
+        export(built(config_of(path.stem), tmp_path), path, 'torchscript', (128, 128))
+    command = [sys.executable, '-c', PROGRAM, image, *paths]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.stdout.splitlines()[-2:] == ['True', 'True'], done.stderr
 
 
 def test_parts_that_cannot_be_imported_are_named(tmp_path, monkeypatch):
