@@ -323,16 +323,13 @@ class DeployEdgeNeXt(nn.Module):
             if size is not None:
                 stride = next(m.stride[0] for m in downsample if isinstance(m, nn.Conv2d))
                 size = (size[0] // stride, size[1] // stride)
-            self.stages.append(
-                nn.Sequential(
-                    *(
-                        DeploySDTAEncoder(encoder, layout, size)
-                        if isinstance(encoder, SDTAEncoder)
-                        else DeployConvEncoder(encoder, layout)
-                        for encoder in stage
-                    )
-                )
-            )
+            encoders: list[nn.Module] = [
+                DeploySDTAEncoder(e, layout, size)
+                if isinstance(e, SDTAEncoder)
+                else DeployConvEncoder(e, layout)
+                for e in stage
+            ]
+            self.stages.append(nn.Sequential(*encoders))
         names = ['norm'] * (backbone.final_norm is not None)
         for name in [*names, *(f'norm{i}' for i in backbone._normed)]:
             self.add_module(name, _kept_norm(backbone.get_submodule(name), layout))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
@@ -178,20 +179,6 @@ def _deviation(name: str, difference: Tensor, expected: Tensor) -> Deviation:
     return Deviation(name, absolute, absolute / max(largest, 1e-12))
 
 
-class _Boxes(NamedTuple):
-    """Boxes of one image.
-
-    Args:
-        corners: (N, 4) corners.
-        scores: (N,) scores.
-        labels: (N,) labels.
-    """
-
-    corners: Tensor
-    scores: Tensor
-    labels: Tensor
-
-
 def _compare_boxes(
     network: BoxNetwork, exported: ExportedModel, image: Tensor, bound: float
 ) -> tuple[Deviation, Deviation]:
@@ -215,18 +202,18 @@ def _compare_boxes(
         bound: The tolerance, relative to the largest coordinate and score.
     """
     model, selection = network.model, network.selection
-    results = model_results(exported.shell, image)
-    found = _Boxes(*(results[f'pred_instances.{k}'] for k in ('bboxes', 'scores', 'labels')))
+    (sample,) = exported.shell(image, _samples_for(model, image), mode='predict')
+    found = sample.pred_instances
     largest = torch.cat([found.scores, found.scores.new_zeros(1)]).max().item()
     tolerance, iou_tolerance = bound * max(largest, 1e-12), max(bound, IOU_TOLERANCE)
     candidates, raw_scores = _candidates(model, image, selection.score_thr - tolerance)
 
-    def overlaps(a: _Boxes, b: _Boxes, threshold: float) -> Tensor:
+    def overlaps(a: InstanceData, b: InstanceData, threshold: float) -> Tensor:
         same = a.labels[:, None] == b.labels[None]
-        return (same | selection.class_agnostic) & (box_iou(a.corners, b.corners) > threshold)
+        return (same | selection.class_agnostic) & (box_iou(a.bboxes, b.bboxes) > threshold)
 
     differs = found.labels[:, None] != candidates.labels[None]
-    distance = (found.corners[:, None] - candidates.corners[None]).abs().amax(-1)
+    distance = (found.bboxes[:, None] - candidates.bboxes[None]).abs().amax(-1)
     distance = F.pad(distance.masked_fill(differs, torch.inf), (0, 1), value=torch.inf)
     score_gap = (found.scores[:, None] - candidates.scores[None]).abs()
     score_gap = F.pad(score_gap, (0, 1), value=torch.inf)  # the last column is for no candidate
@@ -245,12 +232,12 @@ def _compare_boxes(
     missing &= len(raw_scores) - lower <= selection.nms_pre
     wrong = (score_gap.gather(1, nearest)[:, 0], found.scores[twice], candidates.scores[missing])
     return (
-        _deviation('boxes', distance.gather(1, nearest), candidates.corners),
+        _deviation('boxes', distance.gather(1, nearest), candidates.bboxes),
         _deviation('scores', torch.cat(wrong), candidates.scores),
     )
 
 
-def _candidates(model: nn.Module, image: Tensor, score_thr: float) -> tuple[_Boxes, Tensor]:
+def _candidates(model: nn.Module, image: Tensor, score_thr: float) -> tuple[InstanceData, Tensor]:
     """Returns all boxes of a model before NMS, and their scores before score factors."""
     head = model.bbox_head
     outputs = head(model.extract_feat(image))
@@ -263,7 +250,7 @@ def _candidates(model: nn.Module, image: Tensor, score_thr: float) -> tuple[_Box
         )[0]
         for maps in (outputs, outputs[:2])
     )
-    return _Boxes(found.bboxes, found.scores, found.labels), raw.scores
+    return found, raw.scores
 
 
 def check_deviations(

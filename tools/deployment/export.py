@@ -37,18 +37,12 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_config_options(parser)
     parser.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='path, URL or zoo name of the weights (default: as infer.py)',
+        'checkpoint', nargs='?', help='path, URL or zoo name of the weights (default: as infer.py)'
     )
     parser.add_argument('--format', required=True, help=', '.join(FORMATS))
     parser.add_argument('--out', required=True, metavar='FILE', help='file to write')
     parser.add_argument(
-        '--shape',
-        type=int,
-        nargs=2,
-        metavar=('H', 'W'),
-        help='size of the input in pixels (default: from the config)',
+        '--shape', type=int, nargs=2, metavar=('H', 'W'), help="input (default: the config's size)"
     )
     parser.add_argument(
         '--dynamic', default='', metavar='DIMS', help='dimensions that vary: batch,height,width'
@@ -58,10 +52,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--calib', metavar='DIR', help='images to calibrate INT8 on')
     parser.add_argument(
-        '--calib-images',
-        type=int,
-        default=128,
-        help='number of them (default: %(default)s)',
+        '--calib-images', type=int, default=128, help='number of them (default: %(default)s)'
     )
     parser.add_argument(
         '--int8-scheme',
@@ -69,9 +60,7 @@ def parse_args() -> argparse.Namespace:
         help='INT8 ranges; TensorRT only supports symmetric (default: symmetric)',
     )
     parser.add_argument(
-        '--decode',
-        action='store_true',
-        help='detectors: return boxes after NMS, not raw outputs',
+        '--decode', action='store_true', help='detectors: return boxes after NMS, not raw outputs'
     )
     parser.add_argument(
         '--verify',
@@ -80,9 +69,7 @@ def parse_args() -> argparse.Namespace:
         help='compare the file with the model (default: yes)',
     )
     parser.add_argument(
-        '--images',
-        metavar='DIR',
-        help='images to compare on (default: two photographs)',
+        '--images', metavar='DIR', help='images to compare on (default: --calib, or photographs)'
     )
     parser.add_argument(
         '--bound', type=float, help='largest accepted relative deviation (default: 1e-4 for fp32)'
