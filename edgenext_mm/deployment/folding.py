@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -61,6 +62,8 @@ def fold_after(layer: Affine, scale: Tensor, shift: Tensor | float = 0.0) -> Aff
 def conv_with(conv: nn.Conv2d, affine: Affine) -> nn.Conv2d:
     """Copies a convolution with other weights and bias."""
     new = copy.deepcopy(conv)
-    new.weight = nn.Parameter(affine.weight.float().contiguous())
+    # Depth-wise weights have channels-last strides, which would select the layout of the output.
+    weight = affine.weight.to(torch.float32, memory_format=torch.contiguous_format)
+    new.weight = nn.Parameter(weight)
     new.bias = nn.Parameter(affine.bias.float())
     return new

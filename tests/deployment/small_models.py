@@ -95,15 +95,16 @@ def built(config, folder, prepare=None):
 
 def task_model(name, folder):
     """Builds a model of a task that detects something."""
+    config = config_of(name)
+    if name != 'rotated':
+        return built(config, folder)
+    config.model.bbox_head.stacked_convs = 1
 
     def prepare(model):
-        layer = {'gfl': 'bbox_head.gfl_cls', 'rotated': 'bbox_head.retina_cls'}.get(name)
-        if layer:
-            last = model.get_submodule(layer)
-            torch.nn.init.constant_(last.bias, -2.0)
-            torch.nn.init.normal_(last.weight, std=0.1)
+        torch.nn.init.constant_(model.bbox_head.retina_cls.bias, -2.0)
+        torch.nn.init.normal_(model.bbox_head.retina_cls.weight, std=0.1)
 
-    return built(config_of(name), folder, prepare)
+    return built(config, folder, prepare)
 
 
 def spread(model, bias=-1.5):
