@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector, prune, spectral_norm
 from edgenext_mm import EdgeNeXt
 from edgenext_mm.config import load_config
 from edgenext_mm.deployment import switch_to_deploy
-from edgenext_mm.deployment.fused_layers import LAYOUTS
+from edgenext_mm.deployment.form import LAYOUTS
 from edgenext_mm.files import write_hashed_checkpoint
 from edgenext_mm.models.building import build_model
 
