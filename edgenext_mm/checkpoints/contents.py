@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -146,7 +146,8 @@ def without_prefix(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor
     return prefix, {_without_wrappers(k): v for k, v in found[prefix].items()}
 
 
-def shorten(checkpoint: Mapping[str, Any]) -> str:
-    """The first names of a dict, for a message."""
-    names = [str(k) for k in checkpoint] or ['nothing']
-    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+def shorten(names: Iterable[Any], count: int = 5) -> str:
+    """Joins the first names for a message, or returns ``'nothing'`` if there are none."""
+    names = [str(name) for name in names]
+    more = f' and {len(names) - count} more' if len(names) > count else ''
+    return ', '.join(names[:count] or ['nothing']) + more

@@ -402,7 +402,7 @@ def test_the_documented_arguments_are_those_of_the_constructor():
 
 
 def test_a_distribution_has_two_values_at_least():
-    with pytest.raises(UserError, match='`reg_max` is at least 1, got 0'):
+    with pytest.raises(UserError, match='`reg_max` must be at least 1, got 0'):
         build_head(reg_max=0)
 
 
