@@ -30,7 +30,7 @@ def convert(
     Raises:
         UserError: If the weights are not exactly those of one of the variants.
     """
-    weights = to_ours(without_prefix(unwrap(checkpoint, key))[1])
+    weights = to_ours(without_prefix(unwrap(checkpoint, key)[1])[1])
     stages = read_stages(weights, 'backbone.')
     name = next((name for name, arch in ARCHS.items() if arch.stages == stages), None)
     if name is None:

@@ -38,10 +38,10 @@ def check_fit(model: nn.Module, config: Mapping[str, Any] | None = None) -> None
         UserError: If the backbone pools its maps, if channels of backbone, neck and heads differ,
             or if strides of anchors and maps differ.
     """
-    backbone, neck = getattr(model, 'backbone', None), getattr(model, 'neck', None)
-    heads = list(_parts(model, HEADS))
+    backbone, heads = getattr(model, 'backbone', None), list(_parts(model, HEADS))
+    is_dense = heads or getattr(model, 'neck', None) is not None
     is_classifier = hasattr(model, 'head')
-    if not isinstance(backbone, EdgeNeXt) or is_classifier or not (heads or neck):
+    if not isinstance(backbone, EdgeNeXt) or is_classifier or not is_dense:
         return
     if backbone.final_norm is not None:
         raise UserError(
@@ -49,28 +49,29 @@ def check_fit(model: nn.Module, config: Mapping[str, Any] | None = None) -> None
             f'vector for classification, but {type(model).__name__} needs maps. Remove '
             '`final_norm`.'
         )
-    check_channels, check_strides = (is_checked(config or {}, n) for n in ('channels', 'strides'))
-    if not (check_channels or check_strides):
-        return
-
-    size = _image_size(heads)
-    maps = _backbone_maps(backbone, size)
-    if neck is not None:
-        outputs, error = _run(neck, maps)
-        if error is not None:
-            if check_channels:
-                _explain_neck_error(neck, error, backbone)
-            return
-        maps = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-        if not all(isinstance(x, Tensor) and x.dim() == 4 for x in maps):
-            return  # other libraries' necks may return anything
-    if check_channels:
-        for path, head in heads:
+    channels, strides = (is_checked(config or {}, name) for name in ('channels', 'strides'))
+    if channels or strides:
+        size = _image_size(heads)
+        maps = _head_inputs(model, size, channels)
+        for path, head in heads if maps and channels else ():
             _check_channels(path, head, maps, backbone)
-    if check_strides:
-        strides = [max(s / n for s, n in zip(size, x.shape[-2:], strict=True)) for x in maps]
-        for path, part, assumed in _parts_with_strides(model, heads):
-            _check_strides(f'{path} ({type(part).__name__})', assumed, strides, maps, backbone)
+        for path, part, assumed in _parts_with_strides(model, heads) if maps and strides else ():
+            _check_strides(f'{path} ({type(part).__name__})', assumed, maps, size, backbone)
+
+
+def _head_inputs(model: nn.Module, size: tuple[int, int], check_channels: bool) -> list[Tensor]:
+    """Returns the maps for an image of (H, W) that the heads get, or [] if they are unknown."""
+    maps, neck = _backbone_maps(model.backbone, size), getattr(model, 'neck', None)
+    if neck is None:
+        return maps
+    outputs, error = _run(neck, maps)
+    if error is not None:
+        if check_channels:
+            _explain_neck_error(neck, error, model.backbone)
+        return []
+    maps = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    # A neck may return something else than maps.
+    return maps if all(isinstance(x, Tensor) and x.dim() == 4 for x in maps) else []
 
 
 def _parts(parent: nn.Module, names: Sequence[str], path: str = 'model') -> Iterator[Any]:
@@ -121,7 +122,8 @@ def _explain_neck_error(neck: nn.Module, error: Exception, backbone: EdgeNeXt) -
     neck = neck[0] if isinstance(neck, nn.Sequential) else neck
     given, wanted = _output_channels(backbone), getattr(neck, 'in_channels', None)
     if isinstance(wanted, (int, list, tuple)) and sorted(_as_list(wanted)) != sorted(given):
-        if len(_as_list(wanted)) > 1 and list(wanted) == sorted(wanted, reverse=True):
+        descending = _as_list(wanted) == sorted(_as_list(wanted), reverse=True)
+        if descending and len(given) > 1:
             given = sorted(given, reverse=True)  # some necks take the deepest map first
         raise _channel_error(path, neck, wanted, given, backbone)
     _warn_not_checked(path, neck, error)
@@ -188,8 +190,13 @@ def _parts_with_strides(
 
 
 def _check_strides(
-    part: str, assumed: list[float], strides: list[float], maps: list[Tensor], backbone: EdgeNeXt
+    part: str,
+    assumed: list[float],
+    maps: list[Tensor],
+    size: tuple[int, int],
+    backbone: EdgeNeXt,
 ) -> None:
+    strides = [max(s / n for s, n in zip(size, x.shape[-2:], strict=True)) for x in maps]
     message = (
         f'{part} is for maps of strides {_join(assumed)}, but its maps have strides '
         f'{_join(strides)}: model.backbone has out_indices={backbone.out_indices} and a largest '

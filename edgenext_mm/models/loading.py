@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..checkpoints.contents import shorten, unwrap_named, without_prefix
+from ..checkpoints.contents import shorten, unwrap, without_prefix
 from ..checkpoints.finding import read_checkpoint
 from ..checkpoints.key_maps import to_ours
 from ..errors import UserError
@@ -31,7 +31,7 @@ def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor
     Raises:
         UserError: If there are no weights, or several sets of weights and none is preferred.
     """
-    entry, weights = unwrap_named(content)
+    entry, weights = unwrap(content)
     chosen = [f'the entry {entry}'] if entry not in ('', 'state_dict') else []
     if any(_backbones(model)):
         if not weights.keys() & model.state_dict().keys():

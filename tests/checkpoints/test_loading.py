@@ -93,7 +93,7 @@ def test_the_program_would_run_if_it_were_let(malicious):
 )
 def test_a_program_in_a_file_is_refused(load, malicious):
     path, trace = malicious
-    with pytest.raises(UserError, match=r'\.pth was not loaded: it calls for posix.mkdir'):
+    with pytest.raises(UserError, match=r'\.pth was not loaded: it needs posix.mkdir'):
         load(path)
     assert not trace.exists()
 
@@ -110,7 +110,7 @@ def test_a_program_in_a_file_is_refused(load, malicious):
 def test_a_program_from_a_mirror_is_refused(load, mirror, malicious, tmp_path):
     path, trace = malicious
     path.rename(tmp_path / 'mirror' / 'edgenext_xx_small.pth')
-    with pytest.raises(UserError, match=r'was not loaded: it calls for posix\.mkdir'):
+    with pytest.raises(UserError, match=r'was not loaded: it needs posix\.mkdir'):
         load('edgenext-xxsmall_3rdparty_in1k')
     assert not trace.exists()
 
@@ -129,7 +129,7 @@ def url(tmp_path):
 
 def test_a_program_from_a_url_is_refused(url, malicious):
     path, trace = malicious
-    with pytest.raises(UserError, match=r'was not loaded: it calls for posix\.mkdir'):
+    with pytest.raises(UserError, match=r'was not loaded: it needs posix\.mkdir'):
         load_in_runner(f'{url}/{path.name}')
     assert not trace.exists()
 
@@ -165,7 +165,7 @@ def test_a_program_in_a_file_is_refused_by_the_tools(
         'convert': ('model_converters/convert_checkpoint.py', path, tmp_path / 'out.pth'),
     }[tool]  # fmt: skip
     done = run_tool(*arguments, status=1)
-    assert 'malicious.pth was not loaded: it calls for posix.mkdir' in done.stderr
+    assert 'malicious.pth was not loaded: it needs posix.mkdir' in done.stderr
     assert 'EDGENEXT_MM_UNSAFE_LOAD=1' in done.stderr
     assert not trace.exists()
 
@@ -179,7 +179,7 @@ class Attribute:
 
 def test_attributes_are_refused_but_for_those_of_logged_histories(tmp_path):
     torch.save(dict(extra=Attribute()), tmp_path / 'attribute.pth')
-    with pytest.raises(UserError, match=r'it calls for getattr\(.*HistoryBuffer'):
+    with pytest.raises(UserError, match=r'it needs getattr\(.*HistoryBuffer'):
         read_checkpoint(tmp_path / 'attribute.pth')
 
 
@@ -314,7 +314,7 @@ def leave_trace(path):
 )
 def test_functions_and_classes_of_python_are_refused(function, told, tmp_path):
     torch.save(dict(extra=Call(function, str(tmp_path / 'trace'))), tmp_path / 'theirs.pth')
-    with pytest.raises(UserError, match=rf'was not loaded: it calls for {told}'):
+    with pytest.raises(UserError, match=rf'was not loaded: it needs {told}'):
         read_checkpoint(tmp_path / 'theirs.pth')
     assert not (tmp_path / 'trace').exists()
 

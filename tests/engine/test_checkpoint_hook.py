@@ -220,7 +220,7 @@ def test_a_folder_that_was_moved_is_found(checkpoints, tmp_path_factory):
 def test_training_never_starts_anew_over_damaged_checkpoints(checkpoints):
     for epoch in (1, 2, 3):
         cut(checkpoints / f'epoch_{epoch}.pth')
-    with pytest.raises(UserError, match=r'epoch_3\.pth is cut short .* No whole checkpoint'):
+    with pytest.raises(UserError, match=r'epoch_3\.pth is cut short .* No complete checkpoint'):
         find_latest(checkpoints)
 
 
@@ -244,5 +244,5 @@ def test_files_that_are_no_checkpoints_are_not_resumed(checkpoints):
         if not path.name.startswith('mine'):
             path.unlink()
     assert find_latest(checkpoints) is None
-    with pytest.raises(UserError, match=r'cannot go on from .*non_finite_iter_9\.pth'):
+    with pytest.raises(UserError, match=r'cannot resume from .*non_finite_iter_9\.pth'):
         check_resumable(checkpoints / 'non_finite_iter_9.pth')

@@ -63,7 +63,9 @@ def test_weights_of_any_format_are_taken(runner, digits_checkpoint, tmp_path, ta
 
 def test_a_training_of_another_model_is_not_resumed(runner, digits_checkpoint):
     runner._resume = True
-    with pytest.raises(UserError, match=r'Of other shape: head\.fc\.weight \(10x168 in the file, 7x168'):
+    with pytest.raises(
+        UserError, match=r'Of other shape: head\.fc\.weight \(10x168 in the file, 7x168'
+    ):
         load(runner, digits_checkpoint)
 
 

@@ -84,11 +84,18 @@ class RotatedIoULoss(nn.Module):
         reduction = self.reduction if reduction_override is None else reduction_override
         _check_reduction('reduction_override', reduction)
         if avg_factor is not None and reduction == 'sum':
-            raise UserError("`avg_factor` cannot be used with reduction 'sum', only 'mean' or 'none'.")
+            raise UserError(
+                "`avg_factor` cannot be used with reduction 'sum', only 'mean' or 'none'."
+            )
         pred, target = getattr(pred, 'tensor', pred), getattr(target, 'tensor', target)
         num_pairs = len(pred)
         if weight is not None:
-            weight = _weight_of_pairs(weight, num_pairs)
+            if weight.shape not in ((num_pairs,), (num_pairs, 5)):
+                raise UserError(
+                    f'`weight` must have shape ({num_pairs},) or ({num_pairs}, 5), '
+                    f'got {tuple(weight.shape)}.'
+                )
+            weight = weight if weight.ndim == 1 else weight.mean(1)
             if reduction != 'none':
                 # Dense heads pass all anchors, and almost all have weight 0.
                 kept = weight.nonzero().squeeze(1)
@@ -113,11 +120,3 @@ class RotatedIoULoss(nn.Module):
 def _check_reduction(name: str, reduction: str) -> None:
     if reduction not in REDUCTIONS:
         raise UserError(f'`{name}` must be one of {REDUCTIONS}, got {reduction!r}.')
-
-
-def _weight_of_pairs(weight: Tensor, num_pairs: int) -> Tensor:
-    if weight.shape not in ((num_pairs,), (num_pairs, 5)):
-        raise UserError(
-            f'`weight` must have shape ({num_pairs},) or ({num_pairs}, 5), got {tuple(weight.shape)}.'
-        )
-    return weight if weight.ndim == 1 else weight.mean(1)
