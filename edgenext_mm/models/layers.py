@@ -94,15 +94,16 @@ class PositionalEncodingFourier(nn.Module):
 
     def forward(self, height: int, width: int) -> Tensor:
         """Returns the (1, dim, height, width) encoding in channels-last memory."""
-        weight = self.token_projection.weight
+        # Not the weight: if it is parametrized, as by spectral_norm, each access recomputes it.
+        like = self.token_projection.bias
         y, x = (
-            axis_features(length, self.hidden_dim, self.temperature, weight.device)
+            axis_features(length, self.hidden_dim, self.temperature, like.device)
             for length in (height, width)
         )
         y = y[:, None, :].expand(-1, width, -1)
         x = x[None, :, :].expand(height, -1, -1)
         features = torch.cat((y, x), dim=2)[None].permute(0, 3, 1, 2)
-        return self.token_projection(features.to(weight.dtype))
+        return self.token_projection(features.to(like.dtype))
 
 
 def axis_features(length: int, hidden_dim: int, temperature: float, device: torch.device) -> Tensor:
