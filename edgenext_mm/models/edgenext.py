@@ -112,7 +112,8 @@ class EdgeNeXt(BaseModule):
         num_stages = max(self.out_indices) + 1
         strides, dilations = _strides_and_dilations(output_stride)
         self.max_stride = math.prod(strides[:num_stages])
-        drop_paths = torch.linspace(0, drop_path_rate, sum(self.arch.depths)).tolist()
+        num_encoders = sum(self.arch.depths)
+        drop_paths = torch.linspace(0, drop_path_rate, num_encoders, device='cpu').tolist()
 
         stem = nn.Sequential(
             nn.Conv2d(in_channels, dims[0], kernel_size=4, stride=4, bias=norm == 'LN'),
