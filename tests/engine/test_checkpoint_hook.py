@@ -211,7 +211,7 @@ def test_a_moved_folder_is_searched(checkpoints, tmp_path_factory):
 def test_damaged_checkpoints_are_an_error_if_no_other_is_left(checkpoints):
     for epoch in (1, 2, 3):
         cut(checkpoints / f'epoch_{epoch}.pth')
-    with pytest.raises(UserError, match=r'epoch_3\.pth is cut short .* No whole checkpoint'):
+    with pytest.raises(UserError, match=r'epoch_3\.pth is cut short .* No complete checkpoint'):
         find_latest(checkpoints)
 
 
@@ -235,5 +235,5 @@ def test_other_files_are_not_resumed(checkpoints):
         if not path.name.startswith('mine'):
             path.unlink()
     assert find_latest(checkpoints) is None
-    with pytest.raises(UserError, match=r'cannot go on from .*non_finite_iter_9\.pth'):
+    with pytest.raises(UserError, match=r'cannot resume from .*non_finite_iter_9\.pth'):
         check_resumable(checkpoints / 'non_finite_iter_9.pth')

@@ -33,11 +33,11 @@ def load(runner, path):
 def test_a_head_for_other_classes_is_not_loaded(runner, digits_checkpoint):
     head = runner.model.head.fc.weight.detach().clone()
     records = load(runner, digits_checkpoint)
-    line = next(r for r in records if 'Starting anew' in r)
+    line = next(r for r in records if 'Initialised anew' in r)
     total = len(runner.model.state_dict())
     assert f'loaded {total - 2} of {total} tensors' in line
     assert 'Left out: head.fc.weight (10x168 in the file, 7x168 here), head.fc.bias (10 in' in line
-    assert 'Starting anew: head.fc.weight, head.fc.bias.' in line
+    assert 'Initialised anew: head.fc.weight, head.fc.bias.' in line
     assert len(line.splitlines()) == 3
     stored = torch.load(digits_checkpoint)['state_dict']
     torch.testing.assert_close(
@@ -63,7 +63,9 @@ def test_weights_of_any_format_are_loaded(runner, digits_checkpoint, tmp_path, t
 
 def test_a_training_of_another_model_is_not_resumed(runner, digits_checkpoint):
     runner._resume = True
-    with pytest.raises(UserError, match=r'Of other shape: head\.fc\.weight \(10x168 there, 7x168'):
+    with pytest.raises(
+        UserError, match=r'Of other shape: head\.fc\.weight \(10x168 in the file, 7x168'
+    ):
         load(runner, digits_checkpoint)
 
 

@@ -120,11 +120,11 @@ def test_timm_teaches(tmp_path, batch):
 def test_a_teacher_of_other_classes_is_refused(digits_checkpoint, tmp_path, batch):
     config = load_config(DIGITS_CONFIG).model.to_dict()
     config['head'] = dict(HEAD, num_classes=20)
-    with pytest.raises(UserError, match=r'head\.fc\.weight \(10x168 there, 20x168 here'):
+    with pytest.raises(UserError, match=r'head\.fc\.weight \(10x168 in the file, 20x168 here'):
         student(config, digits_checkpoint)
     torch.save(MODELS.build(config).state_dict(), tmp_path / 'twenty.pth')
     model = student(config, tmp_path / 'twenty.pth')
-    with pytest.raises(UserError, match='The teacher knows 20 classes, the student 10'):
+    with pytest.raises(UserError, match='The teacher has 20 classes, but the student has 10'):
         model.loss(*batch)
 
 
