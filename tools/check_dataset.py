@@ -24,8 +24,7 @@ from edgenext_mm.checkpoints.zoo import find_config
 from edgenext_mm.cli import add_config_options, make_parser, reports_errors
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.checks.config_data import check_data, describe_data
-from edgenext_mm.datasets.checks.inspection import inspect_data
-from edgenext_mm.datasets.checks.sample_inspection import SplitReport
+from edgenext_mm.datasets.checks.inspection import SplitReport, inspect_data
 from edgenext_mm.errors import UserError
 
 MAX_SHOWN = 20  #: findings of a kind

@@ -11,8 +11,8 @@ from mmpretrain.datasets.custom import get_samples
 
 from ..errors import UserError
 from ..registry import DATASETS
-from .checks.classes import class_folders, is_hidden, named_folder_problems
-from .checks.image_files import IMAGE_EXTENSIONS
+from .checks.folders import class_folders, named_folder_problems
+from .checks.image_files import IMAGE_EXTENSIONS, is_hidden
 
 
 @DATASETS.register_module()
@@ -80,7 +80,7 @@ class ImageFolder(CustomDataset):
         if self.ann_file or not self.with_label:
             return super().load_data_list()
         for problem in named_folder_problems(self.img_prefix, self.CLASSES):
-            raise UserError(f'{self.img_prefix} {problem.detail}')
+            raise UserError(str(problem))
         labels = {name: self.CLASSES.index(name) for name in class_folders(self.img_prefix)}
         samples, _ = get_samples(self.img_prefix, labels, self.is_valid_file)
         if not samples:

@@ -1,19 +1,16 @@
 """Annotations that do not fit their images or the classes of a config."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmengine.config import Config, ConfigDict
 from PIL import Image
 from test_classes import DETECTION, ROTATED, SEGMENTATION, dense_config, folder_config
 
-from edgenext_mm.datasets.checks.annotation_files import masks_problems
-from edgenext_mm.datasets.checks.config_data import (
-    annotation_problems,
-    check_data,
-    find_source,
-    leaves,
-)
+from edgenext_mm.datasets.checks.config_data import check_data, find_source, leaves
+from edgenext_mm.datasets.checks.masks import MaskSource
 from edgenext_mm.errors import UserError
 
 DIGITS = tuple('0123456789')
@@ -80,7 +77,7 @@ def test_a_file_that_is_something_else(scenes):
 
 def test_a_missing_image(coco, scenes):
     (scenes / 'train' / 'images' / '0005.png').unlink()
-    with pytest.raises(UserError, match=r'1 of 8 images named in .* the first: .*/0005\.png'):
+    with pytest.raises(UserError, match=r'1 of 8 images named in .* The first is .*/0005\.png'):
         coco()
 
 
@@ -89,7 +86,7 @@ def test_a_missing_image(coco, scenes):
     [
         ('0 0 1 0 1 1 0 1 cat 0', r"0003.txt:1 is of class 'cat'. The config has '0', '1'"),
         ('0 0 1 0 1 1 0 1 7', r"0003.txt:1 is '0 0 1 0 1 1 0 1 7'. A line of DOTA labels is"),
-        ('imagesource:GoogleEarth', 'headers go when images are split'),
+        ('imagesource:GoogleEarth', 'removes the header lines'),
         ('0 0 1 0 1 x 0 1 7 0', 'A line of DOTA labels is'),
     ],
 )
@@ -106,17 +103,16 @@ def test_hidden_files_beside_labels_are_none_of_dota(scenes):
     config = dense_config(scenes, ROTATED)
     check_data(config, 'train')
     (dataset,) = leaves(config.train_dataloader.dataset)
-    problems = annotation_problems(config, 'train', dataset, find_source(config, dataset))
-    assert list(problems) == []
+    assert list(find_source(config, dataset).problems('train')) == []
 
 
 def test_a_missing_image_of_dota(scenes):
     (scenes / 'train' / 'images' / '0005.png').unlink()
-    with pytest.raises(UserError, match=r'1 of 8 images .* the first: .*/0005\.png'):
+    with pytest.raises(UserError, match=r'1 of 8 images .* The first is .*/0005\.png'):
         check_data(dense_config(scenes, ROTATED), 'train')
     for path in (scenes / 'train' / 'labelTxt').iterdir():
         path.unlink()
-    with pytest.raises(UserError, match='holds no label file'):
+    with pytest.raises(UserError, match='contains no label file'):
         check_data(dense_config(scenes, ROTATED), 'train')
 
 
@@ -127,7 +123,7 @@ def write_mask(scenes, value, shape=(128, 128)):
 def test_a_value_beyond_the_classes(scenes):
     write_mask(scenes, 11)
     config = dense_config(scenes, SEGMENTATION)
-    with pytest.raises(UserError, match=r'0002.png holds the value 11. .* 0 to 10, and 255'):
+    with pytest.raises(UserError, match=r'0002.png has the value 11. .* 0 to 10, or 255'):
         check_data(config, 'train')
     config.train_dataloader.dataset.reduce_zero_label = True
     check_data(config, 'train')
@@ -137,9 +133,11 @@ def test_values_that_a_config_gives_to_other_classes(scenes):
     masks = sorted((scenes / 'train' / 'masks').iterdir())
     images = scenes / 'train' / 'images'
     pairs = [dict(img_path=images / path.name, seg_map_path=path) for path in masks]
-    assert any(problem.is_error for _, problem in masks_problems(pairs, 2))
     mapped = [dict(pair, label_map={i: i % 2 for i in range(11)}) for pair in pairs]
-    assert list(masks_problems(mapped, 2)) == []
+    for data_list, is_wrong in ((pairs, True), (mapped, False)):
+        lazy = SimpleNamespace(load_data_list=lambda d=data_list: d, reduce_zero_label=False)
+        problems = MaskSource(Config(), ConfigDict(), lazy, num_classes=2).content_problems()
+        assert any(problem.is_error for problem in problems) == is_wrong
 
 
 def test_ignored_pixels_are_fine(scenes):
@@ -153,14 +151,14 @@ def test_masks_of_another_kind_or_size(scenes):
     with pytest.raises(UserError, match=r'0002.png is a colour image'):
         check_data(config, 'train')
     write_mask(scenes, 0, (64, 32))
-    with pytest.raises(UserError, match='is of 32x64 pixels, its image of 128x128'):
+    with pytest.raises(UserError, match='has 32x64 pixels, but its image has 128x128'):
         check_data(config, 'train')
 
 
 def test_a_missing_mask_and_an_empty_set(scenes):
     config = dense_config(scenes, SEGMENTATION)
     (scenes / 'train' / 'masks' / '0005.png').unlink()
-    with pytest.raises(UserError, match=r'1 of 8 masks are not there; the first: .*/0005\.png'):
+    with pytest.raises(UserError, match=r'1 of 8 masks do not exist. The first is .*/0005\.png'):
         check_data(config, 'train')
     for path in (scenes / 'train' / 'images').iterdir():
         path.unlink()
@@ -173,8 +171,8 @@ def test_folders_of_images_name_the_classes_or_are_as_many(few_digits):
     animals = dict(metainfo=dict(classes=[f'animal {i}' for i in range(10)]))
     check_data(folder_config(few_digits, 'CustomDataset', 10, **animals), 'train')
     pets = dict(metainfo=dict(classes=['cat', 'dog']))
-    with pytest.raises(UserError, match=r"holds 10 folders \('0', '1'.*has 2 classes \('cat'"):
+    with pytest.raises(UserError, match=r"contains 10 folders \('0', '1'.*has 2 classes \('cat'"):
         check_data(folder_config(few_digits, 'CustomDataset', 2, **pets), 'train')
     empty = folder_config(few_digits / 'train' / '0', 'CustomDataset', data_prefix='')
-    with pytest.raises(UserError, match='holds no folders'):
+    with pytest.raises(UserError, match='contains no folders'):
         check_data(empty, 'train')

@@ -16,7 +16,8 @@ from paths import ROOT
 from PIL import Image
 
 from edgenext_mm.config import load_config
-from edgenext_mm.datasets.checks.config_data import check_data, head_problems
+from edgenext_mm.datasets.checks.classes import head_problems
+from edgenext_mm.datasets.checks.config_data import check_data
 from edgenext_mm.datasets.checks.inspection import inspect_data
 from edgenext_mm.errors import UserError
 
@@ -47,7 +48,7 @@ def folder_config(root, kind='edgenext_mm.ImageFolder', num_classes=3, **options
 
 def found_by_check_dataset(config, split):
     reports = inspect_data(config, ['train', 'val'])
-    return [finding.detail for finding in reports[split].findings if finding.severity == 'error']
+    return [problem.detail for problem in reports[split].problems if problem.is_error]
 
 
 def accuracy_by_name(config):
@@ -159,7 +160,7 @@ def test_data_sets_within_data_sets(tmp_path):
     [
         ('ship', r"classes='ship'.* A comma is missing: classes=\('ship',\)"),
         (('a', 'b', 'a'), "names the class 'a' more than once"),
-        ((0, 1), 'It takes a tuple of names'),
+        ((0, 1), 'It must be a tuple of names'),
     ],
 )
 def test_lists_of_classes_that_cannot_be(tmp_path, scenes, path, classes, message):
@@ -272,7 +273,7 @@ def test_models_that_upstream_trains(config, num_classes):
     problems = head_problems(
         Config.fromfile(folder / name).model, [str(i) for i in range(num_classes)]
     )
-    assert [place for place, problem in problems if problem.is_error] == []
+    assert [problem for problem in problems if problem.is_error] == []
 
 
 @pytest.mark.parametrize(
@@ -292,8 +293,8 @@ def test_models_that_upstream_trains(config, num_classes):
 def test_heads_for_another_number_of_classes(change, place):
     model = Config.fromstring(f'model = dict({change})', '.py').model
     problems = list(head_problems(model, ('a', 'b', 'c')))
-    assert [(name, problem.is_error) for name, problem in problems] == [(place, True)]
-    assert f'Set {place}.num_classes=3' in problems[0][1].detail
+    assert [(problem.file, problem.is_error) for problem in problems] == [(place, True)]
+    assert f'Set {place}.num_classes=3' in problems[0].detail
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_heads_for_another_number_of_classes(change, place):
 def test_what_is_not_sure_is_a_warning(change):
     model = Config.fromstring(f'model = dict({change})', '.py').model
     problems = list(head_problems(model, ('background', 'ship')))
-    assert [problem.is_error for _, problem in problems] == [False]
+    assert [problem.is_error for problem in problems] == [False]
 
 
 def test_images_that_are_left_out_because_of_their_endings(tmp_path):
@@ -315,15 +316,15 @@ def test_images_that_are_left_out_because_of_their_endings(tmp_path):
 
     def left_out(kind):
         report = inspect_data(folder_config(tmp_path, kind), ['train'])['train']
-        return report, [f.detail for f in report.findings if f.kind == 'left_out_file']
+        return report, [f.detail for f in report.problems if f.kind == 'left_out_file']
 
     report, (told,) = left_out('edgenext_mm.ImageFolder')
     assert report.num_images == 8
-    assert told.startswith('holds 2 images that are not used because of their endings')
+    assert told.startswith('contains 2 images that are not used because of their extensions')
     assert "'a/z.gif', 'a/z.jfif'" in told
     report, (told,) = left_out('CustomDataset')
     assert report.num_images == 6
-    assert told.startswith('holds 4 images')
+    assert told.startswith('contains 4 images')
 
 
 def test_labels_as_words_in_a_list(tmp_path):

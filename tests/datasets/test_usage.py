@@ -14,7 +14,6 @@ from test_classes import DETECTION, ROTATED, SEGMENTATION, dense_config
 
 from edgenext_mm.datasets.checks.config_data import check_data
 from edgenext_mm.datasets.checks.inspection import inspect_data
-from edgenext_mm.datasets.checks.usage import coco_use_problems
 from edgenext_mm.errors import UserError
 
 
@@ -47,8 +46,8 @@ def quick_and_full(config, split):
     """What the start of a training says, and all errors of tools/check_dataset.py."""
     with pytest.raises(UserError) as error:
         check_data(config, split)
-    found = inspect_data(config, [split])[split].findings
-    errors = [finding for finding in found if finding.severity == 'error']
+    found = inspect_data(config, [split])[split].problems
+    errors = [finding for finding in found if finding.is_error]
     assert any(finding.detail.rstrip('.') in str(error.value) for finding in errors)
     return str(error.value)
 
@@ -77,7 +76,7 @@ def quick_and_full(config, split):
         (each('annotations', segmentation='abc'), 'train', 'neither polygons nor run lengths'),
         (each('annotations', segmentation=[[None] * 6]), 'train', 'neither polygons nor run'),
         (each('annotations', bbox=lambda _, e: [v / 128 for v in e['bbox']]), 'train', '18 of 18 '),
-        (each('annotations', bbox=to_corners), 'train', r'two corners .* and 14 of which'),
+        (each('annotations', bbox=to_corners), 'train', r'two corners .* but 14 of them'),
         (each('annotations', bbox=to_corners), 'val', r'Write x1, y1, x2 - x1, y2 - y1'),
         (lambda c: c['categories'][5].update(name='4'), 'train', "no category named '5'"),
     ],
@@ -96,7 +95,7 @@ def coco_dataset(scenes, split='train'):
 def told_of(config, kind, split='train'):
     """Warnings of tools/check_dataset.py, after making sure that training starts."""
     check_data(config, split)
-    return [f.detail for f in inspect_data(config, [split])[split].findings if f.kind == kind]
+    return [f.detail for f in inspect_data(config, [split])[split].problems if f.kind == kind]
 
 
 def leave_out_some(content):
@@ -124,10 +123,10 @@ def test_the_boxes_that_are_left_out_are_counted_as_mmdet_does(scenes, filter_cf
     dataset = DATASETS.build({**config.train_dataloader.dataset, 'pipeline': []})
     samples = [dataset.get_data_info(i) for i in range(len(dataset))]
     used = sum(not box['ignore_flag'] for sample in samples for box in sample['instances'])
-    problems = list(coco_use_problems(content, tuple('0123456789'), filter_cfg))
-    assert [problem.kind for problem in problems] == ['left_out_box']
-    assert problems[0].detail.startswith(f'has 18 boxes, of which {used} are used: ')
-    assert "6 are of categories that the config leaves out ('cat' 6)" in problems[0].detail
+    findings = inspect_data(config, ['train'])['train'].problems
+    (detail,) = [problem.detail for problem in findings if problem.kind == 'left_out_box']
+    assert detail.startswith(f'has 18 boxes, of which {used} are used: ')
+    assert "6 are of categories that the config leaves out ('cat' 6)" in detail
 
 
 def test_left_out_boxes_are_a_warning(scenes):
@@ -202,7 +201,7 @@ def shrink_labels(folder):
         (lambda f: append(f / '0001.txt', '\n1 1 9 1 9 9 1 9 \xe9 0'), r'0001\.txt is not UTF-8'),
         (lambda f: (f / '0001.txt').write_text('\ufeff1 1 9 1 9 9 1 9 3 0'), 'byte order marks'),
         (lambda f: append(f / '0001.txt', '\n\n'), r'0001\.txt:\d is \'\''),
-        (lambda f: (f / '0001.txt').write_text('1 1 9 1 9 9 1 9 3 0.0'), 'whole number'),
+        (lambda f: (f / '0001.txt').write_text('1 1 9 1 9 9 1 9 3 0.0'), 'is an integer'),
         (lambda f: (f / '0001.txt').write_text('1 1 9 1 9 9 1 9 3'), 'A line of DOTA labels'),
         (lambda f: [path.write_text('') for path in f.iterdir()], '0 objects in 8 label files'),
         (shrink_labels, r'18 of 18 objects within 0 to 1'),
@@ -233,14 +232,14 @@ def test_masks_of_0_and_255(scenes, reduce_zero_label):
     config = dense_config(scenes, SEGMENTATION)
     config.train_dataloader.dataset.reduce_zero_label = reduce_zero_label
     only = 'no class' if reduce_zero_label else 'only the class 0'
-    assert f'hold {only} in 8 masks: all other' in quick_and_full(config, 'train')
-    with pytest.raises(UserError, match=r'hold only the class|hold no class'):
+    assert f'show {only} in 8 masks: all other' in quick_and_full(config, 'train')
+    with pytest.raises(UserError, match=r'show only the class|show no class'):
         check_data(config, 'train', samples=False)  # as with the policy to skip bad samples
     change_masks(scenes, lambda mask: mask > 0)  # one bit, 0 and 1
     config.train_dataloader.dataset.reduce_zero_label = False
     assert not told_of(config, 'masks_one_class')
     change_masks(scenes, lambda mask: np.zeros_like(mask, np.uint8))
-    assert told_of(config, 'masks_one_class') == ['hold only the class 0 in 8 masks.']
+    assert told_of(config, 'masks_one_class') == ['show only the class 0 in 8 masks.']
 
 
 def test_palettes_of_masks_that_disagree(scenes):
@@ -263,7 +262,7 @@ def test_palettes_of_masks_that_disagree(scenes):
 def test_another_value_for_ignored_pixels(scenes):
     change_masks(scenes, lambda mask: np.where(mask == 0, 250, mask).astype(np.uint8))
     config = dense_config(scenes, SEGMENTATION)
-    assert 'holds the value 250' in quick_and_full(config, 'train')
+    assert 'has the value 250' in quick_and_full(config, 'train')
     config.model.decode_head.ignore_index = 250
     check_data(config, 'train')
     assert inspect_data(config, ['train'])['train'].count('error') == 0
