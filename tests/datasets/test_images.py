@@ -170,7 +170,7 @@ def test_one_bad_source_costs_the_others_nothing(tmp_path):
     images = list_images(sources)
     assert images == [good, Path('none.png'), tmp_path / 'empty', 7, good]
     for image in images[1:4]:
-        with pytest.raises(UserError, match=r'There is no image|holds no image'):
+        with pytest.raises(UserError, match=r'There is no image|contains no image'):
             read_image(image)
 
 
@@ -207,7 +207,7 @@ def test_lists_may_mix_sources(tmp_path):
         (b'abc', 'There is no image'),
         (None, 'There is no image'),
         ([7], "There is no image '7'"),
-        ('.', 'holds no image'),
+        ('.', 'contains no image'),
         ([], 'No image was given'),
     ],
 )

@@ -109,14 +109,14 @@ def test_a_complete_folder_is_left_alone_and_others_refused(tmp_path):
     root = tmp_path / 'scenes'
     assert write_digit_scenes(root, settings)
     assert not write_digit_scenes(root, settings)
-    with pytest.raises(UserError, match=r"holds scenes of other settings: .*'num_train': 1"):
+    with pytest.raises(UserError, match=r"contains scenes of other settings: .*'num_train': 1"):
         write_digit_scenes(root, SceneSettings(num_train=2, num_val=1))
     (root / 'train' / 'masks' / '0000.png').unlink()
-    with pytest.raises(UserError, match='holds 0 files instead of 1'):
+    with pytest.raises(UserError, match='contains 0 files instead of 1'):
         write_digit_scenes(root, settings)
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'thesis.txt').write_text('precious')
-    with pytest.raises(UserError, match='holds no digit scenes'):
+    with pytest.raises(UserError, match='contains no digit scenes'):
         write_digit_scenes(tmp_path / 'other', settings)
     assert (tmp_path / 'other' / 'thesis.txt').read_text() == 'precious'
 
@@ -134,9 +134,9 @@ def test_a_failure_leaves_nothing_behind(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ('setting', 'message'),
     [
-        (dict(size=32), '`size` is between 64 and 192, got 32'),
-        (dict(num_train=0), '`num_train` is between 1 and 9999, got 0'),
-        (dict(max_digits=50), '`max_digits` is between 1 and 20, got 50'),
+        (dict(size=32), '`size` must be between 64 and 192, got 32'),
+        (dict(num_train=0), '`num_train` must be between 1 and 9999, got 0'),
+        (dict(max_digits=50), '`max_digits` must be between 1 and 20, got 50'),
     ],
 )
 def test_settings_out_of_range_are_errors(setting, message):

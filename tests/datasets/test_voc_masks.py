@@ -281,9 +281,9 @@ def test_a_missing_annotation_file_is_told(coco):
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        ('{"images": [', 'cannot be read as JSON; it may be cut short'),
-        ('{"images": []}', 'needs the lists images, annotations, categories'),
-        ('[]', 'holds no COCO instances'),
+        ('{"images": [', 'cannot be read as JSON'),
+        ('{"images": []}', 'has no `annotations`'),
+        ('[]', 'is no COCO annotation file'),
     ],
 )
 def test_other_annotation_files_are_refused(coco, content, message):
@@ -301,19 +301,19 @@ def test_other_annotation_files_are_refused(coco, content, message):
         ),
         (
             dict(annotations=[dict(id=9, image_id=10, category_id=2)]),
-            'Annotation 9 in .* is of category 2, which the file does not describe',
+            'Annotation 9 in .* is of category 2, which the file does not list',
         ),
         (
             dict(annotations=[dict(id=9, image_id=99, category_id=1)]),
-            'Annotation 9 in .* is of image 99, which the file does not describe',
+            'Annotation 9 in .* is of image 99, which the file does not list',
         ),
         (
             dict(images=[dict(id=i, file_name='../a.jpg') for i in range(10, 14)]),
-            r"within their folder, got '../a.jpg'",
+            r"inside the folder, got '../a.jpg'",
         ),
         (
             dict(images=[dict(id=i, file_name=f'a.{i}') for i in range(10, 14)]),
-            r'end in \.10, \.11; mmseg reads a list of one kind',
+            r'extensions \.10, \.11; mmseg needs',
         ),
     ],
 )
@@ -329,7 +329,7 @@ def test_missing_images_are_counted_before_anything_is_written(coco):
     with pytest.raises(UserError, match=r'1 of 2 images are not in .*first: 000000000001.jpg'):
         convert_coco_to_voc(*coco)
     assert not coco[2].exists()
-    with pytest.raises(UserError, match='no folder of images'):
+    with pytest.raises(UserError, match=r'folder of images .* does not exist'):
         convert_coco_to_voc(coco[0], coco[1] / 'absent', coco[2])
 
 
@@ -339,5 +339,5 @@ def test_images_without_vocs_classes_need_not_be_there(coco):
 
 
 def test_min_pixels_is_positive(coco):
-    with pytest.raises(UserError, match='`min_pixels` is at least 1, got 0'):
+    with pytest.raises(UserError, match='`min_pixels` must be at least 1, got 0'):
         convert_coco_to_voc(*coco, min_pixels=0)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from .findings import Problem, listing
 
@@ -28,8 +28,10 @@ _OTHER_IMAGES = ('.heic', '.heif', '.jxl', '.dng', '.npy')
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
-_TIFF_STARTS = (b'II*\0', b'MM\0*')
-_TIFF_COMPRESSION, _TIFF_SAMPLE_FORMAT, _EXIF_ORIENTATION = 259, 339, 0x0112
+_TIFF_STARTS, _BIG_TIFF_START = (b'II*\0', b'MM\0*', b'II+\0'), b'II+\0'
+_FLOAT = 3  # of TIFF's tag SampleFormat
+#: libtiff's SGILOG and SGILOG24: the logarithms of floats.
+_LOG_COMPRESSIONS = (34676, 34677)
 
 
 def is_hidden(path: str) -> bool:
@@ -107,9 +109,8 @@ def file_problem(
     if converts and content.startswith(_TIFF_STARTS) and _has_floats(content):
         return Problem(
             'unreadable',
-            "is a TIFF of floats, which color_type='color' clips to 0 to 255. Convert it to 8 "
-            "bits, or set color_type='unchanged' or imdecode_backend='tifffile' in the loading "
-            'step.',
+            'is a TIFF of floats, which the loading step would clip to 0 to 255. Convert it to 8 '
+            "bits, or set color_type='unchanged' or imdecode_backend='tifffile' in that step.",
         )
     return None
 
@@ -131,14 +132,13 @@ def _start_of_scan(content: bytes) -> int:
 def _has_floats(content: bytes) -> bool:
     """Whether the pixels of a TIFF are floats, also within SGI's LogLuv compression."""
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+        header_size = 16 if content.startswith(_BIG_TIFF_START) else 8
+        tags = TiffImagePlugin.ImageFileDirectory_v2(content[:header_size])
         file = io.BytesIO(content)
         file.seek(tags.next)
         tags.load(file)
-        return 3 in tags.get(_TIFF_SAMPLE_FORMAT, ()) or tags.get(_TIFF_COMPRESSION) in (
-            34676,
-            34677,
-        )
+        is_log = tags.get(TiffImagePlugin.COMPRESSION) in _LOG_COMPRESSIONS
+        return is_log or _FLOAT in tags.get(TiffImagePlugin.SAMPLEFORMAT, ())
     except Exception:  # a damaged header, which the decoder reports
         return False
 
@@ -175,7 +175,7 @@ def format_problems(content: bytes, decoder: str, color_type: str = 'color') -> 
             with Image.open(io.BytesIO(content)) as image:
                 kept = ('sixteen_bit', 'alpha') if color_type == 'unchanged' else ()
                 yield from (p for p in _mode_problems(image, decoder) if p.kind not in kept)
-                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return  # a format that Pillow does not know
     if orientation != 1:
