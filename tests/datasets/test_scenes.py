@@ -1,8 +1,10 @@
 import json
+import runpy
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+from paths import ROOT
 from PIL import Image
 from pycocotools import mask as coco_mask
 from shapely.geometry import Polygon
@@ -144,13 +146,13 @@ def test_settings_out_of_range_are_errors(setting, message):
         SceneSettings(**setting)
 
 
-def test_the_tool_writes_what_it_is_asked_for(run_tool, tmp_path):
+def test_the_tool_writes_what_it_is_asked_for(monkeypatch, capsys, tmp_path):
     out = tmp_path / 'scenes'
-    done = run_tool(
-        'dataset_converters/digit_scenes.py', '--out', out,
-        '--num-train', 2, '--num-val', 1, '--size', 96, '--max-digits', 2, '--seed', 7,
-    )  # fmt: skip
-    assert 'written' in done.stdout
+    tool = ROOT / 'tools' / 'dataset_converters' / 'digit_scenes.py'
+    options = '--num-train 2 --num-val 1 --size 96 --max-digits 2 --seed 7'
+    monkeypatch.setattr('sys.argv', [str(tool), '--out', str(out), *options.split()])
+    runpy.run_path(str(tool), run_name='__main__')
+    assert 'written' in capsys.readouterr().out
     settings = json.loads((out / 'settings.json').read_text())
     assert settings == asdict(SceneSettings(2, 1, 96, 2, 7))
     assert Image.open(out / 'train' / 'images' / '0001.png').size == (96, 96)
