@@ -1,6 +1,6 @@
-# Digit scenes, in minutes on a laptop: the pattern for data of one's own.
+# Digit scenes, trained in minutes on a laptop. An example for your own data.
 # The data: python tools/dataset_converters/digit_scenes.py
-# The weights to start from: configs/classification/edgenext-xxsmall_digits.py, trained.
+# Initial weights: train configs/classification/edgenext-xxsmall_digits.py before.
 _base_ = ['ssdlite_edgenext-xxsmall_4xb32-200e_coco.py', '../_base_/datasets/digit_scenes_coco.py']
 
 # Model: the classification demo trains the backbone, with layer scales that start at 1. Digits are
@@ -18,7 +18,7 @@ model = dict(
     ),
 )
 
-# Data: COCO's format, with classes of one's own.
+# Data: COCO's format, with your own classes.
 data_root = _base_.digit_scenes.data_root
 data_preparation = _base_.digit_scenes.data_preparation
 resize = dict(type='Resize', scale=(128, 128), keep_ratio=False)

@@ -1,6 +1,6 @@
-# Digit scenes, in minutes on a laptop: the pattern for data of one's own.
+# Digit scenes, trained in minutes on a laptop. An example for your own data.
 # The data: python tools/dataset_converters/digit_scenes.py
-# The weights to start from: configs/classification/edgenext-xxsmall_digits.py, trained.
+# Initial weights: train configs/classification/edgenext-xxsmall_digits.py before.
 _base_ = [
     'rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota.py',
     '../_base_/datasets/digit_scenes.py',
@@ -26,7 +26,7 @@ model = dict(
     test_cfg=dict(nms_pre=200, max_per_img=100),
 )
 
-# Data: DOTA's format, with classes of one's own. Digits are not flipped.
+# Data: DOTA's format, with your own classes. Digits are not flipped.
 data_root = _base_.digit_scenes.data_root
 data_preparation = _base_.digit_scenes.data_preparation
 metainfo = _base_.digit_scenes.metainfo

@@ -1,6 +1,6 @@
-# Scenes of handwritten digits, in minutes on a laptop: the pattern for data of one's own.
+# Digit scenes, trained in minutes on a laptop. An example for your own data.
 # The data: python tools/dataset_converters/digit_scenes.py
-# The weights to start from: configs/classification/edgenext-xxsmall_digits.py, trained.
+# Initial weights: train configs/classification/edgenext-xxsmall_digits.py before.
 _base_ = [
     'deeplabv3_edgenext-xxsmall_4xb16-50e_voc12aug-512x512.py',
     '../_base_/datasets/digit_scenes.py',

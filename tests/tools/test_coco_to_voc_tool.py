@@ -24,7 +24,7 @@ def coco(tmp_path):
 def test_it_reports_what_it_wrote_and_left_out(coco, run_tool):
     out = coco[2]
     done = run_tool(TOOL, *coco)
-    assert '1 images (1 masks written, 0 there already); 0 left out' in done.stdout
+    assert '1 images (1 masks written, 0 existed); 0 skipped' in done.stdout
     assert (out / 'ImageSets/Segmentation/val2017.txt').read_text() == '1\n'
     with Image.open(out / 'SegmentationClass/1.png') as mask:
         assert mask.getcolors() == [(60 * 25, 0), (60 * 25, 18)]
