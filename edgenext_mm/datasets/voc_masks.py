@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..files import replacing
 from .checks.coco import read_coco
+from .checks.source import check_files
 from .palette import IGNORED, voc_palette
 
 #: VOC's classes. The value in a mask is the index in this list.
@@ -157,7 +158,9 @@ def convert_coco_to_voc(
     content = read_coco(annotations)
     labels = _labels(content['categories'], annotations)
     per_image = _group(content, labels, annotations)
-    _check_images([image['file_name'] for image, _ in per_image], images)
+    names = [image['file_name'] for image, _ in per_image]
+    _check_names(names, images)
+    check_files([images / name for name in names], 'images', annotations)
 
     listed: list[str] = []
     written = 0
@@ -213,7 +216,7 @@ def _group(
     return [(image, per_image[i]) for i, image in images.items() if i in per_image]
 
 
-def _check_images(names: Sequence[str], folder: Path) -> None:
+def _check_names(names: Sequence[str], folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(f'The folder of images {folder} does not exist.')
     outside = [name for name in names if Path(name).is_absolute() or '..' in Path(name).parts]
@@ -223,12 +226,6 @@ def _check_images(names: Sequence[str], folder: Path) -> None:
     if len(suffixes) > 1:
         raise UserError(
             f'The images have the extensions {", ".join(suffixes)}; mmseg needs a single one.'
-        )
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise UserError(
-            f'{len(missing)} of {len(names)} images are not in {folder} (first: {missing[0]}). '
-            'Give the folder of these annotations, or complete the download.'
         )
 
 

@@ -326,7 +326,9 @@ def test_annotations_that_do_not_fit_are_refused(coco, changes, message):
 
 def test_missing_images_are_counted_before_anything_is_written(coco):
     (coco[1] / '000000000001.jpg').unlink()
-    with pytest.raises(UserError, match=r'1 of 2 images are not in .*first: 000000000001.jpg'):
+    with pytest.raises(
+        UserError, match=r'1 of 2 images named .* first is .*000000000001.jpg'
+    ):
         convert_coco_to_voc(*coco)
     assert not coco[2].exists()
     with pytest.raises(UserError, match=r'folder of images .* does not exist'):

@@ -30,7 +30,7 @@ def test_it_reports_what_it_wrote_and_left_out(coco, run_tool):
         assert mask.getcolors() == [(60 * 25, 0), (60 * 25, 18)]
     done = run_tool(TOOL, *coco, '--min-pixels', 2000)
     assert '0 images' in done.stdout
-    assert '1 left out, with fewer than 2000 labelled pixels' in done.stdout
+    assert '1 skipped, with fewer than 2000 labelled pixels' in done.stdout
 
 
 def test_it_fails_in_one_paragraph(coco, run_tool):

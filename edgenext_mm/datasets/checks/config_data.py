@@ -268,38 +268,30 @@ def _evaluator_problems(config: Config, split: str) -> Iterator[Problem]:
 
 
 def _compare_files(evaluated: str, loaded: Path, remedy: str) -> Iterator[Problem]:
-    """Yields how the annotation file of an evaluator differs from that of the data loader."""
+    """Yields the first difference of an evaluator's annotation file from the data loader's."""
+    reads = f'which the data loader reads. {remedy}'
     try:
         contents = [read_coco(evaluated), read_coco(loaded)]
-        images = [{image['id']: image['file_name'] for image in c['images']} for c in contents]
-    except (UserError, TypeError, KeyError):
-        # Another format, or incomplete, which the checks of the data set report.
-        contents, images = [], [{0: evaluated}, {0: str(loaded)}]
-    if images[0] != images[1]:
+    except UserError:  # another format
+        yield Problem('evaluator', f'evaluates with {evaluated} instead of {loaded}, {reads}')
+        return
+    for kind, key, fields in (
+        ('evaluator', 'images', ('id', 'file_name')),
+        ('evaluator', 'categories', ('id', 'name')),
+        ('evaluator_objects', 'annotations', ('image_id', 'category_id', 'bbox')),
+    ):
+        # The checks of the data set report incomplete entries.
+        lists = [
+            [str([entry.get(field) for field in fields]) for entry in content[key]]
+            for content in contents
+        ]
+        here, there = map(Counter, lists)
+        if here == there and not (key == 'categories' and lists[0] != lists[1]):
+            continue
+        differing = max((here - there).total(), (there - here).total(), 1)
         yield Problem(
-            'evaluator',
-            f'evaluates with {evaluated} ({len(images[0]):,} images), but the data loader reads '
-            f'{loaded} ({len(images[1]):,} images). {remedy}',
+            kind,
+            f'evaluates with {evaluated} ({len(lists[0]):,} {key}), {differing:,} of whose {key} '
+            f'differ from those of {loaded} ({len(lists[1]):,} {key}), {reads}',
         )
         return
-    categories = [[(c.get('id'), c.get('name')) for c in part['categories']] for part in contents]
-    here, there = (
-        Counter(
-            str([o.get(key) for key in ('image_id', 'category_id', 'bbox')])
-            for o in part['annotations']
-        )
-        for part in contents
-    )
-    if categories[0] != categories[1]:
-        yield Problem(
-            'evaluator',
-            f'evaluates with {evaluated}, whose categories differ from those of {loaded}, which '
-            f'the data loader reads. {remedy}',
-        )
-    elif here != there:
-        differing = max((here - there).total(), (there - here).total())
-        yield Problem(
-            'evaluator_objects',
-            f'evaluates with {evaluated}, and {differing:,} of its objects differ from those of '
-            f'{loaded}, which the data loader reads. Unless this is intended: {remedy}',
-        )

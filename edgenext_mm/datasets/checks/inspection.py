@@ -22,13 +22,7 @@ from tqdm import tqdm
 
 from ...errors import UserError
 from ..palette import ignored_value
-from .config_data import (
-    check_folders,
-    config_problems,
-    find_source,
-    leaves,
-    split_dataset,
-)
+from .config_data import check_folders, config_problems, find_source, leaves, split_dataset
 from .findings import Problem, located
 from .image_files import decoder_messages, decoding_settings, file_problem, format_problems
 from .masks import highest_value
@@ -103,9 +97,8 @@ def _inspect_split(config: Config, split: str, num_workers: int, progress: bool)
                 with _noting_errors(report, dataset):
                     report.add(source.problems(split))
                     report.add(source.content_problems(single=False))
-            samples = _Samples(
-                _build(dataset), source.num_classes if source else None, ignored_value(config)
-            )
+            num_classes = source.num_classes if source else None
+            samples = _Samples(_build(dataset), num_classes, ignored_value(config))
             _inspect_samples(report, samples, num_workers, progress)
     report.add(_split_problems(report))
     return report
@@ -148,7 +141,7 @@ def _inspect_samples(
     if samples.reader is None:  # the images are in memory already
         report.num_images += len(samples)
         return
-    loader = DataLoader(samples, batch_size=None, num_workers=num_workers, collate_fn=_unchanged)
+    loader = DataLoader(samples, batch_size=None, num_workers=num_workers)
     known = {(problem.file, problem.kind) for problem in report.problems}
     # A file of labels names the line instead of the image.
     knows_labels = any(kind == 'label_range' for _, kind in known)
@@ -166,10 +159,6 @@ def _inspect_samples(
         )
     for name in names:
         report.num_per_class.setdefault(name, 0)
-
-
-def _unchanged(sample: _SampleReport) -> _SampleReport:
-    return sample
 
 
 def _split_problems(report: SplitReport) -> Iterator[Problem]:
