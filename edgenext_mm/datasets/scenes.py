@@ -205,8 +205,11 @@ def _place(
         mask = ink > _INK
         left = [digit.mask & ~mask for digit in placed]
         border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-        visible = [rest.sum() / digit.mask.sum() for rest, digit in zip(left, placed, strict=True)]
-        if not border.any() and min(visible, default=1) >= MIN_VISIBLE:
+        hides_another = any(
+            rest.sum() < MIN_VISIBLE * digit.mask.sum()
+            for rest, digit in zip(left, placed, strict=True)
+        )
+        if not border.any() and not hides_another:
             for digit, rest in zip(placed, left, strict=True):
                 digit.mask = rest
             placed.append(_Digit(label, angle, mask))
