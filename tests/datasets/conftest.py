@@ -1,9 +1,19 @@
 """Data to spoil, and data that are spoilt."""
 
+import gc
 import shutil
 
 import pytest
 from broken_images import broken, damaged, rare
+
+
+@pytest.fixture(autouse=True)
+def _quick_garbage_collection():
+    """mmengine collects garbage whenever it loads a data set, which takes long with all libraries
+    imported, unless the objects that existed before the test are left out."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
