@@ -1,4 +1,4 @@
-"""Packaging of edgenext_mm, with the supported ranges; requirements/ has the exact versions tested."""
+"""Packaging of edgenext_mm. The exact versions tested are in requirements/."""
 
 import shutil
 from pathlib import Path
