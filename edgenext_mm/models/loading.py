@@ -120,7 +120,7 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: st
     missing, unexpected, mismatched = _compare(model, state_dict)
     if missing or unexpected or mismatched:
         raise UserError(
-            f'The weights in {source} do not fit this model. Missing: {shorten(missing, 3)}. '
+            f'The weights in {source} are not those of this model. Missing: {shorten(missing, 3)}. '
             f'Unexpected: {shorten(unexpected, 3)}. '
             f'Of other shape: {shorten(mismatched.values(), 3)}. '
             'Use the config with which the checkpoint was trained.'

@@ -64,7 +64,7 @@ def test_weights_of_another_arch_are_refused(digits_checkpoint):
 
 def test_weights_with_another_head_are_refused(digits_checkpoint):
     config = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_8xb256_in1k.py'
-    with pytest.raises(UserError, match=r'head\.fc\.weight \(10x168 there, 1000x168 here'):
+    with pytest.raises(UserError, match=r'head\.fc\.weight \(10x168 in the file, 1000x168 here'):
         load_model(config, digits_checkpoint)
 
 

@@ -42,26 +42,26 @@ OTHER = {'a.weight': torch.ones(2)}
         dict(model={f'module._orig_mod.{k}': v for k, v in WEIGHTS.items()}),
     ],
 )
-def test_unwrap_finds_the_weights_best_first(checkpoint):
+def test_unwrap_finds_the_preferred_weights(checkpoint):
     found = unwrap(checkpoint)[1]
     assert found.keys() == WEIGHTS.keys()
     assert all(found[name] is value for name, value in WEIGHTS.items())
 
 
-def test_unwrap_takes_the_entry_that_is_named():
+def test_unwrap_finds_an_entry_by_name():
     both = dict(model=WEIGHTS, model_ema=OTHER)
     assert unwrap(both, key='model') == ('model', WEIGHTS)
     both = {f'{n}.{k}': v for n, w in dict(a=WEIGHTS, b=OTHER).items() for k, v in w.items()}
     assert unwrap(dict(state_dict=both), key='b')[1].keys() == OTHER.keys()
 
 
-def test_unwrap_asks_where_the_choice_is_not_clear():
+def test_unwrap_fails_if_no_weights_are_preferred():
     with pytest.raises(UserError, match=r'several sets of weights: g, d\. .*--key NAME'):
         unwrap(dict(g=WEIGHTS, d=OTHER))
 
 
 @pytest.mark.parametrize(
-    ('checkpoint', 'key', 'told'),
+    ('checkpoint', 'key', 'texts'),
     [
         (dict(model=WEIGHTS, epoch=3), 'model_ema', ["no entry 'model_ema'", 'model, epoch']),
         (dict(epoch=3, args={}), None, ['no state dict', 'model_ema, model, state_dict', 'epoch']),
@@ -71,10 +71,10 @@ def test_unwrap_asks_where_the_choice_is_not_clear():
         (dict.fromkeys('abcdefg'), None, ['a, b, c, d, e and 2 more']),
     ],
 )
-def test_unwrap_tells_what_is_there_instead(checkpoint, key, told):
+def test_errors_of_unwrap_show_the_content(checkpoint, key, texts):
     with pytest.raises(UserError) as error:
         unwrap(checkpoint, key)
-    for text in told:
+    for text in texts:
         assert text in str(error.value)
 
 
@@ -90,16 +90,16 @@ def test_an_official_file_becomes_a_checkpoint_of_the_classifier(wrapper):
 
 
 @pytest.mark.parametrize(
-    ('changes', 'told'),
+    ('changes', 'texts'),
     [
         (dict(extra=torch.zeros(1)), ['xxsmall', "unexpected ['backbone.extra']"]),
         ({'head.bias': None}, ['xxsmall', "missing ['head.fc.bias']"]),
         ({'stages.1.1.xca.temperature': torch.ones(8, 1, 1)}, ['not the weights', *ARCHS]),
     ],
 )
-def test_a_file_that_is_not_official_is_refused(changes, told):
+def test_incomplete_or_unknown_weights_are_not_converted(changes, texts):
     weights = {**official_state_dict('edgenext_xx_small'), **changes}
     with pytest.raises(UserError) as error:
         convert({k: v for k, v in weights.items() if v is not None})
-    for text in told:
+    for text in texts:
         assert text in str(error.value)

@@ -78,7 +78,7 @@ def test_mmpretrain_has_the_same_names_and_shapes(arch):
     assert shapes(weights) == shapes({**theirs, **head})
 
 
-def test_names_of_other_models_are_left_alone():
+def test_names_of_other_models_are_not_changed():
     weights = {'conv1.weight': torch.zeros(1), 'head.weight': torch.zeros(1)}
     assert recognise(weights) is None
     assert to_ours(weights) == weights

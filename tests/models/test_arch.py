@@ -46,7 +46,7 @@ def test_stages_list_the_encoders_in_order():
     ('sdta_first', 'order'),
     [(False, ['conv', 'conv', 'sdta']), (True, ['sdta', 'conv', 'conv'])],
 )
-def test_sdta_encoders_stand_last_or_first(sdta_first, order):
+def test_sdta_encoders_come_last_or_first(sdta_first, order):
     arch = build_arch(dict(base='xsmall', sdta_first=sdta_first))
     assert [encoder[0] for encoder in arch.stages[3].encoders] == order
 

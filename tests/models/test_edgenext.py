@@ -93,7 +93,7 @@ def test_images_can_have_other_channels(in_channels):
     [((3,), [3]), ([0, 2], [0, 2]), ((3, 1), [3, 1]), (1, [1]), (-1, [3]), ((-4, -2), [0, 2])],
 )
 @torch.no_grad()
-def test_out_indices_choose_stages_in_their_order(out_indices, stages):
+def test_out_indices_select_stages_in_their_order(out_indices, stages):
     model, x = drawn(out_indices=out_indices), make_input(1, 64, 96)
     every = drawn(out_indices=ALL)(x)
     outputs = model(x)
@@ -154,7 +154,7 @@ def test_maps_inside_are_channels_last_in_memory(arch, arguments):
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.3])
-def test_drop_path_grows_linearly_over_the_encoders(rate):
+def test_drop_path_increases_linearly(rate):
     model = EdgeNeXt(drop_path_rate=rate)
     rates = [encoder.drop_path.drop_prob for encoder in encoders(model)]
     assert rates == pytest.approx([rate * i / 11 for i in range(12)])
@@ -254,7 +254,7 @@ def test_output_stride_bounds_the_stride_of_every_map(output_stride, size):
 @pytest.mark.parametrize('output_stride', [32, 16, 8])
 @pytest.mark.parametrize('norm', ['LN', 'BN'])
 @torch.no_grad()
-def test_a_dilated_map_holds_the_undilated_one(output_stride, norm):
+def test_a_dilated_map_contains_the_map_without_dilation(output_stride, norm):
     arch, x = dict(NO_SDTA, norm=norm), make_input(1, 64, 96)
     plain = drawn(arch, out_indices=ALL)
     dilated = EdgeNeXt(arch, out_indices=ALL, output_stride=output_stride).eval()
@@ -364,7 +364,7 @@ def test_recomputation_saves_memory_and_changes_nothing(arch):
 
 
 @pytest.mark.parametrize('arch', ['xxsmall', 'xxsmall_bnhs'])
-def test_initialisation_is_the_papers(arch):
+def test_initialisation_is_that_of_the_paper(arch):
     model = EdgeNeXt(arch, final_norm='auto')
     spoiled = [p for name, p in model.named_parameters() if not name.endswith('temperature')]
     for parameter in spoiled:

@@ -200,7 +200,7 @@ def test_strides_that_do_not_fit_are_errors(config, options, message):
 
 
 def test_a_check_changes_nothing():
-    """Norms keep their statistics, parts their modes."""
+    """Norms keep their statistics and modules their modes."""
     model = build_model(load_config(CONFIGS / SSDLITE)).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     modes = [part.training for part in model.modules()]

@@ -104,6 +104,23 @@ def test_positions_follow_the_dtype_of_the_weights():
     torch.testing.assert_close(encoding.double()(3, 4), expected.double(), rtol=0, atol=1e-5)
 
 
+def test_a_parametrized_projection_is_computed_once_per_pass():
+    """Each access of a weight with spectral_norm is a step of its power iteration."""
+
+    class Counting(nn.Module):
+        calls = 0
+
+        def forward(self, weight):
+            self.calls += 1
+            return weight
+
+    encoding, counting = PositionalEncodingFourier(8), Counting()
+    nn.utils.parametrize.register_parametrization(encoding.token_projection, 'weight', counting)
+    counting.calls = 0
+    encoding(3, 4)
+    assert counting.calls == 1
+
+
 def naive_attention(layer, x):
     """The published formula, one sample and head at a time."""
     heads, outputs = layer.num_heads, []

@@ -29,7 +29,7 @@ SMALL = dict(depths=(1, 1, 1, 1), dims=(8, 12, 16, 24), num_sdta=(0, 1, 0, 0))
 
 
 def drawn(**arguments):
-    """A backbone whose weights leave no branch without effect."""
+    """A backbone whose weights make all branches matter."""
     model = EdgeNeXt(**arguments)
     model.load_state_dict(draw_like(model.state_dict()))
     return model.eval()
@@ -70,7 +70,7 @@ def rois_for(x, stride):
 @pytest.mark.parametrize('deploys', [False, True])
 @pytest.mark.parametrize('path', TWO_STAGE, ids=lambda path: path.stem)
 @torch.no_grad()
-def test_roi_features_of_shipped_two_stage_models_are_torchvisions(path, deploys):
+def test_roi_features_of_two_stage_models_agree_with_torchvision(path, deploys):
     config = load_config(path, {'model.backbone.init_cfg': None})
     torch.manual_seed(0)
     model = build_model(config).eval()
@@ -99,7 +99,7 @@ def test_roi_features_of_shipped_two_stage_models_are_torchvisions(path, deploys
 
 @pytest.mark.parametrize('layout', [None, 'channels_last'])
 @torch.no_grad()
-def test_operators_of_mmcv_read_maps_as_they_are(layout):
+def test_operators_of_mmcv_agree_with_torchvision(layout):
     model = drawn(out_indices=(2,))
     x = (model if layout is None else switch_to_deploy(model, layout))(IMAGES)[0]
     B, C, H, W = x.shape
@@ -172,7 +172,7 @@ def test_lbfgs_which_flattens_weights_trains():
 
 
 @pytest.mark.parametrize('arch', ['xxsmall', 'xxsmall_bnhs'])
-def test_gradients_are_laid_out_like_their_weights(arch):
+def test_gradients_have_the_strides_of_their_weights(arch):
     # Else distributed training warns, and copies.
     model = EdgeNeXt(arch, out_indices=ALL, output_norms=True)
     sum(x.square().mean() for x in model(IMAGES)).backward()

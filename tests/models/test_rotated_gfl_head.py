@@ -161,7 +161,7 @@ def test_ranges_and_number_of_values_have_an_effect():
     assert 'values' not in head.state_dict()
 
 
-def test_several_anchors_per_place_have_deltas_of_their_own():
+def test_several_anchors_per_position_have_different_deltas():
     anchors = dict(head_config().anchor_generator, scales_per_octave=3)
     head, x = build_head(anchor_generator=anchors), features()
     _, deltas = head(x)
@@ -341,7 +341,7 @@ def test_an_image_without_objects_beside_one_with_some():
     ],
     ids=['pixel', 'pixel off centre', 'thin', 'point', 'line', 'outside', 'larger than the image'],
 )
-def test_odd_objects_leave_losses_and_gradients_finite(box):
+def test_losses_and_gradients_of_unusual_objects_are_finite(box):
     backward(build_head(), [instances([box], [1])])
 
 
