@@ -1,5 +1,6 @@
 """The operators that a model spends its time in."""
 
+import runpy
 import time
 
 import pytest
@@ -25,11 +26,12 @@ def test_the_longest_are_named_and_the_others_summed():
     ]
 
 
-def test_the_tool_updates_a_document(run_benchmark, tmp_path):
+def test_the_tool_updates_a_document(call_program, tmp_path):
     document = tmp_path / 'speed.md'
     document.write_text('<!-- begin ops -->\n<!-- end ops -->\n')
     options = ['--shape', 32, 32, '--calls', 1, '--threads', 1, '--update', 'ops', document]
-    done = run_benchmark('profile_operators', 'xxsmall', '--runtime', 'deploy', *options)
+    name = 'benchmarks.profile_operators'
+    done = call_program(runpy.run_module, name, 'xxsmall', '--runtime', 'deploy', *options)
     table = done.stdout.strip()
     assert 'native_layer_norm' in table
     assert table.splitlines()[-1] in document.read_text()
@@ -49,13 +51,13 @@ def test_gradients_are_there_in_training_alone(runtime):
         ('openvino', 'Convolution', ('GroupConvolution', 'MVN', 'FullyConnected')),
     ],
 )
-def test_other_runtimes_tell_of_their_operators(runtime, product, others):
+def test_other_runtimes_report_their_operators(runtime, product, others):
     start = time.perf_counter()
-    # Large enough that a busy machine does not change the order: products are half of the work.
-    size = dict(batch=4, shape=(256, 256))
-    times = profile_models(['xxsmall'], runtime, **size, threads=1, calls=3)['xxsmall']
+    # Large enough that products take longest on a busy machine, too.
+    size = dict(batch=2, shape=(256, 256))
+    times = profile_models(['xxsmall'], runtime, **size, threads=1, calls=2)['xxsmall']
     elapsed = 1e3 * (time.perf_counter() - start)
     assert max(times, key=times.get) == product
     assert all(t >= 0 for t in times.values())
     assert all(times[name] > 0 for name in others)
-    assert 3 * sum(times.values()) < elapsed
+    assert 2 * sum(times.values()) < elapsed
