@@ -1,24 +1,14 @@
-"""Data to spoil, and data that are spoilt."""
+"""Data sets with faults."""
 
-import gc
 import shutil
 
 import pytest
 from broken_images import broken, damaged, rare
 
 
-@pytest.fixture(autouse=True)
-def _quick_garbage_collection():
-    """mmengine collects garbage whenever it loads a data set, which takes long with all libraries
-    imported, unless the objects that existed before the test are left out."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def scenes(scenes_root, tmp_path):
-    """A copy to spoil."""
+    """A copy that a test may damage."""
     shutil.copytree(scenes_root, tmp_path / 'scenes')
     return tmp_path / 'scenes'
 
