@@ -1,4 +1,4 @@
-"""A hook that kills a training at a chosen moment."""
+"""A hook that kills a training in a chosen phase."""
 
 from __future__ import annotations
 
@@ -13,48 +13,47 @@ from mmengine.runner import Runner
 
 from edgenext_mm.registry import HOOKS
 
-#: Where a process kills itself, and how often it comes by there at most before it does.
-PHASES = {'optimiser step': 6, 'validation': 2, 'swapped weights': 1, 'checkpoint writing': 3}
-#: How the environment tells a training where to kill itself: ``PHASE:TIMES``.
+#: The phases in which a training can be killed, and the highest number of the pass that is killed.
+PHASES = {'optimizer step': 6, 'validation': 2, 'swapped weights': 1, 'checkpoint writing': 3}
+#: The environment variable that selects the phase and the pass: ``PHASE:PASS``.
 KILL = 'EDGENEXT_MM_KILL'
 
 
 @HOOKS.register_module()
 class KillHook(Hook):
-    """Kills the process with SIGKILL where the environment says, if it does."""
+    """Kills the process with SIGKILL in the phase that the environment selects, if any."""
 
-    priority = 'LOWEST'  # after the moving average's weights were put in the model's place
+    priority = 'LOWEST'  # after EMAHook has swapped the weights
 
     def __init__(self) -> None:
-        self.phase, _, times = os.environ.get(KILL, '').partition(':')
-        self.left = int(times or 0)
+        self.phase, _, number = os.environ.get(KILL, '').partition(':')
+        self.left = int(number or 0)
 
-    def _pass(self, phase: str) -> bool:
-        """Whether it is time."""
+    def _is_due(self, phase: str) -> bool:
         self.left -= phase == self.phase
         return phase == self.phase and self.left == 0
 
-    def _come_by(self, phase: str) -> None:
-        if self._pass(phase):
+    def _kill_if_due(self, phase: str) -> None:
+        if self._is_due(phase):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def before_train(self, runner: Runner) -> None:
-        """Waits between the backward pass and the optimiser."""
+        """Prepares a kill between the backward pass and the optimizer step."""
         runner.optim_wrapper.optimizer.register_step_pre_hook(
-            lambda *_: self._come_by('optimiser step')
+            lambda *_: self._kill_if_due('optimizer step')
         )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """While the model holds the averaged weights."""
-        self._come_by('swapped weights')
+        """Kills while the model holds the averaged weights."""
+        self._kill_if_due('swapped weights')
 
     def after_val_iter(self, *_: Any, **__: Any) -> None:
-        """In the midst of a validation."""
-        self._come_by('validation')
+        """Kills during a validation."""
+        self._kill_if_due('validation')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Waits for a half-written file."""
-        if self._pass('checkpoint writing'):
+        """Prepares a kill while the checkpoint is being written."""
+        if self._is_due('checkpoint writing'):
             threading.Thread(target=_kill_once_written_to, args=[runner.work_dir]).start()
 
 

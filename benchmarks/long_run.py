@@ -1,7 +1,7 @@
-r"""Train for a while and see whether memory, file descriptors, shared memory or logs grow.
+r"""Train and check whether memory, file descriptors, shared memory or logs grow.
 
-Ends with status 1 if memory does. Validation and checkpoints are those of the config. Draws
-WORK_DIR/long_run.png, and writes the samples to WORK_DIR/long_run.json.
+Exits with status 1 if memory grows. Validation and checkpoints follow the config. Draws
+WORK_DIR/long_run.png and writes the samples to WORK_DIR/long_run.json.
 
 Examples:
     python -m benchmarks.long_run CONFIG --iterations 2000
@@ -42,11 +42,11 @@ from .usage_hook import Sample, Usage, UsageHook
 
 
 def growth(samples: Sequence[Sample], skip: float = 0.5) -> Usage:
-    """How usage grows per 1,000 iterations: the median of the slopes between any two samples.
+    """Returns the growth per 1,000 iterations: the median slope between any two samples.
 
     Args:
-        samples: At least a handful.
-        skip: The part of them at the start to leave out, in which caches fill. Default: half.
+        samples: The samples of one training.
+        skip: The fraction of samples to ignore at the start, while caches fill. Default: 0.5.
     """
     kept = samples[int(len(samples) * skip) :]
     i, j = np.triu_indices(len(kept), k=1)
@@ -57,11 +57,11 @@ def growth(samples: Sequence[Sample], skip: float = 0.5) -> Usage:
 
 
 def plot_usage(samples: Sequence[Sample], path: str | os.PathLike[str]) -> None:
-    """Draws memory, descriptors, shared memory and logs over the iterations.
+    """Draws the usage over the iterations.
 
     Args:
-        samples: Of one training.
-        path: The PNG, SVG or PDF to write.
+        samples: The samples of one training.
+        path: The PNG, SVG or PDF file to write.
     """
     figure = new_figure(12, 3.4)
     iterations = [s.iteration for s in samples]
@@ -80,17 +80,24 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add_config_options(parser)
     add_runner_options(parser)
-    parser.add_argument('--iterations', type=int, default=2000, help='at least this many (2000)')
-    parser.add_argument('--interval', type=int, default=20, help='between two samples (20)')
     parser.add_argument(
-        '--most', type=float, default=5, help='MiB per 1,000 iterations that memory may grow (5)'
+        '--iterations', type=int, default=2000, help='minimum number (default: 2000)'
     )
-    parser.add_argument('--update', metavar='FILE', help='put the table into this document')
+    parser.add_argument(
+        '--interval', type=int, default=20, help='iterations between two samples (default: 20)'
+    )
+    parser.add_argument(
+        '--most',
+        type=float,
+        default=5,
+        help='allowed growth of memory in MiB per 1,000 iterations (default: 5)',
+    )
+    parser.add_argument('--update', metavar='FILE', help='write the table to this document')
     return parser.parse_args()
 
 
 def set_length(config: Config, iterations: int) -> None:
-    """Makes a training that many iterations long, rounded up to whole epochs."""
+    """Sets the length of a training, rounded up to complete epochs."""
     if 'max_iters' in config.train_cfg:
         config.train_cfg.max_iters = iterations
         return
@@ -100,7 +107,7 @@ def set_length(config: Config, iterations: int) -> None:
 
 
 def usage_table(samples: Sequence[Sample]) -> str:
-    """A Markdown table of what is held at the start and the end, and how it grows."""
+    """Returns a Markdown table of the usage at the start and at the end, and its growth."""
     first, last = samples[0], samples[-1]
     lines = [
         f'| | after {first.iteration} iterations | after {last.iteration} | growth per 1,000 |',
@@ -114,24 +121,13 @@ def usage_table(samples: Sequence[Sample]) -> str:
     return '\n'.join(lines)
 
 
-def eta_report(hook: UsageHook) -> str:
-    """How far off the log's guess of the time to the end was, in a sentence."""
-    second = next((s for s in hook.samples if s.epoch == 1), None)
-    if second is None:
-        return 'There was no second epoch.'
-    return (
-        f'After {second.iteration} iterations, in the second epoch, the log expected '
-        f'{second.eta:.0f} s more; it took {hook.end - second.seconds:.0f} s.'
-    )
-
-
 @reports_errors
 def main() -> None:
     args = parse_args()
     if args.iterations < 10 * args.interval:
         raise UserError(
-            f'--iterations {args.iterations} with --interval {args.interval} leaves fewer than 10 '
-            'samples. Give more iterations or a shorter interval.'
+            f'--iterations {args.iterations} with --interval {args.interval} gives fewer than 10 '
+            'samples. Use more iterations or a shorter interval.'
         )
     config = load_config(args.config, args.cfg_options)
     merge_runner_args(config, args)
@@ -144,9 +140,10 @@ def main() -> None:
 
     work_dir = Path(config.work_dir)
     plot_usage(hook.samples, work_dir / 'long_run.png')
-    dump([asdict(sample) for sample in hook.samples], work_dir / 'long_run.json')
+    samples = [dict(iteration=s.iteration, **asdict(s.usage)) for s in hook.samples]
+    dump(samples, work_dir / 'long_run.json')
     table = usage_table(hook.samples)
-    print(table, eta_report(hook), f'picture: {work_dir / "long_run.png"}', sep='\n\n')
+    print(table, f'figure: {work_dir / "long_run.png"}', sep='\n\n')
     if args.update:
         update_table(args.update, 'long-run', table)
     slopes = growth(hook.samples)

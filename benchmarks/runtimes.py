@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from edgenext_mm.deployment import switch_to_deploy
-from edgenext_mm.deployment.file_formats import FORMATS, require
+from edgenext_mm.deployment.content import require
+from edgenext_mm.deployment.file_formats import FORMATS
+from edgenext_mm.deployment.form import LAYOUT_BY_FORMAT
 from edgenext_mm.deployment.heads import DTYPES, Cast
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import EdgeNeXt
@@ -103,12 +105,12 @@ def eager(model: nn.Module, x: Tensor, settings: Settings) -> Call:
 
 def deploy(model: nn.Module, x: Tensor, settings: Settings) -> Call:
     """PyTorch with the deploy form."""
-    return eager(deployed(model, FORMATS['torch-export'].layout, x), x, settings)
+    return eager(deployed(model, LAYOUT_BY_FORMAT['torch-export'], x), x, settings)
 
 
 def compiled(model: nn.Module, x: Tensor, settings: Settings) -> Call:
     """``torch.compile`` with the deploy form."""
-    model = deployed(model, FORMATS['torch-export'].layout, x)
+    model = deployed(model, LAYOUT_BY_FORMAT['torch-export'], x)
     call = eager(torch.compile(model), x, settings)
     call()
     return call
@@ -221,7 +223,7 @@ def _onnx_file(model: nn.Module, x: Tensor, kind: str, half: bool = False) -> It
     from edgenext_mm.deployment.exporter import quiet
     from edgenext_mm.deployment.onnx_files import to_onnx
 
-    network = deployed(model, FORMATS[kind].layout, x).cpu()
+    network = deployed(model, LAYOUT_BY_FORMAT[kind], x).cpu()
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder, 'model.onnx')
         onnx.save(to_onnx(Cast(network, 'fp16') if half else network, x.cpu()), path)

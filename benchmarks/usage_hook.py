@@ -1,14 +1,13 @@
-"""What a training holds on to: memory, file descriptors, shared memory, logs."""
+"""Measures what the processes of a training use: memory, file descriptors, shared memory, logs."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -17,23 +16,23 @@ MIB = 2**20
 
 
 def titled(title: str) -> Any:
-    """A field of a dataclass with what tables and pictures call it."""
+    """Returns a dataclass field with the title that tables and figures use."""
     return field(metadata=dict(title=title))
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the processes of a training hold at one moment; memory in MiB.
+    """The resources that all processes of a training use at one moment.
 
     Attributes:
-        main_rss: Resident memory of the main process.
-        main_own: What of it is no file, with pages that processes share divided among them, so
-            that the sum over all processes is what the training takes.
-        workers_rss: Resident memory, summed over the worker processes.
-        workers_own: What of it is no file, shared pages divided.
+        main_rss: Resident memory of the main process in MiB.
+        main_own: Its memory without files, in MiB. Pages that several processes share are divided
+            among them, so that the sum over processes is what the training uses.
+        workers_rss: Resident memory of all worker processes in MiB.
+        workers_own: Their memory without files, in MiB; shared pages are divided.
         descriptors: Open files, pipes and sockets of all processes.
-        shared: What lies in /dev/shm, of whatever process on the machine.
-        logs: KiB of log files in the work folder.
+        shared: Use of /dev/shm by all processes of the machine, in MiB.
+        logs: Size of the log files in the work folder in KiB.
     """
 
     main_rss: float = titled('main process, RSS, MiB')
@@ -45,34 +44,26 @@ class Usage:
     logs: float = titled('logs, KiB')
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Usage after an iteration.
-
-    Attributes:
-        iteration: Iterations done.
-        epoch: The epoch that it belongs to, from 0.
-        seconds: Since the first sample.
-        eta: Seconds to the end, as the log has it.
-        usage: What the processes hold.
-    """
+class Sample(NamedTuple):
+    """The usage after a number of iterations."""
 
     iteration: int
-    epoch: int
-    seconds: float
-    eta: float
     usage: Usage
 
 
 def measure_usage(work_dir: str | os.PathLike[str]) -> Usage:
-    """What this process and its children hold now."""
+    """Measures this process and its children.
+
+    Args:
+        work_dir: The work folder of the training.
+    """
     import psutil
 
     main = psutil.Process()
     main_rss, main_own = _memory(main.pid)
     descriptors, workers = main.num_fds(), []
     for process in main.children(recursive=True):
-        with suppress(psutil.NoSuchProcess, ProcessLookupError):  # it may end just now
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):  # it may end at any time
             workers.append(_memory(process.pid))
             descriptors += process.num_fds()
     logs = (p for p in Path(work_dir).rglob('*') if p.suffix in ('.log', '.json'))
@@ -88,10 +79,10 @@ def measure_usage(work_dir: str | os.PathLike[str]) -> Usage:
 
 
 def _memory(pid: int) -> tuple[float, float]:
-    """Resident memory of a process, and its share of what is no file, in MiB.
+    """Returns the resident memory of a process, and its share of memory without files, in MiB.
 
-    Libraries do not count as its own: their pages are divided by all programs that run with them,
-    and so change when others start and end.
+    Libraries are not included: their pages are divided among all programs that use them, so the
+    share changes when other programs start or end.
     """
     lines = Path(f'/proc/{pid}/smaps_rollup').read_text().splitlines()[1:]
     kib = {name: int(value.split()[0]) for name, value in (line.split(':') for line in lines)}
@@ -99,10 +90,10 @@ def _memory(pid: int) -> tuple[float, float]:
 
 
 class UsageHook(Hook):
-    """Samples what a training holds on to.
+    """Measures the usage during a training.
 
     Args:
-        interval: Iterations between two samples. Default: 20.
+        interval: The number of iterations between two samples. Default: 20.
     """
 
     priority = 'LOWEST'
@@ -110,23 +101,8 @@ class UsageHook(Hook):
     def __init__(self, interval: int = 20) -> None:
         self.interval = interval
         self.samples: list[Sample] = []
-        self.end = 0.0
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Called after each iteration."""
+        """Takes a sample if it is due."""
         if self.every_n_train_iters(runner, self.interval):
-            if not self.samples:
-                self.start = time.perf_counter()
-            self.samples.append(
-                Sample(
-                    runner.iter + 1,
-                    runner.epoch,
-                    time.perf_counter() - self.start,
-                    runner.message_hub.get_info('eta'),
-                    measure_usage(runner.work_dir),
-                )
-            )
-
-    def after_train(self, runner: Runner) -> None:
-        """Called at the end."""
-        self.end = time.perf_counter() - self.start
+            self.samples.append(Sample(runner.iter + 1, measure_usage(runner.work_dir)))

@@ -1,4 +1,4 @@
-"""Models in processes of their own, so that none finds the memory and threads of another."""
+"""Runs models in separate processes, so that they share neither memory nor threads."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .latency import Call
 
 T = TypeVar('T')
 
-#: What all need is imported once, where processes can be forked from one that has done so. Not
-#: benchmarks.speed itself, which each runs anew as its main module.
+#: Imported once by the process from which workers are forked. Not benchmarks.speed itself, which
+#: each worker runs again as its main module.
 _PRELOAD = ['benchmarks.runtimes', 'benchmarks.figures', 'edgenext_mm.apis.complexity']
 
 
 class Worker:
-    """A process that has a call ready, for as long as this is open.
+    """A process that holds a call until it is closed.
 
     Args:
-        build: Makes the call, in the process; can be pickled.
-        name: What errors call it.
+        build: Builds the call in the process. It must be picklable.
+        name: The name of the worker in errors.
 
     Raises:
-        UserError: If ``build`` does, or the process dies.
+        UserError: If ``build`` raises one, or the process dies.
     """
 
     def __init__(self, build: Callable[[], Call], name: str) -> None:
@@ -40,12 +40,15 @@ class Worker:
         self._receive()
 
     def ask(self, function: Callable[[Call], T]) -> T:
-        """What a function gives for the call, in the process.
+        """Applies a function to the call in the process and returns the result.
+
+        Args:
+            function: A picklable function.
 
         Raises:
             UserError: If the process dies.
         """
-        with suppress(ConnectionError):  # if it has died, that shows in what comes back
+        with suppress(ConnectionError):  # _receive reports a dead process
             self._connection.send(function)
         return self._receive()
 

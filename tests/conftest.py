@@ -1,4 +1,5 @@
 import functools
+import gc
 import runpy
 import shutil
 import subprocess
@@ -48,6 +49,15 @@ def _no_default_scope():
     """Removes the default scope that a test has set."""
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def _quick_garbage_collection():
+    """mmengine collects garbage whenever it loads a data set, which takes long with all libraries
+    imported, unless the objects that existed before the test are left out."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope='session')

@@ -49,7 +49,7 @@ class Fails(Hook):
 before = snapshot()
 import edgenext_mm
 from edgenext_mm import apis, checkpoints, datasets, deployment, engine, models, visualization
-from edgenext_mm.cli import load_config
+from edgenext_mm.config import load_config
 from edgenext_mm.engine import Runner
 
 assert check('import') == before[2]

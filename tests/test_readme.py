@@ -19,15 +19,17 @@ BENCHMARKS = sorted(
     for path in (ROOT / 'benchmarks').glob('*.py')
     if "__name__ == '__main__'" in path.read_text()
 )
-README = (ROOT / 'README.md').read_text()
 
 
-def blocks(language):
-    return re.findall(rf'```{language}\n(.*?)```', README, re.DOTALL)
+def python_block(document, *words):
+    """The only Python code block of a document that contains all the words."""
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / document).read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if all(word in block for word in words)]
+    return block
 
 
 def test_the_ten_line_config_trains(few_digits, mirror, tmp_path):
-    (config,) = [block for block in blocks('python') if 'birds' in block and '_base_' in block]
+    config = python_block('README.md', 'birds', '_base_')
     assert len(config.strip().splitlines()) <= 10
     config = config.replace("'configs/", f"'{ROOT}/configs/")
     for split in ('train', 'val'):  # twenty classes
@@ -55,9 +57,8 @@ def test_the_detector_snippet_builds():
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
 
-    (snippet,) = [block for block in blocks('python') if 'custom_imports' in block]
     scope = {}
-    exec(snippet, scope)
+    exec(python_block('docs/finetuning.md', 'custom_imports'), scope)
     backbone = ConfigDict(scope['model']['backbone'])
     backbone.pop('_delete_')
     backbone.pop('init_cfg')

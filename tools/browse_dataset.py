@@ -1,4 +1,4 @@
-"""Show the ground truth of a config's data set as the pipeline leaves it.
+"""Draw the ground truth of a config's data set after its pipeline.
 
 Examples:
     python tools/browse_dataset.py configs/detection/gfl_edgenext-xxsmall_fpn_digits.py
@@ -21,8 +21,12 @@ def main() -> None:
     parser = make_parser(__doc__)
     add_config_options(parser)
     parser.add_argument('--split', choices=['train', 'val', 'test'], default='train')
-    parser.add_argument('--count', type=int, default=12, help='images (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='of the random transforms')
+    parser.add_argument(
+        '--count', type=int, default=12, help='number of images (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the random transforms (default: %(default)s)'
+    )
     parser.add_argument(
         '--out', metavar='DIR', help='folder for the pictures (default: work_dirs/NAME/browse)'
     )

@@ -1,8 +1,8 @@
-"""Check that a config's data is where it is looked for, fits the config, and is whole.
+"""Check that the data of a config exist, fit the config and can be read.
 
-Reads every file of every split as training would, and says of each fault which file it is in;
-docs/datasets/checking.md explains the kinds. Exits with status 1 where there is an error; warnings
-do not count.
+Reads every file of every split as training does, and prints the file of each fault;
+docs/datasets/checking.md explains the kinds of faults. Exits with status 1 if there is an error;
+warnings do not count.
 
 Examples:
     python tools/check_dataset.py configs/detection/ssdlite_edgenext-small_4xb32-200e_coco.py
@@ -15,8 +15,8 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import asdict
 from itertools import groupby
+from operator import attrgetter
 
 from mmengine.config import Config
 
@@ -24,24 +24,23 @@ from edgenext_mm.checkpoints.zoo import find_config
 from edgenext_mm.cli import add_config_options, make_parser, reports_errors
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.checks.config_data import check_data, describe_data
-from edgenext_mm.datasets.checks.inspection import inspect_data
-from edgenext_mm.datasets.checks.sample_inspection import SplitReport
+from edgenext_mm.datasets.checks.inspection import SplitReport, inspect_data
 from edgenext_mm.errors import UserError
 
-MAX_SHOWN = 20  #: findings of a kind
+MAX_SHOWN = 20  # faults of a kind
 
 
 def check_quickly(config: Config, splits: list[str]) -> bool:
-    """Prints what the start of a training would say; returns whether all is well."""
-    well = True
+    """Runs the checks at the start of a training, and returns whether all splits pass."""
+    passed = True
     for split in splits:
         try:
             check_data(config, split)
             print(f'ok       {split}: {describe_data(config, split)}')
         except UserError as error:
-            well = False
+            passed = False
             print(f'PROBLEM  {split}: {error}')
-    return well
+    return passed
 
 
 def show(report: SplitReport) -> None:
@@ -54,15 +53,13 @@ def show(report: SplitReport) -> None:
     if counts:
         shown = ', '.join(f'{name} {count:,}' for name, count in counts.most_common(MAX_SHOWN))
         print(f'         per class: {shown}' + (', ...' if len(counts) > MAX_SHOWN else ''))
-    ordered = sorted(report.findings, key=lambda finding: (finding.severity, finding.kind))
-    for (severity, kind), group in groupby(
-        ordered, lambda finding: (finding.severity, finding.kind)
-    ):
-        findings = list(group)
-        for finding in findings[:MAX_SHOWN]:
-            print(f'  {severity:7} {kind}: {finding.file} {finding.detail}')
-        if len(findings) > MAX_SHOWN:
-            print(f'  {severity:7} {kind}: {len(findings) - MAX_SHOWN:,} more, which --json lists')
+    ordered = sorted(report.problems, key=attrgetter('severity', 'kind'))
+    for (severity, kind), group in groupby(ordered, attrgetter('severity', 'kind')):
+        problems = list(group)
+        for problem in problems[:MAX_SHOWN]:
+            print(f'  {severity:7} {kind}: {problem}')
+        if len(problems) > MAX_SHOWN:
+            print(f'  {severity:7} {kind}: {len(problems) - MAX_SHOWN:,} more, which --json lists')
 
 
 def to_dict(report: SplitReport) -> dict:
@@ -71,7 +68,10 @@ def to_dict(report: SplitReport) -> dict:
         errors=report.count('error'),
         warnings=report.count('warning'),
         classes=report.num_per_class,
-        findings=[dict(asdict(finding), severity=finding.severity) for finding in report.findings],
+        findings=[
+            dict(split=report.split, file=p.file, kind=p.kind, detail=p.detail, severity=p.severity)
+            for p in report.problems
+        ],
     )
 
 
@@ -85,16 +85,16 @@ def main() -> None:
         '--workers',
         type=int,
         default=os.cpu_count() or 1,
-        help='processes that read (default: one per core, %(default)s)',
+        help='number of processes that read (default: one per core, %(default)s)',
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument('--json', action='store_true', help='print one JSON document')
-    how.add_argument('--quick', action='store_true', help='read no image: seconds, not minutes')
+    how.add_argument('--quick', action='store_true', help='do not read images; takes seconds')
     args = parser.parse_args()
     config = load_config(find_config(args.config), args.cfg_options)
     if args.quick:
         sys.exit(not check_quickly(config, args.splits))
-    with contextlib.redirect_stdout(sys.stderr):  # pycocotools prints what it is doing
+    with contextlib.redirect_stdout(sys.stderr):  # pycocotools prints its progress
         reports = inspect_data(config, args.splits, args.workers, progress=True)
     if args.json:
         print(json.dumps({split: to_dict(report) for split, report in reports.items()}, indent=1))

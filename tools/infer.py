@@ -4,10 +4,11 @@ Examples:
     python tools/infer.py edgenext-xxsmall_digits data/digits/val/7 --out work_dirs/pictures
     python tools/infer.py CONFIG photo.jpg https://example.org/bird.jpg --checkpoint best.pth
     python tools/infer.py CONFIG photos/ --checkpoint best.pth --json > results.json
-    python tools/infer.py model.onnx photos/     # what tools/deployment/export.py wrote
+    python tools/infer.py model.onnx photos/     # a file from tools/deployment/export.py
 
-Images that cannot be read or processed cost the others nothing: they are listed at the end, have an
-`error` in the JSON, and make the exit status 1. Ctrl-C ends with the results so far and status 130.
+Images that cannot be read or processed do not affect the others. They are listed at the end and
+have an `error` in the JSON, and the exit status is 1. Ctrl-C prints the results so far and exits
+with status 130.
 """
 
 import argparse
@@ -38,13 +39,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', nargs='+', help='image files, folders or URLs')
     parser.add_argument(
         '--checkpoint',
-        help="path or URL of the weights (default: the best or latest in the config's work folder)",
+        help="path or URL of the weights (default: best or latest in the config's work folder)",
     )
     parser.add_argument(
         '--out',
         metavar='DIR',
-        help='write pictures to this folder: all results side by side, and each on its own '
-        'where it is more than a class',
+        help='write pictures to this folder: an overview, and one per image for results other '
+        'than classes',
     )
     parser.add_argument('--json', action='store_true', help='print the results as JSON')
     parser.add_argument('--device', help='where to run, e.g. cpu or cuda:1 (default: a GPU if any)')
@@ -52,14 +53,14 @@ def parse_args() -> argparse.Namespace:
         '--batch-size',
         type=int,
         default=1,
-        help='images per batch (default: %(default)s). Images of several sizes are padded to the '
-        'largest of their batch, which changes results a little',
+        help='images per batch (default: %(default)s). Images of different sizes are padded to '
+        'the largest in their batch, which changes results slightly',
     )
     parser.add_argument(
         '--score-thr',
         type=float,
         default=0.3,
-        help='leave out detected objects of lower scores (default: %(default)s)',
+        help='minimum score of detected objects (default: %(default)s)',
     )
     return parser.parse_args()
 
@@ -68,7 +69,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     images = list_images(args.images)
-    with redirect_stdout(sys.stderr):  # libraries talk while they load; stdout is for results
+    with redirect_stdout(sys.stderr):  # stdout is for results; libraries print while they load
         model = load_model(args.model, args.checkpoint, args.device)
         results = run(model, images, args)
     pairs = list(zip(images, results, strict=False))
@@ -90,7 +91,7 @@ def main() -> None:
 
 
 def run(model: nn.Module, images: Sequence[ImageSource], args: argparse.Namespace) -> list[Result]:
-    """A result for each image; where the user interrupts, for those so far."""
+    """Returns a result for each image; after an interruption, those so far."""
     results: list[Result] = []
     found = iterate_results(model, images, args.batch_size, args.score_thr)
     with suppress(KeyboardInterrupt):
@@ -105,7 +106,7 @@ def draw(
     results: Sequence[Result],
     args: argparse.Namespace,
 ) -> list[str]:
-    """Writes pictures, and gives what went wrong with some."""
+    """Writes pictures, and returns the problems."""
     classes = model.dataset_meta.get('classes') or ()
     title, read = Path(args.model).name, ImagePipeline(model.cfg).read
     try:

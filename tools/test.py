@@ -1,9 +1,9 @@
-"""Test a trained model on its data set.
+"""Test a trained model on the test data of a config.
 
 Examples:
     python tools/test.py CONFIG work_dirs/NAME/epoch_30.pth
     python tools/test.py CONFIG CHECKPOINT --out results.json
-    python tools/test.py CONFIG model.onnx      # what tools/deployment/export.py wrote
+    python tools/test.py CONFIG model.onnx      # written by tools/deployment/export.py
     bash tools/dist_test.sh CONFIG CHECKPOINT 8
 """
 
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 
 @reports_errors
-@recorded  # for torchrun, which reports the process that failed first, and its error
+@recorded  # torchrun reports the process that failed first
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)

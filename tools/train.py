@@ -7,7 +7,7 @@ Examples:
     python tools/train.py CONFIG --cfg-options bad_data.policy=skip
     bash tools/dist_train.sh CONFIG 8
 
-On SIGTERM or SIGUSR1 it saves a checkpoint and exits with status 75; --resume goes on.
+On SIGTERM or SIGUSR1 it saves a checkpoint and exits with status 75. Use --resume to continue.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from edgenext_mm.datasets.bad_data import BadDataPolicy
 from edgenext_mm.datasets.checks.config_data import check_data
 from edgenext_mm.engine.first_failure import recorded
 from edgenext_mm.engine.hardware import require_gpu_for_amp
-from edgenext_mm.engine.run_record import logged_end
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.engine.schedule import check_schedule
 from edgenext_mm.engine.work_folder import warn_of_other_training
@@ -43,12 +42,12 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from a checkpoint (default: the latest of the work folder, if there is one)',
+        help='resume from a checkpoint (default: the latest one in the work folder, if any)',
     )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help="scale the learning rate by batch size over the config's base_batch_size",
+        help="multiply the learning rate by the batch size divided by the config's base_batch_size",
     )
     return parser.parse_args()
 
@@ -65,7 +64,7 @@ def merge_args(config: Config, args: argparse.Namespace) -> None:
 
 
 @reports_errors
-@recorded  # for torchrun, which reports the process that failed first, and its error
+@recorded  # torchrun reports the process that failed first
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
@@ -75,9 +74,7 @@ def main() -> None:
     check_data(config, 'val')
     check_schedule(config)
     warn_of_other_training(config)
-    runner = build_runner(config)
-    with logged_end(runner):
-        runner.train()
+    build_runner(config).train()
 
 
 if __name__ == '__main__':

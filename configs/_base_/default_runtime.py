@@ -1,4 +1,4 @@
-# What every config of this project shares. A task's base sets `default_scope`.
+# Settings shared by all configs of this project. The model base of a task sets `default_scope`.
 custom_imports = dict(imports=['edgenext_mm'], allow_failed_imports=False)
 
 runner_type = 'edgenext_mm.Runner'
@@ -12,7 +12,7 @@ default_hooks = dict(
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    # Seconds that a process waits for the others, which may be computing metrics.
+    # Seconds that a process waits for the others, for example while they compute metrics.
     dist_cfg=dict(backend='nccl', timeout=600),
 )
 vis_backends = [dict(type='LocalVisBackend')]

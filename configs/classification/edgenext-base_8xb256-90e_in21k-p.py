@@ -1,5 +1,5 @@
-# Pre-training on ImageNet-21K-P (10,450 classes) by ConvNeXt's schedule, from the ImageNet-1K
-# weights. The authors' own settings are unpublished.
+# Pre-training on ImageNet-21K-P (10,450 classes) with ConvNeXt's schedule, starting from the
+# ImageNet-1K weights. The authors' settings are unpublished.
 _base_ = [
     '../_base_/models/edgenext_classifier.py',
     '../_base_/datasets/imagenet21k_p_256.py',

@@ -1,5 +1,5 @@
-# Fine-tuning on ImageNet-1K from the weights of ImageNet-21K-P, whose head is left out: 30 epochs
-# at 7.5e-5 and batch 512. What else the authors changed is unpublished.
+# Fine-tuning on ImageNet-1K from ImageNet-21K-P weights without their head: 30 epochs with a
+# learning rate of 7.5e-5 and a batch size of 512. The authors' other changes are unpublished.
 _base_ = 'edgenext-base_8xb256_in1k.py'
 
 load_from = 'edgenext-base_in21k-p.pth'

@@ -1,5 +1,5 @@
-# Distilled by USI (arXiv 2204.03475): 300 epochs at batch 1024, without multi-scale batches. The
-# authors' own overrides of that scheme are unpublished; drop path is that of the plain recipe.
+# Distilled with USI (arXiv 2204.03475): 300 epochs with a batch size of 1024, one image size. The
+# authors' changes to USI's settings are unpublished; drop path is that of the plain recipe.
 _base_ = [
     '../_base_/models/edgenext_classifier.py',
     '../_base_/datasets/imagenet_256.py',
@@ -11,7 +11,7 @@ model = dict(
     type='edgenext_mm.DistilledClassifier',
     backbone=dict(arch='small', drop_path_rate=0.1),
     head=dict(in_channels=304, loss=dict(label_smooth_val=0.0)),
-    # TResNet-L-v2 (83.9% top-1), which takes images between 0 and 1.
+    # TResNet-L-v2 (83.9% top-1); its inputs are between 0 and 1.
     teacher=dict(
         type='TimmClassifier',
         model_name='tresnet_v2_l',
@@ -24,7 +24,7 @@ model = dict(
 )
 data_preprocessor = dict(num_classes=1000)  # for Mixup's soft labels
 
-# Data: RandAugment (rand-m7-mstd0.5-inc1), three augmented versions of a third of the images.
+# Data: timm's rand-m7-mstd0.5-inc1. An epoch has three augmented versions of a third of the images.
 train_pipeline = [
     *_base_.train_pipeline[:3],
     dict(_base_.rand_augment, magnitude_level=7),

@@ -1,4 +1,4 @@
-# At 224x224; evaluation on the centre of the image resized to 256 (224 / 0.875).
+# At 224x224. Evaluation resizes the short side to 256 (224 / 0.875) and crops the centre.
 _base_ = 'edgenext-small_8xb256_in1k.py'
 
 train_pipeline = [

@@ -2,7 +2,7 @@ _base_ = 'edgenext-xxsmall_8xb256_in1k.py'
 
 model = dict(backbone=dict(arch='small', drop_path_rate=0.1), head=dict(in_channels=304))
 
-# RandAugment in place of colour jitter.
+# RandAugment instead of colour jitter.
 train_pipeline = [
     *_base_.train_pipeline[:3],
     _base_.rand_augment,

@@ -1,5 +1,5 @@
-# Fine-tuning on a folder of images of one's own: inherit, set `load_from`, the number of classes
-# and the folder.
+# Fine-tuning on your own image folder: inherit from this config and set `load_from`, the number of
+# classes and the folder (see docs/finetuning.md).
 _base_ = [
     '../_base_/models/edgenext_classifier.py',
     '../_base_/datasets/image_folder_256.py',

@@ -1,4 +1,4 @@
-# The paper's recipe. Siblings override the arch, and what their size is trained with besides.
+# The paper's recipe. The other sizes override the arch and the settings that depend on the size.
 _base_ = [
     '../_base_/models/edgenext_classifier.py',
     '../_base_/datasets/imagenet_256_multi_scale.py',

@@ -1,5 +1,5 @@
-# Handwritten digits, xxsmall distilled from small: the pattern for distillation of one's own.
-# The teacher: configs/classification/edgenext-small_digits.py, trained.
+# Handwritten digits, xxsmall distilled from small. An example for your own distillation.
+# Teacher: train configs/classification/edgenext-small_digits.py before.
 _base_ = 'edgenext-xxsmall_digits.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# Handwritten digits in batches of 48, 64 and 80 pixels: the multi-scale sampler in minutes.
+# Handwritten digits at 48, 64 and 80 pixels: the multi-scale sampler, trained in minutes.
 _base_ = 'edgenext-xxsmall_digits.py'
 
 train_pipeline = [

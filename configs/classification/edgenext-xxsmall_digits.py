@@ -1,11 +1,11 @@
-# Handwritten digits, from scratch in minutes on a laptop: the pattern for data of one's own.
+# Handwritten digits, trained from scratch in minutes on a laptop. An example for your own data.
 # The data: python tools/dataset_converters/digits.py
 _base_ = [
     '../_base_/models/edgenext_classifier.py',
     '../_base_/default_runtime.py',
 ]
 
-# Model: a short training from scratch likes layer scales that start at 1.
+# Model: layer scales of 1 suit a short training from scratch.
 model = dict(
     backbone=dict(layer_scale_init_value=1.0),
     head=dict(num_classes=10, topk=(1,)),
@@ -31,7 +31,7 @@ train_pipeline = [
         magnitude_std='inf',
         hparams=dict(pad_val=0, interpolation='bicubic'),
     ),
-    # Scenes of digits, for which other configs start from these weights, have dark ones, too.
+    # Digit scenes, for which other configs start from these weights, also have dark digits.
     dict(type='Invert', prob=0.5),
     dict(type='ColorJitter', brightness=0.5, contrast=0.5),
     dict(type='PackInputs'),

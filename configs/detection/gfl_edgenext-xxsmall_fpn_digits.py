@@ -1,7 +1,7 @@
-# Digit scenes, in minutes on a laptop: the pattern for data of one's own.
+# Digit scenes, trained in minutes on a laptop. An example for your own data.
 # The data: python tools/dataset_converters/digit_scenes.py
-# The weights to start from: configs/classification/edgenext-xxsmall_digits.py, trained.
-_base_ = 'gfl_edgenext-small_fpn_8xb2-1x_coco.py'
+# Initial weights: train configs/classification/edgenext-xxsmall_digits.py before.
+_base_ = ['gfl_edgenext-small_fpn_8xb2-1x_coco.py', '../_base_/datasets/digit_scenes_coco.py']
 
 # Model: the classification demo trains the backbone, with layer scales that start at 1; a narrow
 # neck and head are enough for ten classes.
@@ -22,45 +22,23 @@ model = dict(
     ),
 )
 
-# Data: COCO's format, with classes of one's own. Digits are not flipped.
-data_root = 'data/digit_scenes/'
-data_preparation = 'Make it with `python tools/dataset_converters/digit_scenes.py`.'
-metainfo = dict(classes=tuple('0123456789'))
+# Data: COCO's format, with your own classes.
+data_root = _base_.digit_scenes.data_root
+data_preparation = _base_.digit_scenes.data_preparation
 resize = dict(type='Resize', scale=(128, 128), keep_ratio=True)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PhotoMetricDistortion'),
-    resize,
-    dict(type='PackDetInputs'),
-]
+train_pipeline = [*_base_.digit_scenes.augmentation, resize, dict(type='PackDetInputs')]
 test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
-# On two cores, a worker process for the data costs more than it saves.
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/train.json',
-        data_prefix=dict(img='train/images/'),
-        pipeline=train_pipeline,
-    ),
+    **_base_.digit_scenes.loader,
+    dataset=dict(pipeline=train_pipeline, **_base_.digit_scenes.train_dataset),
 )
 val_dataloader = dict(
     batch_size=16,
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/val.json',
-        data_prefix=dict(img='val/images/'),
-        pipeline=test_pipeline,
-    ),
+    **_base_.digit_scenes.loader,
+    dataset=dict(pipeline=test_pipeline, **_base_.digit_scenes.val_dataset),
 )
-val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
+val_evaluator = dict(ann_file=_base_.digit_scenes.val_ann_file)
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 

@@ -1,4 +1,4 @@
-# mmdet's Mask R-CNN, its backbone exchanged.
+# mmdet's Mask R-CNN with EdgeNeXt as the backbone.
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     '../_base_/datasets/coco_instance.py',

@@ -1,4 +1,4 @@
-# mmdet's RetinaNet, its backbone exchanged.
+# mmdet's RetinaNet with EdgeNeXt as the backbone.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     '../_base_/datasets/coco_detection.py',

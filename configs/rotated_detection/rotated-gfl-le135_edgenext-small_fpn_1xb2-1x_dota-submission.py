@@ -1,5 +1,5 @@
-# Testing writes what DOTA's evaluation server takes: predictions on the test split, whose labels
-# are not public, merged from patches to images.
+# Testing writes the file for DOTA's evaluation server: predictions on the test split, whose labels
+# are not public. The predictions of patches are merged into images.
 _base_ = 'rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota.py'
 
 test_dataloader = dict(

@@ -1,7 +1,10 @@
-# Digit scenes, in minutes on a laptop: the pattern for data of one's own.
+# Digit scenes, trained in minutes on a laptop. An example for your own data.
 # The data: python tools/dataset_converters/digit_scenes.py
-# The weights to start from: configs/classification/edgenext-xxsmall_digits.py, trained.
-_base_ = 'rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota.py'
+# Initial weights: train configs/classification/edgenext-xxsmall_digits.py before.
+_base_ = [
+    'rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota.py',
+    '../_base_/datasets/digit_scenes.py',
+]
 
 # Model: the classification demo trains the backbone, with layer scales that start at 1; a narrow
 # neck and head are enough for ten classes (with 8 channels per group, as in the wide one).
@@ -23,22 +26,16 @@ model = dict(
     test_cfg=dict(nms_pre=200, max_per_img=100),
 )
 
-# Data: DOTA's format, with classes of one's own. Digits are not flipped.
-data_root = 'data/digit_scenes/'
-data_preparation = 'Make it with `python tools/dataset_converters/digit_scenes.py`.'
-metainfo = dict(classes=tuple('0123456789'))
+# Data: DOTA's format, with your own classes. Digits are not flipped.
+data_root = _base_.digit_scenes.data_root
+data_preparation = _base_.digit_scenes.data_preparation
+metainfo = _base_.digit_scenes.metainfo
 resize = dict(type='mmdet.Resize', scale=(128, 128), keep_ratio=True)
-train_pipeline = [
-    *_base_.train_pipeline[:3],
-    resize,
-    _base_.train_pipeline[-1],
-]
+train_pipeline = [*_base_.train_pipeline[:3], resize, _base_.train_pipeline[-1]]
 val_pipeline = [_base_.val_pipeline[0], resize, *_base_.val_pipeline[2:]]
-# On two cores, a worker process for the data costs more than it saves.
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,
-    persistent_workers=False,
+    **_base_.digit_scenes.loader,
     dataset=dict(
         data_root=data_root,
         metainfo=metainfo,
@@ -48,8 +45,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=16,
-    num_workers=0,
-    persistent_workers=False,
+    **_base_.digit_scenes.loader,
     dataset=dict(
         data_root=data_root, metainfo=metainfo, ann_file='val/labelTxt/', pipeline=val_pipeline
     ),

@@ -1,4 +1,4 @@
-# mmrotate's RetinaNet: nine anchors per place, and losses on deltas instead of boxes.
+# mmrotate's RetinaNet: nine anchors per position, and box losses on deltas instead of boxes.
 _base_ = 'rotated-gfl-le135_edgenext-small_fpn_1xb2-1x_dota.py'
 
 head = _base_.model.bbox_head

@@ -1,5 +1,5 @@
-# The paper's training data: VOC 2012, SBD, and the COCO images that hold VOC's classes.
-# The masks: python tools/dataset_converters/coco_to_voc.py (see README.md)
+# The paper's training data: VOC 2012, SBD, and the COCO images that contain VOC's classes.
+# tools/dataset_converters/coco_to_voc.py makes the masks (see docs/datasets/voc.md).
 _base_ = 'deeplabv3_edgenext-small_4xb16-50e_voc12aug-512x512.py'
 
 dataset_coco = dict(

@@ -5,5 +5,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-# The first of the metrics, which 'auto' would take, is pixel accuracy.
+# 'auto' would use the first metric, which is pixel accuracy.
 default_hooks = dict(checkpoint=dict(save_best='mIoU'))

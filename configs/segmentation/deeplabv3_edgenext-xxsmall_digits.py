@@ -1,7 +1,10 @@
-# Scenes of handwritten digits, in minutes on a laptop: the pattern for data of one's own.
+# Digit scenes, trained in minutes on a laptop. An example for your own data.
 # The data: python tools/dataset_converters/digit_scenes.py
-# The weights to start from: configs/classification/edgenext-xxsmall_digits.py, trained.
-_base_ = 'deeplabv3_edgenext-xxsmall_4xb16-50e_voc12aug-512x512.py'
+# Initial weights: train configs/classification/edgenext-xxsmall_digits.py before.
+_base_ = [
+    'deeplabv3_edgenext-xxsmall_4xb16-50e_voc12aug-512x512.py',
+    '../_base_/datasets/digit_scenes.py',
+]
 
 # Model: strokes are thinner than a cell of stride 16, and stage 2 costs half of stage 3 there; the
 # rates suit digits of 6 to 11 cells. Backgrounds cover 83%, hence the class weights. With mmseg's
@@ -28,10 +31,10 @@ model = dict(
 
 # Data: masks with 0 for the background and 1 to 10 for the digits, named as their images. Digits
 # are not flipped, and their colours vary already.
-data_root = 'data/digit_scenes'
-data_preparation = 'Make it with `python tools/dataset_converters/digit_scenes.py`.'
+data_root = _base_.digit_scenes.data_root
+data_preparation = _base_.digit_scenes.data_preparation
 metainfo = dict(
-    classes=('background', *'0123456789'),
+    classes=('background', *_base_.digit_scenes.metainfo.classes),
     palette=[
         [0, 0, 0], [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48],
         [145, 30, 180], [70, 240, 240], [240, 50, 230], [210, 245, 60], [250, 190, 212],
@@ -45,11 +48,9 @@ train_pipeline = [
 ]
 resize = dict(type='Resize', scale=size, keep_ratio=True)
 test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
-# On two cores, a worker process for the data costs more than it saves.
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,
-    persistent_workers=False,
+    **_base_.digit_scenes.loader,
     dataset=dict(
         _delete_=True,
         type='BaseSegDataset',
@@ -61,8 +62,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    num_workers=0,
-    persistent_workers=False,
+    **_base_.digit_scenes.loader,
     dataset=dict(
         _delete_=True,
         type='BaseSegDataset',

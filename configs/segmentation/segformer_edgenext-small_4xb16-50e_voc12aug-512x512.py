@@ -1,4 +1,4 @@
-# SegFormer's light head on all four stages, at their own strides 4 to 32, in the same recipe.
+# SegFormer's light head on all four stages (strides 4 to 32), with the recipe of DeepLabv3.
 _base_ = 'deeplabv3_edgenext-small_4xb16-50e_voc12aug-512x512.py'
 
 model = dict(

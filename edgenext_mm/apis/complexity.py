@@ -1,10 +1,10 @@
 """Parameters and multiply-adds of models.
 
-Multiply-adds are fvcore's flops, but for LayerNorm. There fvcore counts all five operations of an
-element, although one of its flops is a multiply-add elsewhere; here an element counts three: one
-for the variance, one for the normalisation, one for scale and shift. (The authors' figures leave
-out some of the LayerNorms, which they spell out in operations that fvcore does not know. Counted
-by fvcore's own rule, xxsmall comes to 261.92M instead of their 260.58M, small to 1263.25M.)
+Multiply-adds are fvcore's flops, except for LayerNorm: fvcore counts five operations per element,
+although one of its flops is a multiply-add elsewhere. Here an element counts three: one for the
+variance, one for the normalisation, one for scale and shift. (The authors' figures leave out some
+of the LayerNorms, because their code writes them with operations that fvcore does not count. With
+fvcore's own rule, xxsmall has 261.92M instead of their 260.58M, small 1263.25M.)
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ..errors import UserError
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a model costs on paper.
+    """The theoretical cost of a model.
 
     Args:
-        params: Trainable parameters.
-        madds: Multiply-adds of one image, which fvcore calls flops.
-        shape: (height, width) of that image.
-        attention: How many of the multiply-adds are products of fused attention (queries with
-            keys, and the result with values), which some leave out.
+        params: Number of trainable parameters.
+        madds: Multiply-adds for one image, which fvcore calls flops.
+        shape: (height, width) of that image in pixels.
+        attention: Multiply-adds of the products of fused attention (queries with keys, and the
+            result with values), which some publications leave out. Default: 0.
     """
 
     params: int
@@ -59,7 +59,6 @@ def _layer_norm_madds(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 def _attention_madds(inputs: list[Any], outputs: list[Any]) -> int:
-    """Both products of an attention that torch computes in one operation."""
     query, key = (x.type().sizes() for x in inputs[:2])
     return 2 * math.prod(query) * key[-2]
 
@@ -70,10 +69,10 @@ def count_complexity(
     """Counts parameters, and multiply-adds with fvcore.
 
     Args:
-        model: Any model of (1, in_channels, H, W) images.
-        shape: (H, W).
-        in_channels: Default: 3.
-        openmmlab: Whether the model is a whole OpenMMLab model, to be called with
+        model: A model that takes (1, in_channels, H, W) images.
+        shape: (H, W) of the image in pixels.
+        in_channels: Number of channels of the image. Default: 3.
+        openmmlab: Whether the model is a complete OpenMMLab model, which is called with
             ``mode='tensor'``. Default: False.
 
     Raises:
@@ -87,8 +86,7 @@ def count_complexity(
             'Install it with `pip install fvcore`.'
         ) from error
     height, width = shape
-    device = next(model.parameters()).device
-    x = torch.zeros(1, in_channels, height, width, device=device)
+    x = torch.zeros(1, in_channels, height, width, device=next(model.parameters()).device)
     logging.getLogger('fvcore').setLevel(logging.ERROR)
     was_training = model.training
     analysis = FlopCountAnalysis(_TensorMode(model) if openmmlab else model, x)

@@ -1,4 +1,4 @@
-"""The ground truth of a data set, as training sees it."""
+"""The ground truth of a data set after its pipeline."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .results import Result, to_truth
 def iterate_truths(
     config: Config, split: str, seed: int = 0
 ) -> Iterator[tuple[str, np.ndarray, Result]]:
-    """What the pipeline makes of the images of a split, in random order.
+    """Yields the images of a split and their annotations after the pipeline, in random order.
 
     Args:
-        config: A full config.
+        config: A complete config.
         split: ``train``, ``val`` or ``test``.
-        seed: Of the order and the random transforms. Default: 0.
+        seed: Seed of the order and of random transforms. Default: 0.
 
     Yields:
-        Path of the image (or its number), image ((H, W, C), as the pipeline leaves it) and ground
+        Path of the image (or its index), image ((H, W, C), as the pipeline returns it) and ground
         truth.
 
     Raises:
-        UserError: If the data is not there, or holds no annotation.
+        UserError: If the data is missing or has no annotations.
     """
     check_data(config, split)
     dataset = DATASETS.build(config[f'{split}_dataloader'].dataset)

@@ -1,4 +1,4 @@
-"""From images to results, for a model of any task."""
+"""Inference on images with a model of any task."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ def inference_model(
     """Runs a model of any task on one image or many.
 
     Args:
-        model: A model of :func:`~edgenext_mm.apis.model.load_model`, or what that takes: a
-            config, its path, or the name of a shipped one.
+        model: A model from :func:`~edgenext_mm.apis.model.load_model`, or what that function
+            accepts: a config, its path, the name of a shipped config, or an exported file.
         img: An image file, URL, Pillow image or array (blue-green-red), a folder, or a list of
-            them. They are read by the loading step of the config's test pipeline; see
+            them. The loading step of the config's test pipeline reads them, see
             :class:`~edgenext_mm.datasets.images.ImageReader`.
-        checkpoint: Path or URL of the weights, unless ``model`` is one with weights.
-        device: Where to run, unless ``model`` is one already. Default: a GPU if there is one.
-        batch_size: Images per forward pass; pipelines that keep sizes need 1. Default: 1.
-        score_thr: Detected objects of lower scores are left out. Default: 0.3.
+        checkpoint: Path or URL of the weights, if ``model`` is a config. Default: as for
+            :func:`~edgenext_mm.apis.model.load_model`.
+        device: Device to run on, if ``model`` is a config. Default: a GPU if there is one.
+        batch_size: Number of images per forward pass. Images of different sizes are padded to the
+            largest in the batch, which changes results slightly. Default: 1.
+        score_thr: Minimum score of detected objects. Default: 0.3.
         progress: Whether to show a progress bar. Default: False.
 
     Returns:
-        For one image a dict, for a folder or list a list of dicts; their keys, by task, are
-        those of :mod:`~edgenext_mm.apis.results`. In a list, the result of an image that cannot be
-        read or processed is ``dict(error=REASON)``; the others keep theirs.
+        A dict for one image, a list of dicts for a folder or list. :mod:`~edgenext_mm.apis.results`
+        documents their keys. In a list, an image that cannot be read or processed has the result
+        ``dict(error=REASON)``; the other images are not affected.
 
     Raises:
         UserError: If the model or its weights cannot be read, a single image cannot be read or
@@ -70,16 +72,16 @@ def inference_model(
 def iterate_results(
     model: nn.Module, images: Sequence[ImageSource], batch_size: int = 1, score_thr: float = 0.3
 ) -> Iterator[Result]:
-    """The results of :func:`inference_model` for many images, as they come.
+    """Yields the results of :func:`inference_model` for many images, batch by batch.
 
     Args:
-        model: Of :func:`~edgenext_mm.apis.model.load_model`.
-        images: Of :func:`~edgenext_mm.datasets.images.list_images`.
-        batch_size: Images per forward pass. Default: 1.
-        score_thr: Detected objects of lower scores are left out. Default: 0.3.
+        model: A model from :func:`~edgenext_mm.apis.model.load_model`.
+        images: Images from :func:`~edgenext_mm.datasets.images.list_images`.
+        batch_size: Number of images per forward pass. Default: 1.
+        score_thr: Minimum score of detected objects. Default: 0.3.
 
     Yields:
-        A result for each image, in order; ``dict(error=REASON)`` where there is none.
+        A result for each image, in order; ``dict(error=REASON)`` for images that fail.
     """
     for outcome in _outcomes(model, images, batch_size, score_thr):
         yield dict(error=str(outcome)) if isinstance(outcome, UserError) else outcome
@@ -88,16 +90,21 @@ def iterate_results(
 def _outcomes(
     model: nn.Module, images: Sequence[ImageSource], batch_size: int, score_thr: float
 ) -> Iterator[Result | UserError]:
-    """A result for each image, or the error that says why there is none."""
+    """Yields a result for each image, or the reason why there is none."""
     if batch_size < 1:
-        raise UserError(f'batch_size is at least 1, got {batch_size}.')
-    check_task(model)
-    pipeline, multi_label = ImagePipeline(model.cfg), is_multi_label(model)
+        raise UserError(f'`batch_size` is {batch_size!r}. Give a positive number of images.')
+    if 'BaseRetriever' in _class_names(model):
+        raise UserError(
+            f'A {type(model).__name__} ranks the images of a gallery and predicts no classes. '
+            'Use `model.test_step` or the ImageRetrievalInferencer of mmpretrain.'
+        )
+    head = getattr(getattr(model, 'shell', model), 'head', None)
+    multi_label = 'MultiLabelClsHead' in _class_names(head)
+    pipeline = ImagePipeline(model.cfg)
     for start in range(0, len(images), batch_size):
         sources = images[start : start + batch_size]
         inputs = [_or_error(pipeline, source) for source in sources]
-        good = [item for item in inputs if isinstance(item, dict)]
-        samples = iter(_run(model, good))
+        samples = iter(_run(model, [item for item in inputs if isinstance(item, dict)]))
         for source, item in zip(sources, inputs, strict=True):
             if isinstance(item, UserError):
                 yield item
@@ -122,7 +129,7 @@ def _or_error(pipeline: ImagePipeline, source: ImageSource) -> dict[str, Any] | 
 
 
 def _run(model: nn.Module, inputs: Sequence[dict[str, Any]]) -> list[Any]:
-    """Data samples with a model's predictions; where it fails for an image, the exception."""
+    """Returns data samples with predictions, or the exception where the model fails."""
     if not inputs:
         return []
     try:
@@ -131,27 +138,10 @@ def _run(model: nn.Module, inputs: Sequence[dict[str, Any]]) -> list[Any]:
     except Exception as error:
         if len(inputs) == 1:
             return [error]
-        # One image may be at fault, such as one of another number of channels.
+        # A single image may be the reason, such as one with another number of channels.
         return [sample for single in inputs for sample in _run(model, [single])]
 
 
-def is_multi_label(model: nn.Module) -> bool:
-    """Whether a classifier gives each image any number of labels."""
-    return 'MultiLabelClsHead' in _kinds(getattr(getattr(model, 'shell', model), 'head', None))
-
-
-def check_task(model: nn.Module) -> None:
-    """Makes sure that a model's predictions are not of a kind that looks like another.
-
-    Raises:
-        UserError: If they are.
-    """
-    if 'BaseRetriever' in _kinds(model):
-        raise UserError(
-            f'A {type(model).__name__} ranks the images of a gallery; it has no classes to give. '
-            'Use `model.test_step` or the ImageRetrievalInferencer of mmpretrain.'
-        )
-
-
-def _kinds(part: object) -> set[str]:
+def _class_names(part: object) -> set[str]:
+    """Names of the classes of an object; comparing names needs no import of the task library."""
     return {kind.__name__ for kind in type(part).__mro__}

@@ -1,4 +1,4 @@
-"""A trained model, ready to run: config, weights and classes together."""
+"""Loading of trained models: config, weights and classes."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def load_model(
     """Builds a model in evaluation mode, with its weights.
 
     Args:
-        config: A config, its path, the name of a shipped one or of a model of the zoo, or a file
-            that ``tools/deployment/export.py`` wrote, which needs no checkpoint.
-        checkpoint: Path, URL or zoo name of the weights. Default: the published ones of a model of
-            the zoo, else the best checkpoint in the config's work folder, ``work_dirs/NAME``, else
-            the latest one there. ``load_from`` of the config, with which training starts, does
-            not count.
-        device: Default: the first GPU where there is one, else the CPU.
+        config: A config, its path, the name of a shipped config or of a model of the zoo, or a
+            file from ``tools/deployment/export.py``, which needs no checkpoint.
+        checkpoint: Path, URL or zoo name of the weights. Default: the published weights of a model
+            of the zoo; otherwise the best checkpoint in the work folder of the config,
+            ``work_dirs/NAME``, or else the latest one there. The ``load_from`` of the config is
+            not used: training starts from it.
+        device: Device of the model. Default: the first GPU if there is one, else the CPU.
 
     Returns:
-        The model, with ``cfg`` (the config) and ``dataset_meta`` (with ``classes``, where the
-        checkpoint or the config knows them).
+        The model, with the attributes ``cfg`` (the config) and ``dataset_meta`` (which contains
+        ``classes`` if the checkpoint or the config names them).
 
     Raises:
-        UserError: If config or weights are not there or do not fit together.
+        UserError: If config or weights are missing or do not fit together.
     """
     if not isinstance(config, Config):
         from ..deployment import ExportedModel
@@ -76,18 +76,19 @@ def get_model(
     device: str | torch.device | None = None,
     **overrides: Any,
 ) -> nn.Module:
-    """A model of the zoo.
+    """Creates a model of the zoo.
 
     Args:
-        name: See :func:`~edgenext_mm.checkpoints.zoo.list_models`.
-        pretrained: Whether to load its published weights, downloaded once, and prepare it for
-            inference. Default: True.
-        device: Default: with weights the first GPU where there is one, else the CPU.
-        **overrides: Settings of the model that override the config's, such as
+        name: Name of the model, see :func:`~edgenext_mm.checkpoints.zoo.list_models`.
+        pretrained: Whether to load the published weights, which are downloaded once, and switch to
+            evaluation mode. Default: True.
+        device: Device of the model. Default: with weights, the first GPU if there is one; else the
+            CPU.
+        **overrides: Settings that override those of the config's model, such as
             ``backbone=dict(out_indices=(1, 2, 3))``.
 
     Raises:
-        UserError: If there is no such model, or weights are wanted that nobody has published.
+        UserError: If there is no such model, or no published weights for it.
     """
     config = load_config(find_model(name).config, dict(model=overrides) if overrides else None)
     if pretrained:
@@ -96,7 +97,7 @@ def get_model(
 
 
 def _dataset_meta(config: Config) -> dict[str, Any]:
-    """What the class of the config's data set knows, such as the names of ImageNet's classes."""
+    """Returns the metadata of the config's data set class, such as the classes of ImageNet."""
     dataset = config.test_dataloader.dataset
     kind = dataset['type']
     if isinstance(kind, str):
@@ -107,22 +108,23 @@ def _dataset_meta(config: Config) -> dict[str, Any]:
 
 
 def published_weights(name: str | Path) -> str | None:
-    """The name under which the zoo has weights of a model, if it is one of the zoo and has any."""
+    """Returns the zoo name of a model with published weights; None for anything else."""
     entry = entries().get(str(name))
     return entry.name if entry and entry.sources else None
 
 
 def _trained_checkpoint(config: Config) -> str:
-    """The checkpoint to use of those that a training by the config has left."""
+    """Returns the best or latest checkpoint in the work folder of a config."""
     folder = work_folder(config)
     trained = find_best(folder) or find_latest(folder)
     if trained is None:
         name = Path(config.filename).stem if config.filename else 'CONFIG'
         start = config.get('load_from')
         raise UserError(
-            f'No weights for {name}: give --checkpoint (or `checkpoint`) a path or URL, or train '
-            f'it; {folder} holds no checkpoint.'
-            + (f' `load_from` of the config, {start}, is what training starts from.' * bool(start))
+            f'No weights for {name}: {folder} holds no checkpoint. Give a path or URL as '
+            '--checkpoint (in Python: `checkpoint`), or train the model first.'
+            + f' The `load_from` of the config, {start}, is only used by training.'
+            * bool(start)
         )
     warn_of_other_training(config)
     return trained
@@ -134,9 +136,9 @@ def _meta_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _describe(checkpoint: str | Path, content: Mapping[str, Any]) -> str:
-    """Which weights are used, and how they came about."""
+    """Describes the weights that are used: their file, and the epoch and metric if known."""
     meta = _meta_of(content)
     facts = [f'{key} {meta[key]}' for key in ('epoch', 'iter') if key in meta]
     if found := re.fullmatch(r'best_(.+)_(?:epoch|iter)_\d+\.pth', Path(checkpoint).name):
-        facts.append(f'the best by {found[1]}')
+        facts.append(f'best {found[1]}')
     return f'Weights: {checkpoint}' + f' ({", ".join(facts)})' * bool(facts)

@@ -1,4 +1,4 @@
-"""How good a model, or a file that was exported from one, is on a config's test data."""
+"""Metrics of a model or an exported file on the test data of a config."""
 
 from __future__ import annotations
 
@@ -21,38 +21,42 @@ from ..models.loading import check_weights, weights_of
 
 
 def run_test(config: Config, model: nn.Module | None = None) -> dict[str, float]:
-    """The metrics of mmengine's test loop.
+    """Runs mmengine's test loop and returns its metrics.
 
     Args:
-        config: A full config, with a ``work_dir``; changed.
-        model: What to test. Default: the config's model with the weights of its ``load_from``.
+        config: A complete config with a ``work_dir``; it is changed.
+        model: The model to test. Default: the model of the config with the weights of its
+            ``load_from``.
 
     Raises:
-        UserError: If the data is not there, or the weights do not fit.
+        UserError: If the data is missing, or the weights or classes do not fit.
     """
     check_data(config, 'test')
-    config.resume = False  # of a training
+    config.resume = False  # the setting is for training
     if model is not None:
         config.load_from = None
-        config.custom_hooks = []  # such as moving averages, which copy the model
+        config.custom_hooks = []  # some copy the model, such as moving averages
     runner = build_runner(config)
     if model is not None:
-        _check_classes(config, getattr(model, 'dataset_meta', {}))
+        trained = getattr(model, 'dataset_meta', {})
         runner.model = model
     else:
-        # The runner itself would only warn of weights that do not fit.
+        # The runner itself would only warn about weights that do not fit.
         own, content = unwrapped(runner.model), read_checkpoint(config.load_from)
         check_weights(own, weights_of(content, own), config.load_from)
-        _check_classes(config, (content.get('meta') or {}).get('dataset_meta') or {})
+        trained = (content.get('meta') or {}).get('dataset_meta') or {}
+    _check_classes(config, trained)
     return runner.test()
 
 
 def _check_classes(config: Config, trained: Mapping[str, Any]) -> None:
     """Compares the classes that a model was trained on with those of the test data.
 
+    Different names are a warning.
+
     Raises:
-        UserError: If they are the same in another order, unless the config's ``checks`` leave the
-            classes out. Other names are a warning.
+        UserError: If the names are the same in another order, unless the config's ``checks`` switch
+            off the check of classes.
     """
     if not is_checked(config, 'classes'):
         return
@@ -68,8 +72,9 @@ def _check_classes(config: Config, trained: Mapping[str, Any]) -> None:
         )
         if sorted(known) == sorted(given):
             raise UserError(
-                f'{message}: the same in another order, so that each class would be taken for '
-                'another one. Give the data set `metainfo=dict(classes=(...))` in the order of the '
-                'training; `checks = dict(classes=False)` leaves out this check.'
+                f'{message}: the same classes in another order, so that predictions would be '
+                'compared with the wrong class. Give the data set `metainfo=dict(classes=(...))` '
+                'in the order of the training, or set `checks = dict(classes=False)` to switch off '
+                'this check.'
             )
         print_log(f'{message}.', 'current', logging.WARNING)

@@ -1,1 +1,1 @@
-"""Checkpoint files: downloaded, read safely, recognised, fitted to a model."""
+"""Finds, downloads and reads checkpoint files, and recognises their formats."""

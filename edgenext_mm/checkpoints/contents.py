@@ -1,9 +1,9 @@
-"""Where the weights are within what a file holds."""
+"""Finds the weights in the content of a checkpoint file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch import Tensor
 from ..errors import UserError
 from .key_maps import find_prefixes
 
-#: Where training codes keep the weights in a file, best first: they report the accuracy of the
-#: moving average where there is one.
+#: Names of the entries with weights in files of common training codes, in order of preference.
+#: Averages come first, because published accuracies are those of the average.
 WRAPPERS = (
     *('state_dict_ema', 'ema_state_dict', 'ema', 'params_ema', 'model_ema'),
     *('model', 'state_dict', 'model_state_dict', 'net', 'params', 'weights'),
@@ -20,70 +20,71 @@ WRAPPERS = (
 _AVERAGE = re.compile(r'(?:^|[._])(?:ema|swa|averaged?|teacher)(?:[._]|$)')
 
 
-def unwrap(checkpoint: Mapping[str, Any], key: str | None = None) -> dict[str, Tensor]:
-    """The state dict in a loaded file.
+def unwrap(checkpoint: Mapping[str, Any], key: str | None = None) -> tuple[str, dict[str, Tensor]]:
+    """Finds the state dict in the content of a checkpoint file.
 
     Args:
-        checkpoint: A bare state dict, or a dict that holds one or several.
-        key: The entry to take, of any name, or what the names of its weights start with, such as
-            ``student``. Default: an average, else the first of :data:`WRAPPERS`, else as
-            :func:`choose`.
+        checkpoint: A state dict, or a dict with one or more state dicts at any depth.
+        key: Name of the entry, or prefix of the weights such as ``student``. Default: a moving
+            average, or else the first of :data:`WRAPPERS`, or else the one that :func:`choose`
+            returns.
+
+    Returns:
+        The name of the entry, '' for the checkpoint itself, and the state dict.
 
     Raises:
-        UserError: If there is no such entry, what is there is no state dict, or the choice is not
-            clear.
+        UserError: If there is no state dict, no such entry, or no preferred one.
     """
-    return unwrap_named(checkpoint, key)[1]
-
-
-def unwrap_named(
-    checkpoint: Mapping[str, Any], key: str | None = None
-) -> tuple[str, dict[str, Tensor]]:
-    """As :func:`unwrap`, with the name of the entry in front, or '' for a bare state dict."""
-    found = dict(_find_weights(checkpoint))
+    found = dict(_find_state_dicts(checkpoint))
     if key is not None:
-        named = {name: found[name] for name in found if f'{name}.'.startswith(f'{key}.')}
-        parts = [part for weights in found.values() if (part := _under(weights, f'{key}.'))]
-        found = named or dict.fromkeys([key] * bool(parts), parts[0] if parts else {})
+        found = _select(found, key)
         if not found:
             raise UserError(
-                f'The checkpoint has no entry {key!r} with weights. It holds: '
-                f'{shorten(checkpoint)}.'
+                f'The checkpoint has no entry {key!r} with weights. It has: {shorten(checkpoint)}.'
             )
     elif 'state_dict' in found and 'steps' in found.get('ema_state_dict', {}):
-        del found['ema_state_dict']  # where mmengine's EMAHook keeps what `state_dict` averages
+        del found['ema_state_dict']  # mmengine's EMAHook keeps the average in `state_dict`
     if not found:
-        entries = (checkpoint.get(name) for name in WRAPPERS)
-        held = next(
-            (entry for entry in entries if entry and isinstance(entry, Mapping)), checkpoint
-        )
         raise UserError(
-            'The checkpoint holds no state dict: expected tensors by name, bare or under one of '
-            f'{", ".join(WRAPPERS)}; got {shorten(held)}.'
+            'The checkpoint holds no state dict: expected tensors by name, alone or in one of '
+            f'{", ".join(WRAPPERS)}; got {shorten(checkpoint)}.'
         )
-    kinds = {name: name.partition('.')[0] for name in found}
-    known = [name for kind in WRAPPERS for name in found if kinds[name] == kind]
-    averages = [
-        name
-        for name in (*known, *found)
-        if _AVERAGE.search(kinds[name]) and kinds[name] != 'teacher'
-    ]
-    ranked = averages or known
-    name = ranked[0] if ranked else choose(found)
-    return name, {_without_wrappers(k): v for k, v in found[name].items()}
+    ranks = {name: rank for name in found if (rank := _rank(name)) is not None}
+    name = min(ranks, key=lambda name: ranks[name]) if ranks else choose(found)
+    return name, {_remove_wrappers(k): v for k, v in found[name].items()}
+
+
+def _select(found: Mapping[str, Mapping[str, Tensor]], key: str) -> dict[str, Mapping[str, Tensor]]:
+    """Returns the entries with a name, or else the weights with this prefix in an entry."""
+    entries = {name: found[name] for name in found if f'{name}.'.startswith(f'{key}.')}
+    if entries:
+        return entries
+    parts = [part for w in found.values() if (part := _remove_prefix(w, f'{key}.'))]
+    return {key: parts[0]} if parts else {}
+
+
+def _rank(name: str) -> tuple[bool, int] | None:
+    """Returns a sort key for an entry of a checkpoint, or None if it is not a common one."""
+    entry = name.partition('.')[0]
+    is_average = bool(_AVERAGE.search(entry)) and entry != 'teacher'
+    if not is_average and entry not in WRAPPERS:
+        return None
+    return not is_average, WRAPPERS.index(entry) if entry in WRAPPERS else len(WRAPPERS)
 
 
 def choose(candidates: Mapping[str, Mapping[str, Tensor]]) -> str:
-    """The name of the weights to take: an average of others, else the ``student``.
+    """Chooses from several state dicts: an average of another one, or else the ``student``.
 
-    A ``teacher`` is the average of the ``student`` if its tensors are of the same shapes, else
-    another model.
+    A ``teacher`` counts as average of the ``student`` if its tensors have the same shapes.
 
     Args:
-        candidates: Weights by name, at least one.
+        candidates: One or more state dicts by name.
+
+    Returns:
+        The name of the chosen state dict.
 
     Raises:
-        UserError: If the choice is not clear.
+        UserError: If none is preferred.
     """
     names = list(candidates)
     if len(names) == 1:
@@ -103,50 +104,50 @@ def choose(candidates: Mapping[str, Mapping[str, Tensor]]) -> str:
     )
 
 
-def _find_weights(content: Any, name: str = '') -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """All state dicts in a file, by their place."""
+def _find_state_dicts(content: Any, name: str = '') -> Iterator[tuple[str, Mapping[str, Tensor]]]:
     if not isinstance(content, Mapping) or not content:
         return
     if all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
-        if any(tensor.is_floating_point() for tensor in content.values()):  # not random states
+        if any(v.is_floating_point() for v in content.values()):  # not states of random generators
             yield name, content
         return
     for key, value in content.items():
-        if isinstance(key, str):  # the states of an optimiser go by number
-            yield from _find_weights(value, f'{name}.{key}' if name else key)
+        if isinstance(key, str):  # not the numbered states of an optimizer
+            yield from _find_state_dicts(value, f'{name}.{key}' if name else key)
 
 
-def _without_wrappers(name: str) -> str:
-    """Without what DistributedDataParallel and torch.compile put before each name."""
+def _remove_wrappers(name: str) -> str:
+    """Removes the prefixes that DistributedDataParallel and torch.compile add."""
     return re.sub(r'^(?:module\.|_orig_mod\.)+', '', name)
 
 
-def _under(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _remove_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
 
 
 def without_prefix(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """The weights of a model that holds an EdgeNeXt, without what a training code put before them.
+    """Removes the prefix that a training code added to the names of an EdgeNeXt model.
 
     Args:
-        weights: Such as ``model.backbone.stages...`` and ``model.head...``, or
-            ``student.stages...`` and ``teacher.stages...``.
+        weights: State dict with names such as ``model.backbone.stages...`` and ``model.head...``,
+            or ``student.stages...`` and ``teacher.stages...``.
 
     Returns:
-        The prefix that was removed, ``model.`` or ``teacher.`` here, and the weights under it; ''
-        and all weights where there is none, or no EdgeNeXt.
+        The prefix, such as ``model.``, and the weights with this prefix. '' and all weights if
+        there is no prefix or no EdgeNeXt.
 
     Raises:
-        UserError: If several models are there, and the choice is not clear; see :func:`choose`.
+        UserError: If there are several models and none is preferred; see :func:`choose`.
     """
-    found = {prefix: _under(weights, prefix) for prefix in find_prefixes(weights)}
+    found = {prefix: _remove_prefix(weights, prefix) for prefix in find_prefixes(weights)}
     if '' in found or not found:
         return '', dict(weights)
     prefix = choose(found)
-    return prefix, {_without_wrappers(k): v for k, v in found[prefix].items()}
+    return prefix, {_remove_wrappers(k): v for k, v in found[prefix].items()}
 
 
-def shorten(checkpoint: Mapping[str, Any]) -> str:
-    """The first names of a dict, for a message."""
-    names = [str(k) for k in checkpoint] or ['nothing']
-    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+def shorten(names: Iterable[Any], count: int = 5) -> str:
+    """Joins the first names for a message, or returns ``'nothing'`` if there are none."""
+    names = [str(name) for name in names]
+    more = f' and {len(names) - count} more' if len(names) > count else ''
+    return ', '.join(names[:count] or ['nothing']) + more

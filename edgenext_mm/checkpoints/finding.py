@@ -1,4 +1,4 @@
-"""From a checkpoint's name, URL or path to what it holds."""
+"""Finds and reads the checkpoint with a given name, URL or path."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .zoo import find_weights, list_models
 
 
 def find_checkpoint(checkpoint: str | Path) -> Path:
-    """The file of a checkpoint; what has to be downloaded is, unless it is in the cache.
+    """Returns the file of a checkpoint, and downloads it if it is not in the cache.
 
     Args:
-        checkpoint: Path, URL, or the name of a model of the zoo with published weights.
+        checkpoint: Path, URL, or name of a model in the zoo with published weights.
 
     Raises:
-        UserError: If it is none of them, or no source delivers it.
+        UserError: If it does not exist or cannot be downloaded.
     """
     name = str(checkpoint)
     if name.startswith(('http://', 'https://')):
@@ -34,21 +34,21 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
         return find_weights(name)
     raise UserError(
         f'There is no checkpoint {name}. Give the path or URL of a .pth or .safetensors file '
-        '(tools/train.py leaves them in its work folder), or the name of a model with published '
+        '(tools/train.py writes them to its work folder), or the name of a model with published '
         f'weights: {", ".join(list_models(pretrained=True))}.'
     )
 
 
 def read_checkpoint(checkpoint: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
-    """The content of a checkpoint.
+    """Reads a checkpoint.
 
     Args:
-        checkpoint: See :func:`find_checkpoint`, or an address in a store that mmengine has a file
-            backend for, such as ``s3://bucket/file.pth``.
-        map_location: Where tensors go. Default: the CPU.
+        checkpoint: See :func:`find_checkpoint`, or an address for one of mmengine's file backends,
+            such as ``s3://bucket/file.pth``.
+        map_location: Device of the tensors, as for ``torch.load``. Default: the CPU.
 
     Raises:
-        UserError: If it is not there or cannot be read.
+        UserError: If it does not exist or cannot be read.
     """
     name = str(checkpoint)
     if '://' not in name or name.startswith(('http://', 'https://')):
@@ -60,10 +60,14 @@ def read_checkpoint(checkpoint: str | Path, map_location: Any = 'cpu') -> dict[s
 
 
 def check_pretrained(model: Any, name: str = 'model') -> None:
-    """Makes sure that the weights are there that the parts of a model's config start from.
+    """Checks that the ``Pretrained`` weights in the config of a model exist, and downloads them.
+
+    Args:
+        model: Config of the model or of a part of it.
+        name: Path of ``model`` in the full config, for messages. Default: ``'model'``.
 
     Raises:
-        UserError: If one is not; says how to come by it, or do without.
+        UserError: If weights are missing.
     """
     for key, value in model.items() if isinstance(model, Mapping) else enumerate(model):
         if key == 'init_cfg' and isinstance(value, Mapping) and value['type'] == 'Pretrained':
@@ -71,9 +75,9 @@ def check_pretrained(model: Any, name: str = 'model') -> None:
                 find_checkpoint(value['checkpoint'])
             except UserError as error:
                 raise UserError(
-                    f'{name} starts from the weights {value["checkpoint"]}, which are not there. '
-                    f'{error} Others go with --cfg-options {name}.init_cfg.checkpoint=FILE, and '
-                    f'training from scratch with --cfg-options {name}.init_cfg=None.'
+                    f'{name} starts from the weights {value["checkpoint"]}, which are missing. '
+                    f'{error} To use others, add --cfg-options {name}.init_cfg.checkpoint=FILE. '
+                    f'To train from scratch, add --cfg-options {name}.init_cfg=None.'
                 ) from error
         elif isinstance(value, (Mapping, list)):
             check_pretrained(value, f'{name}.{key}')

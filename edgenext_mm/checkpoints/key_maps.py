@@ -1,11 +1,12 @@
-"""The names of weights in each published format, and the way between any two of them.
+"""Names of weights in the published formats of EdgeNeXt, and conversion between them.
 
-Ours is a classifier: ``backbone.`` and the authors' name, and ``head.fc``. All functions are pure;
-they rename, and leave tensors as they are.
+Our format is that of a classifier: the original names after ``backbone.``, and ``head.fc``. All
+functions are pure. They do not change tensors.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from ..errors import UserError
 
-#: Ours, the authors' (github.com/mmaaz60/EdgeNeXt), timm's ``edgenext_*``, mmpretrain's EdgeNeXt.
+#: This package, the original code (github.com/mmaaz60/EdgeNeXt), timm and mmpretrain.
 FORMATS = ('ours', 'official', 'timm', 'mmpretrain')
 
-#: What each format renames in the authors' names: (there, the authors').
+#: Differences from the original names: pairs of the part in the format and the original part.
 _NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     'timm': (
         ('stem.', 'downsample_layers.0.'),
@@ -42,7 +43,7 @@ _NAMES: dict[str, tuple[tuple[str, str], ...]] = {
     'ours': (('head.fc.', 'head.'),),
     'official': (),
 }
-#: Names that tell a format, first match first, after any ``backbone.``.
+#: Names by which a format is recognised, after an optional ``backbone.``; the first match counts.
 _MARKS = (
     ('timm', r'stages\.\d+\.blocks\.\d+\.mlp\.fc1\.weight'),
     ('mmpretrain', r'stages\.\d+\.\d+\.pointwise_conv1\.weight'),
@@ -51,7 +52,7 @@ _MARKS = (
 
 
 def recognise(names: Iterable[str]) -> str | None:
-    """The format of names in a state dict; None where they are no EdgeNeXt's."""
+    """Returns the format of the names of a state dict, or None if it is not an EdgeNeXt."""
     for name in names:
         for kind, mark in _MARKS:
             if re.fullmatch(rf'(backbone\.)?{mark}', name):
@@ -60,9 +61,9 @@ def recognise(names: Iterable[str]) -> str | None:
 
 
 def find_prefixes(names: Iterable[str]) -> list[str]:
-    """What stands before the names of each EdgeNeXt in a state dict, of any format.
+    """Returns the prefixes of the EdgeNeXts in a state dict of any format.
 
-    The ``backbone.`` of our format and mmpretrain's is not counted.
+    The ``backbone.`` of our format and mmpretrain's is not part of the prefix.
     """
     marks = '|'.join(mark for _, mark in _MARKS)
     found = (re.fullmatch(rf'((?:.*?\.)??)(?:backbone\.)?(?:{marks})', name) for name in names)
@@ -70,15 +71,15 @@ def find_prefixes(names: Iterable[str]) -> list[str]:
 
 
 def rename(weights: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
-    """Weights of one format under the names of another.
+    """Renames weights from one format to another.
 
     Args:
-        weights: Of a classifier, or its backbone alone.
-        source: Their format, one of :data:`FORMATS`.
-        target: The format wanted.
+        weights: State dict of a classifier, or of its backbone alone.
+        source: Format of ``weights``, one of :data:`FORMATS`.
+        target: Format of the result, one of :data:`FORMATS`.
 
     Raises:
-        UserError: If there is no such format.
+        UserError: If a format is unknown.
     """
     for kind in (source, target):
         if kind not in FORMATS:
@@ -89,33 +90,35 @@ def rename(weights: Mapping[str, Tensor], source: str, target: str) -> dict[str,
 
 
 def to_ours(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of any format under our names; those of other models stay as they are."""
+    """Renames weights of any format to ours. Weights of other models keep their names."""
     source = recognise(weights)
     return dict(weights) if source in (None, 'ours') else rename(weights, source, 'ours')
 
 
 def _to_official(name: str, source: str) -> str:
-    name = name.removeprefix('backbone.')
-    return _substitute(name, [(there, here) for there, here in _NAMES[source]])
+    return _substitute(name.removeprefix('backbone.'), _NAMES[source])
 
 
 def _from_official(name: str, target: str) -> str:
     is_head = name.startswith('head.')
-    name = _substitute(name, [(here, there) for there, here in _NAMES[target]])
+    name = _substitute(name, [(original, new) for new, original in _NAMES[target]])
     return name if is_head or target in ('official', 'timm') else f'backbone.{name}'
 
 
-def _substitute(name: str, pairs: list[tuple[str, str]]) -> str:
-    """Replaces the first of the patterns that stand at the start, and each of those within."""
-    at_start = False
+def _substitute(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """Replaces parts of a name, where ``#`` stands for a number.
+
+    Parts that begin with a dot are replaced anywhere. Of the others, which are replaced at the
+    beginning of the name, only the first that matches is used.
+    """
+    replaced_beginning = False
     for old, new in pairs:
-        within = old.startswith('.')
-        if not within and at_start:
+        anywhere = old.startswith('.')
+        if replaced_beginning and not anywhere:
             continue
         pattern = re.escape(old).replace(r'\#', r'(\d+)')
-        pattern = pattern if within else f'^{pattern}'
-        numbers = iter(range(1, 9))
-        replacement = re.sub('#', lambda _: rf'\{next(numbers)}', new)  # noqa: B023
-        name, count = re.subn(pattern, replacement, name)
-        at_start |= count > 0 and not within
+        numbers = itertools.count(1)
+        replacement = ''.join(rf'\{next(numbers)}' if c == '#' else c for c in new)
+        name, count = re.subn(pattern if anywhere else f'^{pattern}', replacement, name)
+        replaced_beginning |= count > 0 and not anywhere
     return name

@@ -1,4 +1,4 @@
-"""The checkpoints of a work folder: the latest, to go on from, and the best."""
+"""Finds the checkpoint of a work folder to resume from, and the best one."""
 
 from __future__ import annotations
 
@@ -14,124 +14,127 @@ from mmengine.logging import print_log
 from ..errors import UserError
 from .reading import read_file
 
-#: Names under which a damaged file counts as a lost checkpoint. ``best_*`` holds weights alone,
-#: ``non_finite_*`` what reproduces a fault.
-_NUMBERED = re.compile(r'interrupted\.pth|(?!best_|non_finite_).*\d.*\.pth')
+#: Names that show that a damaged file was a training checkpoint. ``best_*`` contains only weights,
+#: and ``non_finite_*`` is for debugging.
+_TRAINING_CHECKPOINT = re.compile(r'interrupted\.pth|(?!best_|non_finite_).*\d.*\.pth')
 
 
 def find_latest(work_dir: str | Path) -> str | None:
-    """The last whole checkpoint of a training.
+    """Finds the last complete checkpoint of a training.
 
-    That is the one that ``last_checkpoint`` names. If it is gone or damaged, it is the whole one
-    of the same folder that has come furthest, with a warning.
+    This is the one named in the file ``last_checkpoint``. If that checkpoint is missing or damaged,
+    it is the complete checkpoint in the same folder with most iterations, and a warning is logged.
 
     Args:
-        work_dir: Of the training.
+        work_dir: Work folder of the training.
 
     Returns:
-        Its path, or None if the training has left none yet.
+        The path, or None if there is no checkpoint.
 
     Raises:
-        UserError: If there are checkpoints, and all are damaged.
+        UserError: If all checkpoints are damaged.
     """
-    note = Path(work_dir, 'last_checkpoint')
-    last = note.read_text().strip() if note.is_file() else ''
-    if '://' in last:  # on another kind of storage
+    last, folder = _last_checkpoint(work_dir)
+    if '://' in last:  # in remote storage
         return last
-    folder = _folder(work_dir, last)
+    paths: list[Path] = []
     faults: list[str] = []
     for path in _candidates(last, folder):
         fault = find_damage(path)
         if fault is None:
             if faults:
-                print_log(f'{" ".join(faults)} Taking {path}.', 'current', logging.WARNING)
+                print_log(f'{" ".join(faults)} Using {path}.', 'current', logging.WARNING)
             return str(path)
+        paths.append(path)
         faults.append(fault)
-    if any(path.exists() for path in _candidates(last, folder)):
+    if any(path.exists() for path in paths):
         raise UserError(
-            f'{" ".join(faults)} No whole checkpoint is left in {folder}. Give another one, or '
-            'train anew without --resume.'
+            f'{" ".join(faults)} No complete checkpoint is left in {folder}. Give another '
+            'checkpoint, or train from the start without --resume.'
         )
-    if last:
-        print_log(f'{" ".join(faults)} No other one is there.', 'current', logging.WARNING)
+    if faults:
+        print_log(f'{" ".join(faults)} There is no other.', 'current', logging.WARNING)
     return None
 
 
 def find_best(work_dir: str | Path) -> str | None:
-    """The whole checkpoint that scored best in a training's validations.
+    """Finds the complete checkpoint with the best validation result.
 
-    Of several, by several metrics or trainings, it is the one that was written last.
+    If there are several, for several metrics or trainings, it is the newest.
 
     Args:
-        work_dir: Of the training.
+        work_dir: Work folder of the training.
 
     Returns:
-        Its path, or None if there is none.
+        The path, or None if there is no such checkpoint.
     """
-    note = Path(work_dir, 'last_checkpoint')
-    last = note.read_text().strip() if note.is_file() else ''
-    paths = _folder(work_dir, last).glob('best_*.pth')
+    paths = _last_checkpoint(work_dir)[1].glob('best_*.pth')
     newest = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return next((str(path) for path in newest if find_damage(path) is None), None)
 
 
 def is_resumable(content: Mapping[str, Any]) -> bool:
-    """Whether a file says how far a training came, as those that mmengine's runner writes."""
+    """Returns whether a checkpoint has a training state, as written by mmengine's runner."""
     meta = content.get('meta')
     return isinstance(meta, Mapping) and isinstance(meta.get('iter'), int)
 
 
 def check_resumable(path: str | Path) -> None:
-    """Makes sure that a training can go on from a file.
+    """Checks that a training can resume from a file.
 
     Raises:
-        UserError: If it cannot be read, or holds something else.
+        UserError: If the file cannot be read or has no training state.
     """
     if Path(path).is_file() and not is_resumable(read_file(path)):
         raise UserError(
-            f'A training cannot go on from {path}: it is no checkpoint of a training by '
-            "OpenMMLab's runner. Give one that it has saved (epoch_N.pth, iter_N.pth), or set "
+            f'A training cannot resume from {path}: it has no training state of an OpenMMLab '
+            'runner. Give a checkpoint of a training (epoch_N.pth, iter_N.pth), or set '
             '`load_from` to start from these weights.'
         )
 
 
-def _folder(work_dir: str | Path, last: str) -> Path:
-    """Where the checkpoints are: beside the last one, unless the folder was moved."""
-    return Path(last).parent if last and Path(last).parent.is_dir() else Path(work_dir)
+def _last_checkpoint(work_dir: str | Path) -> tuple[str, Path]:
+    """Returns the checkpoint in ``last_checkpoint`` ('' if none), and the checkpoint folder."""
+    note = Path(work_dir, 'last_checkpoint')
+    last = note.read_text().strip() if note.is_file() else ''
+    if last and Path(last).parent.is_dir():
+        return last, Path(last).parent
+    return last, Path(work_dir)  # no checkpoint yet, or the folder was moved
 
 
 def _candidates(last: str, folder: Path) -> Iterator[Path]:
+    """Yields the last checkpoint, and then the others in the order of their iterations."""
     if last:
         yield Path(last)
     others = [
         p for p in folder.glob('[!.]*.pth') if p != Path(last) and not p.name.startswith('best_')
     ]
-    steps = {path: count for path in others if (count := _count_steps(path)) is not None}
+    steps = {path: count for path in others if (count := _count_iterations(path)) is not None}
     yield from sorted(steps, key=lambda path: steps[path], reverse=True)
 
 
-def _count_steps(path: Path) -> int | None:
-    """How many iterations a checkpoint has behind it: -1 for a damaged one, None for no one."""
+def _count_iterations(path: Path) -> int | None:
+    """Returns the iterations of a checkpoint, -1 if it is damaged, None for other files."""
     try:
         content = read_file(path)
     except (UserError, OSError):
-        return -1 if _NUMBERED.fullmatch(path.name) else None
+        return -1 if _TRAINING_CHECKPOINT.fullmatch(path.name) else None
     return content['meta']['iter'] if is_resumable(content) else None
 
 
 def find_damage(path: str | Path) -> str | None:
-    """What is wrong with a file that ``torch.save`` wrote: every byte of it is checked.
+    """Checks all bytes of a file that ``torch.save`` wrote.
 
     Returns:
-        A sentence, or None if the file is whole.
+        A sentence that describes the damage, or None if the file is complete.
     """
-    if Path(path).is_dir():  # deepspeed's; not looked into
+    if Path(path).is_dir():  # checkpoints of DeepSpeed are not checked
         return None
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
     except FileNotFoundError:
-        return f'{path} is not there.'
+        return f'{path} does not exist.'
     except (OSError, zipfile.BadZipFile, EOFError) as error:
         return f'{path} is cut short or damaged ({error}).'
     return f'{path} is damaged ({part}).' if part else None

@@ -1,7 +1,7 @@
-"""The model zoo: every shipped config by name, and where published weights of it are.
+"""The model zoo: configs by name, with the URLs of published weights.
 
-The metafiles beside the configs list it all, in OpenMMLab's format, for ``mim`` as for us. An entry
-of ours adds ``Mirrors``, further URLs of the same weights in any published format.
+It is read from the metafiles beside the configs, which have OpenMMLab's format and also serve
+``mim``. The key ``Mirrors``, which is our addition, has more URLs of the same weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROOTS = (
     Path(__file__).parents[2] / 'configs',  # a clone
 )
 CONFIG_ROOT = next((root for root in _ROOTS if root.is_dir()), _ROOTS[0]).resolve()
-#: Tasks, by the folder of their configs.
+#: Tasks, which are also the folders of their configs.
 TASKS = ('classification', 'detection', 'segmentation', 'rotated_detection')
 
 
@@ -31,10 +31,10 @@ class Entry:
     """A model of the zoo.
 
     Args:
-        name: That of its config, or one that tells the source of the weights.
+        name: Name of the model.
         task: One of :data:`TASKS`.
-        config: Path of its config.
-        sources: URLs of its weights, in the order in which they are tried.
+        config: Path of the config.
+        sources: URLs of the weights in the order in which they are tried. Default: none.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Entry:
 
 @functools.cache
 def entries() -> dict[str, Entry]:
-    """All models of the zoo, by name."""
+    """Returns all models of the zoo by name."""
     return {
         model['Name']: Entry(
             model['Name'],
@@ -59,18 +59,18 @@ def entries() -> dict[str, Entry]:
 
 
 def list_models(task: str | None = None, pattern: str = '*', pretrained: bool = False) -> list[str]:
-    """Names of models of the zoo.
+    """Lists the names of models in the zoo.
 
     Args:
-        task: One of :data:`TASKS`. Default: all.
-        pattern: With ``*`` and ``?``, as in file names. Default: all.
-        pretrained: Whether only models with published weights are wanted. Default: False.
+        task: Only models for this task, one of :data:`TASKS`. Default: all.
+        pattern: Only names that match, with the wildcards ``*`` and ``?``. Default: all.
+        pretrained: Whether to list only models with published weights. Default: False.
 
     Raises:
-        UserError: If there is no such task.
+        UserError: If the task is unknown.
     """
     if task is not None and task not in TASKS:
-        raise UserError(f'There is no task {task!r}. Choose from {", ".join(TASKS)}.')
+        raise UserError(f'Unknown task {task!r}. Choose one of {", ".join(TASKS)}.')
     return sorted(
         entry.name
         for entry in entries().values()
@@ -81,42 +81,44 @@ def list_models(task: str | None = None, pattern: str = '*', pretrained: bool = 
 
 
 def find_model(name: str) -> Entry:
-    """The model of that name.
+    """Returns the model with this name.
 
     Raises:
-        UserError: If there is none; names those whose names are near.
+        UserError: If there is none; the message has similar names.
     """
     if name in entries():
         return entries()[name]
-    near = difflib.get_close_matches(name, entries(), n=5, cutoff=0)
+    similar = difflib.get_close_matches(name, entries(), n=5, cutoff=0)
     raise UserError(
-        f'There is no model {name!r} in the zoo. Near it: {", ".join(near)}. All: '
-        '`edgenext_mm.list_models()`.'
+        f'There is no model {name!r} in the zoo. Similar names: {", ".join(similar)}. '
+        'edgenext_mm.list_models() lists all.'
     )
 
 
 def find_weights(name: str) -> Path:
-    """The file of a model's published weights, downloaded unless it is in the cache.
+    """Returns the file with the weights of a model, and downloads it if it is not in the cache.
 
     Raises:
-        UserError: If there is no such model, nobody has published weights of it, or no source
-            delivers them.
+        UserError: If the model is unknown, has no published weights, or the download fails.
     """
     entry = find_model(name)
     if not entry.sources:
         config = '/'.join(entry.config.parts[-3:])
         raise UserError(
-            f'{name} has no published weights: nobody has trained it yet. Train it with `python '
-            f'tools/train.py {config}`, or give a checkpoint of your own.'
+            f'{name} has no published weights. Train it with `python tools/train.py {config}`, or '
+            'give another checkpoint.'
         )
     return fetch(entry.sources)
 
 
 def find_config(name: str | Path) -> Path:
-    """The config file of a path, of a shipped config's name without ``.py``, or of a zoo model.
+    """Returns the config file with this path or name.
+
+    Args:
+        name: Path, name of a config of this package without ``.py``, or name of a zoo model.
 
     Raises:
-        UserError: If there is no such config; names those there are.
+        UserError: If there is none; the message lists the names.
     """
     if Path(name).is_file():
         return Path(name)
@@ -126,6 +128,6 @@ def find_config(name: str | Path) -> Path:
     if str(name) in shipped:
         return shipped[str(name)]
     raise UserError(
-        f'{name!r} is neither a config file nor the name of a shipped config or a model of the '
-        f'zoo. There are: {", ".join(sorted({*shipped, *entries()})) or "none"}.'
+        f'{name!r} is neither a config file nor the name of a config or model of this package. '
+        f'Names: {", ".join(sorted({*shipped, *entries()})) or "none"}.'
     )

@@ -1,7 +1,6 @@
-"""What training does about a sample that cannot be loaded: it stops and names the file, or takes
-the next sample and notes the file in a list.
+"""Refuses or skips training samples that cannot be loaded.
 
-A config says which, at its top level::
+A config chooses at its top level::
 
     bad_data = dict(policy='skip', max_fraction=0.01)
     bad_data = None  # no checks
@@ -9,6 +8,7 @@ A config says which, at its top level::
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Iterator, Mapping
@@ -17,32 +17,31 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from mmcv.transforms import LoadAnnotations, LoadImageFromFile
+from mmcv.transforms import LoadAnnotations
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.fileio import BaseStorageBackend, get, get_text, register_backend
 from mmengine.registry import DATASETS
 
 from ..errors import UserError
-from .checks.annotation_files import read_coco
-from .checks.annotations import coco_object_problems
-from .checks.image_files import file_problem, mask_file_problem
+from .checks.coco import object_problems, read_coco
+from .checks.image_files import decoding_settings, file_problem, mask_file_problem
 from .checks.samples import sample_problems
 from .multi_scale_sampler import SizedIndex
 from .palette import IGNORED
 
 POLICIES = ('stop', 'skip')
-#: The packages whose classes ``Load...`` load images and annotations.
+#: Packages whose classes ``Load...`` load images and annotations.
 _LIBRARIES = ('mmcv', 'mmpretrain', 'mmdet', 'mmseg', 'mmrotate')
 
 
 @dataclass(frozen=True)
 class BadDataPolicy:
-    """What to do about bad samples of the training data; those of validation always stop.
+    """What to do about bad samples of the training data. Validation and testing always stop.
 
     Args:
-        policy: ``stop`` or ``skip``; ``off`` where the config has ``bad_data=None``. Default:
+        policy: ``stop`` or ``skip``; ``off`` if the config has ``bad_data=None``. Default:
             ``stop``.
-        max_fraction: Of the training images that ``skip`` may skip; more of them stop the
+        max_fraction: Fraction of the training images that ``skip`` may skip. More of them stop the
             training. Default: 0.01.
     """
 
@@ -51,10 +50,10 @@ class BadDataPolicy:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> BadDataPolicy:
-        """The policy that a config asks for.
+        """Reads the policy of a config.
 
         Raises:
-            UserError: If it is none.
+            UserError: If ``bad_data`` is not a valid policy.
         """
         chosen = config.get('bad_data', {})
         if chosen is None:
@@ -83,11 +82,10 @@ class BadDataPolicy:
 
 
 class BadSampleError(UserError):
-    """A sample that cannot be used.
+    """A sample cannot be used.
 
-    torch raises an error of a worker process again in the main process, with that process's
-    traceback in its message. The message is then what the error itself said, and the traceback is
-    the cause.
+    torch raises an error of a worker process again in the main process, with the traceback of the
+    worker in its message. The message is then the original one, and the traceback is the cause.
     """
 
     def __init__(self, message: str) -> None:
@@ -102,45 +100,45 @@ class WorkerError(Exception):
 
 
 class BadSampleList:
-    """The files that a training has skipped, one line of JSON each; shared by its processes.
+    """The files that a training has skipped, one JSON object per line, shared by its processes.
 
     Args:
-        path: Of the list. It is made when there is something to note.
+        path: The path of the list. The file is created when the first file is added.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def size(self) -> int:
-        """Of the list in bytes."""
+        """Returns the size of the list in bytes."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def read(self) -> list[dict[str, str]]:
-        """What is noted, as dicts of ``file`` and ``error``."""
+        """Returns the entries as dicts of ``file`` and ``error``."""
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text().splitlines()]
 
     def add(self, file: str, error: str, limit: float) -> None:
-        """Notes a file, once.
+        """Adds a file unless it is in the list.
 
         Args:
-            file: Its path.
+            file: The path of the file.
             error: What is wrong with it.
-            limit: How many files may be noted.
+            limit: The number of files that the list may have.
 
         Raises:
-            BadSampleError: If there are more now.
+            BadSampleError: If it has more now.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix('.lock')):
-            noted = {entry['file'] for entry in self.read()}
-            if file not in noted:
+            files = {entry['file'] for entry in self.read()}
+            if file not in files:
                 with self.path.open('a') as list_file:
                     list_file.write(json.dumps(dict(file=file, error=error)) + '\n')
-        if len(noted | {file}) > limit:
+        if len(files | {file}) > limit:
             raise BadSampleError(
-                f'{len(noted | {file})} training images cannot be used, more than the {limit:g} '
+                f'{len(files | {file})} training images cannot be used, more than the {limit:g} '
                 f'that `bad_data` allows; {self.path} lists them. The last: {file} {error} '
                 f'Fix them, or allow more with `bad_data.max_fraction`.'
             )
@@ -149,23 +147,22 @@ class BadSampleList:
 def guarded_dataset(
     dataset: Any, policy: BadDataPolicy, skipped: BadSampleList, ignored: int = IGNORED
 ) -> Any:
-    """Builds a data set of any library that refuses bad samples, or skips them.
+    """Builds a data set that refuses or skips bad samples.
 
     Only loading is guarded: errors of other transforms are raised unchanged.
 
     Args:
-        dataset: Its config, or the data set.
+        dataset: The config of a data set, or a built data set, which is not guarded.
         policy: What to do about a bad sample.
-        skipped: Where skipped files are noted.
-        ignored: Value of pixels of masks that do not count. Default: 255.
+        skipped: The list for skipped files.
+        ignored: Value of mask pixels that the loss ignores. Default: 255.
 
     Returns:
-        The data set. Those within it that read files are of subclasses of their classes; data
-        sets that are built already are returned as they are.
+        The data set. It and the data sets in its wrappers are of subclasses of their classes.
 
     Raises:
-        UserError: If there is no sample, or samples are to be skipped in a data set that is none
-            of mmengine's.
+        UserError: If there is no sample, or if the policy is to skip samples of a data set that
+            does not derive from mmengine's ``BaseDataset``.
     """
     try:
         built = DATASETS.build(_guarded(dataset)) if isinstance(dataset, Mapping) else dataset
@@ -190,15 +187,14 @@ def guarded_dataset(
     return built
 
 
-def _guarded(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a data set with guarded classes for those within it that read files."""
+def _guarded(dataset: Any) -> Any:
+    """Replaces the types of data sets that read files in a config by guarded ones."""
+    if not isinstance(dataset, Mapping):
+        return dataset
     dataset = dict(dataset)
     if 'datasets' in dataset:
-        dataset['datasets'] = [
-            _guarded(child) if isinstance(child, Mapping) else child
-            for child in dataset['datasets']
-        ]
-    elif isinstance(dataset.get('dataset'), Mapping):
+        dataset['datasets'] = [_guarded(child) for child in dataset['datasets']]
+    elif 'dataset' in dataset:
         dataset['dataset'] = _guarded(dataset['dataset'])
     else:
         kind: Any = dataset.get('type')
@@ -212,7 +208,7 @@ def _guarded(dataset: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _guarded_class(kind: Any) -> type[GuardedSamples]:
-    """A subclass, under the same name, whose samples are guarded."""
+    """Makes a subclass with the same name whose samples are guarded."""
     return type(kind.__name__, (GuardedSamples, kind), dict(__doc__=kind.__doc__))
 
 
@@ -223,9 +219,8 @@ def _restore(kind: Any, state: dict[str, Any]) -> BaseDataset:
 
 
 def _readers(dataset: Any) -> Iterator[Any]:
-    """The data sets within wrappers: RepeatDataset, ConcatDataset and the like."""
-    own = [dataset.dataset] if hasattr(dataset, 'dataset') else []
-    inner = getattr(dataset, 'datasets', own)
+    """Yields the data sets inside wrappers such as RepeatDataset and ConcatDataset."""
+    inner = getattr(dataset, 'datasets', [dataset.dataset] if hasattr(dataset, 'dataset') else [])
     for child in inner:
         yield from _readers(child)
     if not inner:
@@ -233,111 +228,95 @@ def _readers(dataset: Any) -> Iterator[Any]:
 
 
 class GuardedSamples(BaseDataset):
-    """What is added to a class of data sets, so that bad samples are refused or skipped.
+    """A base class that makes a data set refuse or skip bad samples.
 
-    Files and annotations are checked on the way through the pipeline. The sample that stands in
-    for a bad one is the next good one of the data set, so that it does not depend on chance.
+    Files and annotations are checked in the pipeline. The next good sample of the data set replaces
+    a skipped one, so that the replacement does not depend on chance.
     """
 
     pipeline: Any
     _checks: bool = False
 
     def guard(self, skipped: BadSampleList | None, limit: float, ignored: int) -> None:
-        """Begins to check samples.
+        """Starts to check samples.
 
         Args:
-            skipped: Where skipped files are noted. None: a bad sample is an error.
-            limit: How many files may be skipped.
-            ignored: Value of pixels of masks that do not count.
+            skipped: The list for skipped files. None: a bad sample is an error.
+            limit: The number of files that may be skipped.
+            ignored: Value of mask pixels that the loss ignores.
         """
         self._checks, self._skipped = True, skipped
         self._limit, self._ignored = limit, ignored
-        self._left_out = _left_out(self) if skipped else {}
+        self._left_out = _left_out_images(self) if skipped else {}
 
     def prepare_data(self, idx: int) -> Any:
-        """The sample of an index, as the pipeline leaves it, or that of the next good one.
+        """Returns the sample of an index from the pipeline, or the next good one.
 
         Raises:
-            BadSampleError: If it is bad and is not to be skipped.
+            BadSampleError: If it is bad and must not be skipped.
         """
         if not self._checks:
             return super().prepare_data(idx)
-        pipeline = self.pipeline  # some recipes replace it midway
-        if isinstance(pipeline, Compose) and not isinstance(pipeline, GuardedPipeline):
+        # Hooks such as mmdet's PipelineSwitchHook replace the pipeline during training.
+        if isinstance(self.pipeline, Compose) and not isinstance(self.pipeline, GuardedPipeline):
             classes = self.metainfo.get('classes')
-            self.pipeline = GuardedPipeline(pipeline.transforms, classes, self._ignored)
+            self.pipeline = GuardedPipeline(self.pipeline.transforms, classes, self._ignored)
         for _ in range(len(self)):
             try:
-                return self._prepare(idx)
-            except _Refused as refused:
+                file = self.get_data_info(idx)['img_path'] if self._left_out else None
+                if file in self._left_out:
+                    raise _RefusedError(file, self._left_out[file])
+                return super().prepare_data(idx)
+            except _RefusedError as refused:
                 if self._skipped is None:
                     raise BadSampleError(
                         f'{refused} tools/check_dataset.py finds all such files; '
                         "`bad_data = dict(policy='skip')` in the config trains without them."
                     ) from refused
                 self._skipped.add(refused.file, refused.detail, self._limit)
-            idx = _following(idx, len(self))
-        raise BadSampleError(f'Not one of the {len(self)} samples can be used.')
-
-    def _prepare(self, idx: int) -> Any:
-        if self._left_out:
-            file = self.get_data_info(idx)['img_path']
-            if file in self._left_out:
-                raise _Refused(file, self._left_out[file])
-        return super().prepare_data(idx)
+            following = (int(idx) + 1) % len(self)
+            idx = idx.moved(following) if isinstance(idx, SizedIndex) else following
+        raise BadSampleError(f'None of the {len(self)} samples can be used.')
 
     def __reduce__(self) -> tuple:
-        # The class is made at run time, so that other processes make it anew.
+        # Other processes cannot import a class that was made at run time, so they make it again.
         return _restore, (type(self).__mro__[2], self.__dict__)
 
 
-class _Refused(Exception):  # noqa: N818  (never leaves this module)
-    """What makes a sample a bad one: a file, and the rest of a sentence about it."""
+class _RefusedError(Exception):
+    """The reason why a sample is bad: a file, and the rest of a sentence about it."""
 
     def __init__(self, file: str, detail: str) -> None:
         super().__init__(f'{file} {detail}')
         self.file, self.detail = file, detail
 
 
-def _following(index: int, length: int) -> int:
-    following = (int(index) + 1) % length
-    return index.moved(following) if isinstance(index, SizedIndex) else following
-
-
-def _left_out(dataset: Any) -> dict[str, str]:
-    """Images with objects that mmdet leaves out unsaid, so that a pipeline cannot see them."""
+def _left_out_images(dataset: Any) -> dict[str, str]:
+    """Returns images with objects that mmdet silently drops, so that no pipeline can see them."""
     if 'CocoDataset' not in {kind.__name__ for kind in type(dataset).__mro__}:
         return {}
-    problems = coco_object_problems(read_coco(dataset.ann_file), dataset.data_prefix['img'])
-    return {file: problem.detail for file, problem in problems if problem.is_error}
+    problems = object_problems(read_coco(dataset.ann_file), dataset.data_prefix['img'])
+    return {problem.file: problem.detail for problem in problems if problem.is_error}
 
 
 class GuardedPipeline(Compose):
-    """A pipeline that checks files as they are read, and samples once they are loaded.
+    """A pipeline that checks files when they are read, and samples when they are loaded.
 
-    An error of a step that loads images or annotations is one of the sample. All others are
-    raised unchanged.
+    An error of a step that loads images or annotations is attributed to the sample. All other
+    errors are raised unchanged.
 
     Args:
-        transforms: The steps. Those that load keep their types, and read files through
+        transforms: The steps. Loading steps are replaced by copies that read files through
             :class:`CheckedBackend`.
-        classes: Names of the classes of the data set, or None.
-        ignored: Value of pixels of masks that do not count. Default: 255.
+        classes: Class names of the data set; None if unknown.
+        ignored: Value of mask pixels that the loss ignores. Default: 255.
     """
 
     def __init__(self, transforms: list[Any], classes: Any, ignored: int = IGNORED) -> None:
-        super().__init__(transforms)
+        super().__init__([_reading_checked(s) if _is_loader(s) else s for s in transforms])
         self.ignored = ignored
         self.num_classes = None if classes is None else len(classes)
-        self._loaders = [step for step in transforms if _is_loader(step)]
-        self._has_images = any(isinstance(step, LoadImageFromFile) for step in self._loaders)
-        for step in self._loaders:
-            if hasattr(step, 'backend_args') and not _is_checked(step.backend_args):
-                step.backend_args = dict(
-                    backend='edgenext_mm_checked',
-                    masks=isinstance(step, LoadAnnotations),
-                    backend_args=step.backend_args,
-                )
+        self._loaders = [step for step in self.transforms if _is_loader(step)]
 
     def __call__(self, data: dict) -> dict | None:
         """Applies the steps."""
@@ -347,66 +326,87 @@ class GuardedPipeline(Compose):
             if result is None:
                 return None
             data = result
-            if self._has_images and step is self._loaders[-1]:
-                _check_sample(data, self.num_classes, self.ignored)
+            if is_loader and step is self._loaders[-1] and 'ori_shape' in data:
+                self._check(data)
         return data
 
     def _load(self, step: Any, data: dict) -> dict | None:
         try:
             return step(data)
-        except (_Refused, MemoryError):
+        except (_RefusedError, MemoryError):
             raise
-        except Exception as failure:  # decoders raise anything
-            message = ' '.join(str(failure).split()).rstrip('.')
+        except Exception as error:  # decoders raise anything
+            message = ' '.join(str(error).split()).rstrip('.')
             of_mask = getattr(step, 'with_seg', False) and not getattr(step, 'with_bbox', False)
             file = data.get('seg_map_path') if of_mask else None
             file = file or data.get('img_path') or f'sample {data.get("sample_idx")}'
-            raise _Refused(file, f'failed with {type(failure).__name__}: {message}.') from failure
+            raise _RefusedError(file, f'failed with {type(error).__name__}: {message}.') from error
+
+    def _check(self, data: dict) -> None:
+        """Refuses a sample with impossible annotations."""
+        for problem in sample_problems(data, self.num_classes, self.ignored):
+            if problem.is_error:
+                of_mask = problem.kind.startswith('mask_')
+                raise _RefusedError(data['seg_map_path' if of_mask else 'img_path'], problem.detail)
 
 
 def _is_loader(step: Any) -> bool:
-    """Whether a step loads images or annotations: ``Load...`` of OpenMMLab, or derived from it."""
+    """Whether a step loads images or annotations: a ``Load...`` of OpenMMLab, or a subclass."""
     return any(
         kind.__name__.startswith('Load') and kind.__module__.partition('.')[0] in _LIBRARIES
         for kind in type(step).__mro__
     )
 
 
-def _is_checked(backend_args: Mapping[str, Any] | None) -> bool:
-    return (backend_args or {}).get('backend') == 'edgenext_mm_checked'
+def _reading_checked(step: Any) -> Any:
+    """Copies a loading step, with a ``backend_args`` that checks the files it reads.
+
+    A copy, because the step may be built already, and a subclass may not take ``backend_args``.
+    """
+    backend_args = getattr(step, 'backend_args', {})
+    if not hasattr(step, 'backend_args') or (backend_args or {}).get('backend') == _BACKEND:
+        return step
+    is_mask = isinstance(step, LoadAnnotations)
+    step = copy.copy(step)
+    step.backend_args = dict(
+        backend=_BACKEND,
+        decoding=None if is_mask else decoding_settings(step),
+        backend_args=backend_args,
+    )
+    return step
 
 
-@register_backend('edgenext_mm_checked')
+_BACKEND = 'edgenext_mm_checked'
+
+
+@register_backend(_BACKEND)
 class CheckedBackend(BaseStorageBackend):
-    """Reads files by another backend of mmengine; refuses images that are empty or cut short.
-
-    The steps of a pipeline read through it, so that each file is fetched once.
+    """Reads files through another backend of mmengine, and refuses those that are empty or cut
+    short. Loading steps read through it, so that each file is fetched once.
 
     Args:
-        masks: Whether the files are masks. Default: False.
-        backend_args: Of the backend that reads. Default: None, by the prefix of the path.
+        decoding: Decoder and colour type of the images. Default: None, the files are masks.
+        backend_args: Arguments of the backend that reads. Default: None, chosen by the prefix of
+            the path.
     """
 
-    def __init__(self, masks: bool = False, backend_args: dict | None = None) -> None:
-        self.masks = masks
+    def __init__(
+        self, decoding: tuple[str, str] | None = None, backend_args: dict | None = None
+    ) -> None:
+        self.decoding = decoding
         self.backend_args = backend_args
 
     def get(self, filepath: str | Path) -> bytes:
-        """The content of a file."""
+        """Returns the content of a file."""
         content = get(filepath, backend_args=self.backend_args)
-        problem = mask_file_problem(content) if self.masks else file_problem(content)
+        if self.decoding is None:
+            problem = mask_file_problem(content)
+        else:
+            problem = file_problem(content, *self.decoding)
         if problem is not None:
-            raise _Refused(str(filepath), problem.detail)
+            raise _RefusedError(str(filepath), problem.detail)
         return content
 
     def get_text(self, filepath: str | Path, encoding: str = 'utf-8') -> str:
-        """The content of a text file, which is not checked."""
+        """Returns the content of a text file, unchecked."""
         return get_text(filepath, encoding, backend_args=self.backend_args)
-
-
-def _check_sample(results: dict, num_classes: int | None, ignored: int) -> None:
-    """Refuses a sample whose annotations are impossible."""
-    for problem in sample_problems(results, num_classes, ignored):
-        if problem.is_error:
-            of_mask = problem.kind.startswith('mask_')
-            raise _Refused(results['seg_map_path' if of_mask else 'img_path'], problem.detail)

@@ -1,7 +1,7 @@
-"""scikit-learn's 1,797 handwritten digits, laid out as a data set of one's own would be.
+"""scikit-learn's 1,797 handwritten digits as an image folder. They need no download.
 
-Real data that needs no download: 8x8 grey images from 43 writers (E. Alpaydin and C. Kaynak, UCI
-repository, CC BY 4.0), the test part of the original set.
+8x8 grey images from 43 writers (E. Alpaydin and C. Kaynak, UCI repository, CC BY 4.0), the test
+part of the original set.
 """
 
 import io
@@ -15,12 +15,12 @@ from PIL import Image
 from ..errors import UserError
 from ..files import new_folder
 
-#: Every fifth image is for validation: 1,437 train, 360 val.
+#: Every fifth image is for validation: 1,437 for training, 360 for validation.
 VAL_EVERY = 5
 
 
 def load_digits() -> Iterator[tuple[str, int, np.ndarray]]:
-    """Split, class and (8, 8) uint8 image of every digit."""
+    """Yields the split, the class and the (8, 8) uint8 image of each digit."""
     try:
         from sklearn import datasets
     except ImportError as error:
@@ -37,16 +37,16 @@ def load_digits() -> Iterator[tuple[str, int, np.ndarray]]:
 def write_digits(root: str | os.PathLike[str]) -> bool:
     """Writes the digits as an image folder of PNGs, ``ROOT/{train,val}/{0..9}/*.png``.
 
-    The folder appears at once and complete, or not at all.
+    After an error or an interruption, the folder does not exist.
 
     Args:
-        root: The folder to make. If it is there, it must hold just these files.
+        root: The folder to create. If it exists, it must contain exactly these files.
 
     Returns:
-        Whether anything was written: False if the folder was there.
+        True if the files were written, False if they existed.
 
     Raises:
-        UserError: If the folder holds something else, or scikit-learn is not installed.
+        UserError: If the folder contains something else, or scikit-learn is not installed.
     """
     root = Path(root)
     files = {
@@ -54,7 +54,15 @@ def write_digits(root: str | os.PathLike[str]) -> bool:
         for index, (split, label, image) in enumerate(load_digits())
     }
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        _check_complete(root, files)
+        present = {str(p.relative_to(root)) for p in root.rglob('*') if p.is_file()}
+        missing, others = sorted(files.keys() - present), sorted(present - files.keys())
+        if missing or others:
+            raise UserError(
+                f'{root} exists and contains something other than the {len(files)} digits: '
+                f'{len(missing)} of them are missing (first: {missing[:1]}), and there are '
+                f'{len(others)} other files (first: {others[:1]}). Remove it, or give another '
+                'folder.'
+            )
         return False
     with new_folder(root) as folder:
         for name, content in files.items():
@@ -68,18 +76,3 @@ def _png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format='PNG')
     return buffer.getvalue()
-
-
-def _check_complete(root: Path, files: dict[str, bytes]) -> None:
-    present = (
-        {str(p.relative_to(root)) for p in root.rglob('*') if p.is_file()}
-        if root.is_dir()
-        else set()
-    )
-    missing, foreign = sorted(files.keys() - present), sorted(present - files.keys())
-    if missing or foreign:
-        raise UserError(
-            f'{root} is there and holds something other than the {len(files)} digits: '
-            f'{len(missing)} of them are missing (first: {missing[:1]}), {len(foreign)} other '
-            f'files are there (first: {foreign[:1]}). Remove it, or give another folder.'
-        )

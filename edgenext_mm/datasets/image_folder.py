@@ -1,4 +1,4 @@
-"""A folder of images per class, with one list of classes for all splits."""
+"""A data set with one folder of images per class, and one list of classes for all splits."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from mmpretrain.datasets.custom import get_samples
 
 from ..errors import UserError
 from ..registry import DATASETS
-from .checks.classes import class_folders, is_hidden, named_folder_problems
-from .checks.image_files import IMAGE_EXTENSIONS
+from .checks.folders import class_folders, named_folder_problems
+from .checks.image_files import IMAGE_EXTENSIONS, is_hidden
 
 
 @DATASETS.register_module()
 class ImageFolder(CustomDataset):
     """mmpretrain's ``CustomDataset`` that finds the class of a folder by its name.
 
-    ``CustomDataset`` numbers the folders of each split by themselves: where validation lacks a
-    folder that training has, all labels behind it are others. Here all splits take their classes
-    from one place, so that a class may be absent from a split. Hidden folders and files, such as
+    ``CustomDataset`` numbers the folders of each split separately: if validation lacks a folder of
+    training, the labels of the folders after it differ. Here all splits take their classes from
+    one place, so that a split may lack a class. Hidden folders and files, such as
     ``.ipynb_checkpoints`` and ``._a.jpg``, are ignored.
 
     Args:
         data_root: Folder that the other paths are relative to. Default: ''.
-        data_prefix: Folder of the class folders. Default: ''.
-        classes_from: Folder whose folders name the classes, sorted; ``metainfo`` or ``classes``
-            come first. Default: None, ``data_prefix``.
-        metainfo: With ``classes``, the names of the folders in the order of their labels.
-        classes: The same, or the path of a file with a name per line.
-        extensions: Endings of the images' names. Default: those that inference reads in folders.
+        data_prefix: Folder that contains the class folders. Default: ''.
+        classes_from: Folder whose folders name the classes in alphabetical order, unless
+            ``metainfo`` or ``classes`` does. Default: None, ``data_prefix``.
+        metainfo: A dict; its ``classes`` are the names of the folders in the order of their labels.
+            Default: None.
+        classes: The same names, or the path of a file with one name per line. Default: None.
+        extensions: Extensions of the images. Default: those that inference reads in folders.
         lazy_init: Whether to list the images later. Default: False.
-        **kwargs: Of ``CustomDataset``.
+        **kwargs: Other arguments of ``CustomDataset``.
 
     Raises:
-        UserError: If a folder is none of the classes, or ``classes_from`` is not there.
+        UserError: If a folder is not a class, or ``classes_from`` does not exist.
     """
 
     def __init__(
@@ -72,20 +73,21 @@ class ImageFolder(CustomDataset):
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Paths of the images, and labels: the positions of their folders' names in the classes.
+        """Lists the paths of the images, and their labels: the indices of their folders in the
+        classes.
 
         Raises:
-            UserError: If a folder is none of the classes, or there is no image.
+            UserError: If a folder is not a class, or there is no image.
         """
         if self.ann_file or not self.with_label:
             return super().load_data_list()
         for problem in named_folder_problems(self.img_prefix, self.CLASSES):
-            raise UserError(f'{self.img_prefix} {problem.detail}')
+            raise UserError(str(problem))
         labels = {name: self.CLASSES.index(name) for name in class_folders(self.img_prefix)}
         samples, _ = get_samples(self.img_prefix, labels, self.is_valid_file)
         if not samples:
             raise UserError(
-                f'The folders of {self.img_prefix} hold no image with one of the endings '
+                f'The folders in {self.img_prefix} contain no image with one of the extensions '
                 f'{", ".join(sorted(self.extensions))}.'
             )
         return [

@@ -1,4 +1,4 @@
-"""The test pipeline of a config, for images from anywhere."""
+"""The test pipeline of a config, for images from any source."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from .images import ImageReader, ImageSource
 
 
 class ImagePipeline:
-    """A config's test pipeline for images from anywhere.
+    """The test pipeline of a config, for images from any source.
+
+    Annotations are not loaded. The loading step reads local files, whatever storage the
+    ``backend_args`` of the data set name.
 
     Args:
-        config: With a ``test_dataloader``. Its loading step reads files, from where they are:
-            ``backend_args``, which say where the data set is stored, do not count. Annotations are
-            not loaded.
+        config: A config with a ``test_dataloader``.
     """
 
     def __init__(self, config: Config) -> None:
         init_default_scope(config.get('default_scope', 'mmengine'))
         steps = [
-            _from_anywhere(step)
+            _for_local_files(step)
             for step in config.test_dataloader.dataset.pipeline
             if not _loads_annotations(_type_name(step))
         ]
@@ -38,17 +39,17 @@ class ImagePipeline:
         self.transforms = built[count:]
 
     def __call__(self, source: ImageSource) -> dict[str, Any]:
-        """The input of the model for one image: ``inputs``, (C, H, W), and ``data_samples``.
+        """Returns the model input for one image: ``inputs``, (C, H, W), and ``data_samples``.
 
         Raises:
-            UserError: If it cannot be read as an image, or a step of the pipeline fails for it.
+            UserError: If the image cannot be read, or a step of the pipeline fails.
         """
         data: Any = self._reader(source)
         for step in self.transforms:
             try:
                 data = step(data)
                 if data is None:
-                    raise ValueError('it gives nothing')
+                    raise ValueError('it returned None')
             except Exception as error:  # transforms raise anything
                 name = type(step).__name__
                 raise caused_by(
@@ -57,16 +58,16 @@ class ImagePipeline:
         return data
 
     def read(self, source: ImageSource) -> np.ndarray:
-        """The pixels of one image as the loading step gives them.
+        """Returns the pixels of one image from the loading step.
 
         Raises:
-            UserError: If it cannot be read as an image.
+            UserError: If the image cannot be read.
         """
         return self._reader(source)['img']
 
 
 def _type_name(step: Any) -> str:
-    """The name of the class of a step, or of its config."""
+    """Returns the name of the class of a step, which may be a config."""
     return type_name(step['type'] if isinstance(step, dict) else type(step))
 
 
@@ -75,8 +76,8 @@ def _loads_annotations(name: str) -> bool:
     return name.startswith('Load') and any(word in name for word in words)
 
 
-def _from_anywhere(step: Any) -> Any:
-    """A loading step for files that are on disk, whatever storage the data set is in."""
+def _for_local_files(step: Any) -> Any:
+    """Replaces a loading step by one for files on disk."""
     name = _type_name(step)
     if not isinstance(step, dict) or not name.startswith('Load'):
         return step
@@ -85,23 +86,23 @@ def _from_anywhere(step: Any) -> Any:
 
 
 def source_name(source: ImageSource) -> str:
-    """Name of an image in messages: its path, or its size if it has none."""
+    """Returns a name of an image for messages: its path, or its size."""
     if isinstance(source, (str, Path)):
         return str(source)
     return f'an image of {getattr(source, "shape", None) or getattr(source, "size", None)}'
 
 
 def input_shape(config: Config) -> tuple[int, int]:
-    """(H, W) of the largest input that a config's evaluation gives the model.
+    """Returns (H, W) of the largest input that the evaluation of a config gives the model.
 
     Raises:
-        UserError: If its test pipeline resizes to no size that it names.
+        UserError: If the test pipeline has no step with a fixed size.
     """
     preprocessor = config.get('data_preprocessor') or config.model.data_preprocessor
     settings = config.model.get('test_cfg') or {}
     if settings.get('mode') == 'slide':
         return tuple(settings['crop_size'])
-    # mmseg's `size` is that of training; testing has settings of its own.
+    # mmseg's `size` is for training; `test_cfg` has the size for testing.
     testing = preprocessor.get('test_cfg') or {}
     if testing.get('size') is not None:
         return testing['size']
@@ -114,7 +115,7 @@ def input_shape(config: Config) -> tuple[int, int]:
     if not any(sizes):
         raise UserError(
             'The test pipeline of this config keeps the size of images: it has no Resize with a '
-            '`scale` and no CenterCrop. Say how large the input is: --shape H W; with --dynamic '
+            '`scale` and no CenterCrop. Give the input size with --shape H W; with --dynamic '
             'height,width it is an example.'
         )
     size = next(size for size in reversed(sizes) if size)

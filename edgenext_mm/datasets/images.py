@@ -1,8 +1,9 @@
-"""Images from wherever a user has them, read as the config's loading step reads its data set."""
+"""Reads images from files, URLs, Pillow images and arrays as a config's loading step does."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import tempfile
 import warnings
@@ -11,23 +12,21 @@ from pathlib import Path
 from typing import Any, Union
 
 import cv2
+import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.fileio import get
 from PIL import Image, ImageOps
 
 from ..errors import UserError
-from .checks.image_files import IMAGE_EXTENSIONS, file_problem
+from .checks.image_files import IMAGE_EXTENSIONS, decoding_settings, file_problem
+from .checks.samples import MAX_RATIO
 
 ImageSource = Union[str, Path, np.ndarray, Image.Image]
 
-#: How many times longer than wide an image may be, or wider than long. Beyond, resizing makes its
-#: sides vanish, or its area enormous.
-MAX_ELONGATION = 100
-
 
 def is_single(source: ImageSource | Iterable[ImageSource]) -> bool:
-    """Whether a source is one image, rather than a folder or a sequence of sources."""
+    """Whether a source is one image, not a folder or a sequence of sources."""
     return isinstance(source, (str, Path, np.ndarray, Image.Image)) and not _is_folder(source)
 
 
@@ -36,16 +35,16 @@ def _is_folder(source: object) -> bool:
 
 
 def list_images(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
-    """All images of one source or many.
+    """Lists all images of one or several sources.
 
-    Folders are searched with their sub-folders, in order, for names that end with one of
+    Folders and their sub-folders are searched in order for names with one of the
     :data:`~edgenext_mm.datasets.checks.image_files.IMAGE_EXTENSIONS` in upper or lower case. As in
-    training, hidden files are left out, such as the ``._NAME.jpg`` of macOS; so are hidden folders.
+    training, hidden files such as the ``._NAME.jpg`` of macOS are ignored, and so are hidden
+    folders.
 
     Returns:
-        Files as paths, the rest as given. A source that is not there, and a folder without images
-        or that cannot be opened, are in the list as well: reading them fails, which costs the
-        other images nothing.
+        Files as paths, other sources unchanged. Missing files, and folders that contain no images
+        or cannot be opened, are in the list as well, so that the other images can be read.
 
     Raises:
         UserError: If none of the sources is an image or a folder of images.
@@ -69,13 +68,13 @@ def list_images(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
 
 
 def _source_problem(source: object) -> UserError | None:
-    """Why a source is not an image, as far as can be seen without opening it."""
+    """Returns why a source is not an image, as far as can be seen without opening it."""
     if isinstance(source, (np.ndarray, Image.Image)) or _is_url(source):
         return None
     if _is_folder(source):
         return UserError(
-            f'The folder {source} holds no image, or cannot be opened. Names of images end with '
-            f'{", ".join(IMAGE_EXTENSIONS)}.'
+            f'The folder {source} contains no image, or cannot be opened. The extensions of images '
+            f'are {", ".join(IMAGE_EXTENSIONS)}.'
         )
     if isinstance(source, (str, Path)) and os.path.isfile(source):
         return None
@@ -88,9 +87,9 @@ def _source_problem(source: object) -> UserError | None:
 
 
 def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Images in a folder and its sub-folders; a folder that cannot be opened counts as one."""
+    """Yields the images in a folder and its sub-folders, and folders that cannot be opened."""
     real = os.path.realpath(folder)
-    if real in above:  # a link that leads back
+    if real in above:  # a link to a parent folder
         return
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -109,20 +108,21 @@ def _images_in(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Pa
 class ImageReader:
     """Reads images as a loading step of OpenMMLab's pipelines does.
 
-    The step itself reads files, so that inference sees the pixels of training and testing. URLs are
-    fetched and then read as files. Images in memory are brought to the form in which the step
-    leaves those of files, by its ``color_type``, ``color`` unless it says otherwise:
+    Files are read by the step itself, so that inference sees the pixels of training and testing.
+    URLs are downloaded and read as files. Images in memory get the form that the step gives to
+    files, which depends on its ``color_type`` (default: ``color``):
 
-    - ``color``: (H, W, 3) uint8 in the order blue, green, red; grey is repeated, transparency
-      dropped, and of 16 bits the upper eight count;
-    - ``grayscale``: (H, W) uint8; colours may differ by one from what a file's decoder makes;
-    - ``unchanged``: as given, in depth and number of channels. Colours of Pillow images come in the
-      order blue, green, red, alpha.
+    - ``color``: (H, W, 3) uint8, blue-green-red. Grey is repeated, transparency is dropped, and the
+      upper 8 of 16 bits are kept.
+    - ``grayscale``: (H, W) uint8. Pixels of colour images may differ by one from a file's.
+    - ``unchanged``: all bits and channels. Pillow images become blue-green-red(-alpha).
 
-    Pillow images are turned upright as their EXIF data says where the step does so to files: unless
-    ``color_type`` is ``unchanged`` or ends with ``ignore_orientation``.
+    Unless ``color_type`` is ``unchanged`` or ends with ``ignore_orientation``, Pillow images are
+    rotated by their EXIF orientation.
 
-    tifffile heeds no ``color_type``: it reads all as stored.
+    With ``imdecode_backend='pillow'``, images in memory get exactly the pixels that mmcv's Pillow
+    backend reads from a lossless file of them. With ``imdecode_backend='tifffile'``, everything is
+    read unchanged, since tifffile ignores ``color_type``.
 
     Args:
         *steps: Steps from ``img_path`` to ``img``, the last of which loads the image. Default:
@@ -132,21 +132,20 @@ class ImageReader:
     def __init__(self, *steps: Callable[[dict], dict | None]) -> None:
         self.steps = steps or (LoadImageFromFile(),)
         self.loader = self.steps[-1]
-        as_stored = getattr(self.loader, 'imdecode_backend', '') == 'tifffile'
-        color_type = getattr(self.loader, 'color_type', 'unchanged')
-        self.color_type: str = 'unchanged' if as_stored else color_type
+        self.decoder, color_type = decoding_settings(self.loader)
+        self.color_type = 'unchanged' if self.decoder == 'tifffile' else color_type
 
     def __call__(self, source: ImageSource) -> dict[str, Any]:
         """Reads one image.
 
         Args:
-            source: A file, a URL, a Pillow image, or an (H, W) or (H, W, C) array, its channels in
-                the order blue, green, red, alpha. Of 1, 3 or 4 channels of uint8 or uint16 unless
-                ``color_type`` is ``unchanged``.
+            source: A file, a URL, a Pillow image, or an (H, W) or (H, W, C) array with channels in
+                the order blue, green, red, alpha. Unless ``color_type`` is ``unchanged``, arrays
+                have 1, 3 or 4 channels of uint8 or uint16.
 
         Returns:
-            What the step leaves to the next one: ``img``, ``img_shape``, ``ori_shape`` and
-            ``img_path``, empty for images in memory.
+            The results dict of the step: ``img``, ``img_shape``, ``ori_shape`` and ``img_path``,
+            which is empty for images in memory.
 
         Raises:
             UserError: If it cannot be read as an image, or is too elongated to be resized.
@@ -161,22 +160,22 @@ class ImageReader:
             with _as_file(source) as path:
                 results = self._from_file(path, source)
         height, width = results.get('img_shape', results['img'].shape)[:2]
-        if max(height, width) > MAX_ELONGATION * min(height, width):
+        if max(height, width) > MAX_RATIO * min(height, width):
             raise UserError(
                 f'{results["img_path"] or "An image"} is {width} pixels wide and {height} high; '
-                f'the longer side may be up to {MAX_ELONGATION} times the shorter. Cut it up.'
+                f'the longer side may be up to {MAX_RATIO} times the shorter. Cut it up.'
             )
         return results
 
     def _from_file(self, path: str, source: ImageSource) -> dict[str, Any]:
-        _check_file(path, source)
+        _check_file(path, source, self.decoder, self.color_type)
         try:
             results: Any = dict(img_path=path)
             for step in self.steps:
                 results = step(results)
                 if results is None:
-                    raise ValueError('it gives nothing')
-        except Exception as error:  # what decoders raise at damaged files is of any kind
+                    raise ValueError('it returned None')
+        except Exception as error:  # decoders raise anything
             message = ' '.join(str(error).split()) or type(error).__name__
             settings = {
                 name: getattr(self.loader, name)
@@ -191,31 +190,55 @@ class ImageReader:
         return results
 
     def _from_memory(self, source: np.ndarray | Image.Image) -> np.ndarray:
-        unchanged = self.color_type == 'unchanged'
-        if isinstance(source, Image.Image):
-            if not unchanged and not self.color_type.endswith('ignore_orientation'):
-                source = ImageOps.exif_transpose(source)
-            source = _pillow_to_array(source)
-        image = np.asarray(source)  # of matrices and masked arrays, the plain one
-        if image.dtype.kind not in 'uif' or image.ndim not in (2, 3) or not image.size:
+        converts, in_pillow = self.color_type != 'unchanged', isinstance(source, Image.Image)
+        if in_pillow and converts and not self.color_type.endswith('ignore_orientation'):
+            source = ImageOps.exif_transpose(source)
+        image = np.asarray(source)  # also of matrices and masked arrays
+        is_number = in_pillow or image.dtype.kind in 'uif'
+        if not is_number or image.ndim not in (2, 3) or not image.size:
             raise UserError(
                 f'An image array is (H, W) or (H, W, C) of numbers, got {image.shape} of '
                 f'{image.dtype}.'
             )
         image = image.astype(image.dtype.newbyteorder('='), copy=False)
-        if not unchanged:
-            image = _to_eight_bits(image)
-            grey = self.color_type.startswith('grayscale')
-            image = _to_grey(image) if grey else _to_colour(image)
+        if self.decoder == 'pillow' and (in_pillow or converts):
+            image = self._as_pillow_reads(source if in_pillow else _array_to_pillow(image))
+        else:
+            image = _pillow_to_array(source) if in_pillow else image
+            image = self._as_opencv_reads(image) if converts else image
         dtype = np.float32 if getattr(self.loader, 'to_float32', False) else image.dtype
         return np.array(image, dtype, order='C')  # a copy, which steps may write to
 
+    def _as_pillow_reads(self, image: Image.Image) -> np.ndarray:
+        """Lets mmcv decode a lossless file of an image."""
+        buffer = io.BytesIO()
+        try:
+            image.save(buffer, 'TIFF')
+            return mmcv.imfrombytes(buffer.getvalue(), flag=self.color_type, backend='pillow')
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f'A Pillow image of mode {image.mode} cannot be read as the config reads files: '
+                f"{error}. Convert it with `image.convert('RGB')`."
+            ) from error
+
+    def _as_opencv_reads(self, image: np.ndarray) -> np.ndarray:
+        """Converts an array to the colour type as OpenCV does when it decodes a file."""
+        image = _to_eight_bits(image)
+        is_grey = image.ndim == 2 or image.shape[2] == 1
+        if self.color_type.startswith('grayscale'):
+            if is_grey:
+                return image.reshape(image.shape[:2])
+            return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_BGR2GRAY)
+        if is_grey:
+            return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+        return image[..., :3]
+
 
 def read_image(source: ImageSource) -> np.ndarray:
-    """One image as mmcv's ``LoadImageFromFile()`` reads it: upright, in eight-bit colour.
+    """Reads one image as mmcv's ``LoadImageFromFile()`` does: upright, in eight-bit colour.
 
     Args:
-        source: See :class:`ImageReader`.
+        source: A file, a URL, a Pillow image or an array; see :class:`ImageReader`.
 
     Returns:
         (H, W, 3) uint8, blue-green-red.
@@ -232,11 +255,13 @@ def _is_url(source: object) -> bool:
 
 @contextlib.contextmanager
 def _as_file(source: str | Path) -> Iterator[str]:
-    """The path of a file, or of a copy of what a URL leads to."""
+    """Gives the path of a file, or of a temporary copy of a URL."""
     if not _is_url(source):
         yield str(source)
         return
-    with tempfile.NamedTemporaryFile(suffix=_ending(str(source))) as copy:
+    path = str(source).partition('?')[0].lower()
+    suffix = next((suffix for suffix in IMAGE_EXTENSIONS if path.endswith(suffix)), '')
+    with tempfile.NamedTemporaryFile(suffix=suffix) as copy:
         try:
             copy.write(get(str(source)))
         except Exception as error:  # each backend raises its own
@@ -245,54 +270,47 @@ def _as_file(source: str | Path) -> Iterator[str]:
         yield copy.name
 
 
-def _ending(url: str) -> str:
-    """The ending of an image's URL, for steps that heed it."""
-    path = url.partition('?')[0].lower()
-    return next((ending for ending in IMAGE_EXTENSIONS if path.endswith(ending)), '')
-
-
-def _check_file(path: str, source: ImageSource) -> None:
-    """Refuses files that are cut short, as training does, and those that decoders must not see."""
+def _check_file(path: str, source: ImageSource, decoder: str, color_type: str) -> None:
+    """Refuses files that training refuses too, and those that no decoder should open."""
     try:
-        problem = file_problem(Path(path).read_bytes())
+        problem = file_problem(Path(path).read_bytes(), decoder, color_type)
     except OSError as error:
         raise UserError(f'{source} cannot be read: {error}') from error
     if problem is not None:
-        raise UserError(f'{source} {problem.detail} Give a complete image file.')
+        raise UserError(f'{source} {problem.detail}')
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            with Image.open(path) as image:  # reads no more than the header
+            with Image.open(path) as image:  # reads the header only
                 kind = image.format
     except Image.DecompressionBombError as error:
         raise UserError(
             f'{source} is too large: {error} Cut it up, or allow it with '
             '`PIL.Image.MAX_IMAGE_PIXELS = None`.'
         ) from error
-    except Exception:  # a format that Pillow does not know, or a damaged one: the decoder says
+    except Exception:  # a format that Pillow does not know, or a damaged file: see the decoder
         return
-    if kind == 'EPS':  # Pillow would run what the file says in Ghostscript
+    if kind == 'EPS':  # Pillow would run it in Ghostscript
         raise UserError(f'{source} is a program (EPS), not an image. Give a PNG or JPEG of it.')
 
 
 def _hint(path: str) -> str:
-    """What else could read a file that a loading step cannot."""
+    """Suggests how to read a file that a loading step cannot read."""
     try:
         with Image.open(path) as image:
             kind, mode = image.format, image.mode
             image.load()
-    except Exception:  # what decoders raise at damaged files is of any kind
+    except Exception:  # decoders raise anything
         return 'Give a complete PNG, JPEG, WebP, TIFF or another image file.'
     return (
-        f'Pillow reads it as {kind} of mode {mode}: convert it to a PNG of 8 bits, or train and '
-        "test with other settings of that step: color_type='unchanged' for floats, "
-        "imdecode_backend='tifffile' for TIFF of many channels, imdecode_backend='pillow' for the "
-        'rest.'
+        f'Pillow reads it as {kind} of mode {mode}: convert it to an 8-bit PNG, or train and test '
+        "with other settings of that step: color_type='unchanged' for floats, "
+        "imdecode_backend='tifffile' for TIFF with many channels, else imdecode_backend='pillow'."
     )
 
 
 def _pillow_to_array(image: Image.Image) -> np.ndarray:
-    """(H, W) or (H, W, C) pixels as OpenCV decodes a file of them: blue, green, red, alpha."""
+    """Converts an image to (H, W) grey or (H, W, C) blue-green-red(-alpha), as OpenCV does."""
     if image.mode in ('L', 'F'):
         return np.asarray(image)
     if image.mode.startswith('I'):  # 16 bits, which convert() would clip
@@ -302,6 +320,18 @@ def _pillow_to_array(image: Image.Image) -> np.ndarray:
     alpha = image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info
     array = np.asarray(image.convert('RGBA' if alpha else 'RGB'))
     return array[..., [2, 1, 0, 3][: array.shape[2]]]
+
+
+def _array_to_pillow(array: np.ndarray) -> Image.Image:
+    """Converts an (H, W) or blue-green-red(-alpha) array to what Pillow reads from a PNG of it."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim == 2 and array.dtype == np.uint16:
+        return Image.fromarray(array)
+    array = _to_eight_bits(array)
+    if array.ndim == 3:
+        array = np.ascontiguousarray(array[..., [2, 1, 0, 3][: array.shape[2]]])
+    return Image.fromarray(array)
 
 
 def _to_eight_bits(image: np.ndarray) -> np.ndarray:
@@ -315,15 +345,3 @@ def _to_eight_bits(image: np.ndarray) -> np.ndarray:
             "color_type='unchanged' in the loading step."
         )
     return image
-
-
-def _to_colour(image: np.ndarray) -> np.ndarray:
-    if image.ndim == 2 or image.shape[2] == 1:
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return image[..., :3]
-
-
-def _to_grey(image: np.ndarray) -> np.ndarray:
-    if image.ndim == 2 or image.shape[2] == 1:
-        return image.reshape(image.shape[:2])
-    return cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_BGR2GRAY)

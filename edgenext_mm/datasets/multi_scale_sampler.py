@@ -1,9 +1,8 @@
-"""Batches of several image sizes, the smaller the images the more of them.
+"""Batches of several image sizes, with more images per batch at smaller sizes.
 
-The sampler decides on the size of a whole batch, but worker processes load image by image; hence
-an index tells its data set the size as well. mmengine's data sets note the index as
-``sample_idx``, where :class:`~edgenext_mm.datasets.transforms.MultiScaleRandomResizedCrop` finds
-it.
+The sampler chooses the size of a batch, but worker processes load single images, so each index
+carries the size. mmengine's data sets store the index as ``sample_idx``, where
+:class:`~edgenext_mm.datasets.transforms.MultiScaleRandomResizedCrop` reads it.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from ..registry import DATA_SAMPLERS
 
 
 class SizedIndex(int):
-    """The index of an image that also says how large the images of its batch are.
+    """The index of an image, with the image size of its batch.
 
     Args:
-        index: Of the image in its data set.
+        index: The index of the image in its data set.
         crop_size: (H, W) in pixels.
     """
 
@@ -35,7 +34,7 @@ class SizedIndex(int):
         return self
 
     def moved(self, index: int) -> SizedIndex:
-        """The index of another image for the same batch."""
+        """Returns the index of another image with the same size."""
         return SizedIndex(index, self.crop_size)
 
     def __reduce__(self) -> tuple:
@@ -43,7 +42,7 @@ class SizedIndex(int):
 
 
 class BatchShape(NamedTuple):
-    """What a process draws at a step: so many images, of so many pixels."""
+    """The number of images that a process loads at a step, and their (H, W) in pixels."""
 
     batch_size: int
     crop_size: tuple[int, int]
@@ -57,18 +56,19 @@ def multi_scale_shapes(
     divisor: int = 32,
     world_size: int = 1,
 ) -> tuple[BatchShape, ...]:
-    """The batches that an epoch is made of, by size.
+    """Computes the batch shapes of an epoch.
 
     Args:
-        batch_size: Images of the base size per process and step.
-        base_size: Height and width of those images.
-        size_range: Least and largest size; ``num_sizes`` of them are evenly spaced.
-        num_sizes: Steps from the least to the largest size.
-        divisor: What sizes are rounded to a multiple of.
-        world_size: Processes. Batches are made a multiple of it and even, as MobileViT's are.
+        batch_size: Number of images per process and step at the base size.
+        base_size: Base height and width in pixels. Default: 256.
+        size_range: Smallest and largest size in pixels. Default: (160, 320).
+        num_sizes: Number of evenly spaced sizes in the range. Default: 5.
+        divisor: Sizes are rounded to a multiple of it. Default: 32.
+        world_size: Number of processes. As in MobileViT, batch sizes are rounded to a multiple of
+            it and made even. Default: 1.
 
     Returns:
-        One shape per distinct size, from the smallest size to the largest.
+        One shape for each size, from the smallest to the largest.
     """
     wanted = [*np.linspace(size_range[0], size_range[1], num_sizes), base_size]
     shapes = []
@@ -80,36 +80,34 @@ def multi_scale_shapes(
 
 
 def _round_to(value: float, divisor: int) -> int:
-    """The nearest multiple, halves upwards, but never less than nine tenths of the value."""
+    """Rounds to the nearest multiple, halves up, but never below nine tenths of the value."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
 @DATA_SAMPLERS.register_module()
 class MultiScaleBatchSampler(Sampler):
-    """MobileViT's variable-batch sampler, by which EdgeNeXt is trained.
+    """MobileViT's variable-batch sampler, which the paper trains EdgeNeXt with.
 
-    An epoch holds, of each size, as many full batches as the images last for, in random order; all
-    processes draw the same size at the same step. mmengine's sampler gives each process its share
-    of the images. Set ``round_up=False`` there, so that shares are disjoint; the fewer than
-    ``world_size`` images that cannot be shared evenly, and a last odd one, wait for another epoch.
+    The sizes take turns until the images of an epoch are used up, and the order of the batches is
+    shuffled. All processes use the same size at the same step. MobileViT's code draws each size at
+    random, so that the number of steps varies; here it is fixed, so that ``len``, schedules and
+    progress bars are right. The order depends only on seed and epoch of the sampler.
 
-    Where the original draws every size on its own and knows the number of steps only afterwards,
-    the sizes here take turns, and their order is shuffled: an epoch has the same number of steps
-    each time, which ``len`` tells, and schedules and progress bars are right.
-
-    The order follows from seed and epoch of the sampler alone.
+    mmengine's sampler gives each process its share of the images. Use ``round_up=False`` there, so
+    that shares are disjoint. Images that cannot be shared evenly (fewer than ``world_size``), and a
+    last odd one, are left out of an epoch.
 
     Args:
-        sampler: mmengine's ``DefaultSampler``, or one with its attributes.
-        batch_size: Images of the base size per process and step.
-        base_size: Height and width of those images. Default: 256.
-        size_range: Least and largest size. Default: (160, 320).
-        num_sizes: Steps from the least to the largest size. Default: 5.
-        divisor: What sizes are rounded to a multiple of. Default: 32.
+        sampler: mmengine's ``DefaultSampler``, or a sampler with its attributes.
+        batch_size: Number of images per process and step at the base size.
+        base_size: Base height and width in pixels. Default: 256.
+        size_range: Smallest and largest size in pixels. Default: (160, 320).
+        num_sizes: Number of evenly spaced sizes in the range. Default: 5.
+        divisor: Sizes are rounded to a multiple of it. Default: 32.
 
     Raises:
-        UserError: If the share of a process is not even one batch.
+        UserError: If a process has too few images for one batch.
 
     Source: MobileViT, arXiv 2110.02178, section 3.3 and appendix A.
     """
@@ -129,7 +127,7 @@ class MultiScaleBatchSampler(Sampler):
         self.shapes = multi_scale_shapes(
             batch_size, base_size, size_range, num_sizes, divisor, world_size
         )
-        # A process with one image more than another must not make a step more.
+        # A process with one more image than another must not run one more step.
         share = min(len(sampler), len(sampler.dataset) // world_size)
         self.epoch_shapes = _fill(self.shapes, share)
         if not self.epoch_shapes:
@@ -145,7 +143,7 @@ class MultiScaleBatchSampler(Sampler):
             yield [SizedIndex(index, crop_size) for index in batch]
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
+        """Returns the number of steps of an epoch."""
         return len(self.epoch_shapes)
 
     def _order(self) -> list[BatchShape]:
@@ -155,7 +153,7 @@ class MultiScaleBatchSampler(Sampler):
 
 
 def _fill(shapes: Sequence[BatchShape], share: int) -> tuple[BatchShape, ...]:
-    """Batches of each shape in turn until a share is used up; the last one takes what is left."""
+    """Takes the shapes in turns until a share is used up; the last batch is smaller."""
     filled: list[BatchShape] = []
     for shape in itertools.cycle(shapes):
         count = min(shape.batch_size, share - share % 2)

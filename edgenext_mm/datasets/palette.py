@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-#: Value of pixels that count for no class.
+#: Value of mask pixels that the loss ignores.
 IGNORED = 255
 
 
 def ignored_value(config: Mapping[str, Any]) -> int:
-    """The value of mask pixels that a segmentor's loss leaves out.
+    """Returns the value of mask pixels that the loss of a segmentor ignores.
 
     Args:
-        config: A full config. Its decode head's ``ignore_index`` counts; without one, 255.
+        config: A full config. Without ``ignore_index`` in its decode head, the value is 255.
     """
     heads = (config.get('model') or {}).get('decode_head') or {}
     head = heads[0] if isinstance(heads, list | tuple) else heads
@@ -21,9 +21,9 @@ def ignored_value(config: Mapping[str, Any]) -> int:
 
 
 def voc_palette() -> np.ndarray:
-    """(256, 3) uint8 RGB colours of VOC's masks.
+    """Returns the RGB colours of VOC's masks, (256, 3) uint8.
 
-    An index's bits go to red, green and blue in turn; the lowest become the colours' highest.
+    The bits of an index go to red, green and blue in turn, from the highest bit of the colour on.
     """
     colours: np.ndarray = np.zeros((256, 3), np.uint8)
     for index in range(256):

@@ -1,8 +1,8 @@
-"""Scenes of handwritten digits over photographs, annotated for every dense task.
+"""Scenes of handwritten digits over photographs, annotated for all dense tasks.
 
-Real handwriting (see :mod:`.digits`) on patches of scikit-learn's two photographs, so a detector
-or segmentor can be trained in minutes with no download. Train and val share neither digits nor
-places of the photographs. All annotations describe the visible part of a digit.
+Real handwriting (see :mod:`.handwritten_digits`) on patches of scikit-learn's two photographs, so
+that detectors and segmentors can be trained in minutes without a download. The splits share neither
+digits nor parts of the photographs. Annotations describe the visible part of a digit.
 
 Layout, with images numbered from 0000::
 
@@ -10,7 +10,7 @@ Layout, with images numbered from 0000::
     ROOT/{train,val}/masks/0000.png      VOC: 0 is background, class c is c + 1
     ROOT/{train,val}/labelTxt/0000.txt   DOTA: four corners, class, difficulty
     ROOT/annotations/{train,val}.json    COCO: boxes and polygons
-    ROOT/settings.json                   what the scenes were made with
+    ROOT/settings.json                   the SceneSettings
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ from .palette import voc_palette
 CLASSES = tuple('0123456789')
 SPLITS = ('train', 'val')
 
-#: Columns of the photographs that a split sees, as fractions of their width.
+#: Columns of the photographs that each split uses, as fractions of their width.
 COLUMNS = {'train': (0.0, 0.7), 'val': (0.7, 1.0)}
 
-#: Height of a digit's ink, as a fraction of the scene's.
+#: Height of a digit as a fraction of the height of the scene.
 HEIGHTS = (0.375, 0.6875)
 
-#: Largest rotation in degrees; beyond it a 6 turns into a 9.
+#: Largest rotation in degrees. It is small enough to keep a 6 from becoming a 9.
 MAX_ANGLE = 20
 
-#: What must stay visible of a digit under those placed after it.
+#: Fraction of a digit that stays visible under later digits.
 MIN_VISIBLE = 0.95
 
-#: Least difference in brightness, of 255, between a digit and what is under it.
+#: Smallest difference in brightness (of 255) between a digit and its background.
 MIN_CONTRAST = 90
 
-_INK = 0.5  # of the ink's maximum: where a digit ends
-_EDGE = 0.2  # of the ink's maximum: how far its colour fades out beyond
-_TRIES = 20  # to place one more digit
-_ZOOM = 4  # at which outlines are traced, so that they run along pixel borders
+_INK = 0.5  # fraction of the maximum ink at which a digit ends
+_EDGE = 0.2  # fraction of the maximum ink over which its colour fades out
+_TRIES = 20  # attempts to place a digit
+_ZOOM = 4  # factor for tracing outlines, so that they run along pixel borders
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What distinguishes one set of scenes from another.
+    """The settings of a set of scenes.
 
     Args:
-        num_train: Training scenes. Default: 4000.
-        num_val: Validation scenes. Default: 200.
+        num_train: Number of training scenes, up to 9999. Default: 4000.
+        num_val: Number of validation scenes, up to 9999. Default: 200.
         size: Height and width of a scene in pixels, 64 to 192. Default: 128.
-        max_digits: Digits per scene at most; a scene has at least one. Default: 4.
-        seed: Of everything random. Default: 0.
+        max_digits: Largest number of digits per scene, 1 to 20. Default: 4.
+        seed: Random seed. Default: 0.
 
     Raises:
         UserError: If a value is out of its range.
@@ -83,7 +83,7 @@ class SceneSettings:
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise UserError(
-                    f'`{name}` is between {low} and {high}, got {getattr(self, name)!r}.'
+                    f'`{name}` must be between {low} and {high}, got {getattr(self, name)!r}.'
                 )
 
 
@@ -91,7 +91,7 @@ class SceneSettings:
 class _Digit:
     label: int
     angle: float
-    mask: np.ndarray  # (size, size) bool: what is visible of it
+    mask: np.ndarray  # (size, size) bool: its visible pixels
 
 
 def write_digit_scenes(
@@ -99,18 +99,18 @@ def write_digit_scenes(
     settings: SceneSettings | None = None,
     progress: bool = False,
 ) -> bool:
-    """Writes the scenes; the folder appears at once and complete, or not at all.
+    """Writes the scenes. After an error or an interruption, the folder does not exist.
 
     Args:
-        root: The folder to make. If it is there, it must hold scenes of the same settings.
-        settings: Default: those of :class:`SceneSettings`.
+        root: The folder to create. If it exists, it must contain scenes of the same settings.
+        settings: The settings. Default: None, the defaults of :class:`SceneSettings`.
         progress: Whether to show a progress bar. Default: False.
 
     Returns:
-        Whether anything was written: False if the folder was there.
+        True if the scenes were written, False if they existed.
 
     Raises:
-        UserError: If the folder holds something else, or scikit-learn is not installed.
+        UserError: If the folder contains something else, or scikit-learn is not installed.
     """
     root = Path(root)
     settings = settings or SceneSettings()
@@ -133,13 +133,13 @@ def _check_complete(root: Path, settings: SceneSettings) -> None:
     path = root / 'settings.json'
     if not path.is_file():
         raise UserError(
-            f'{root} is there and holds no digit scenes. Remove it, or give another folder.'
+            f'{root} exists and contains no digit scenes. Remove it, or give another folder.'
         )
     found = json.loads(path.read_text())
     if found != asdict(settings):
         raise UserError(
-            f'{root} holds scenes of other settings: {found}, not {asdict(settings)}. Remove it, '
-            'or give another folder.'
+            f'{root} contains scenes of other settings: {found}, not {asdict(settings)}. Remove '
+            'it, or give another folder.'
         )
     for split in SPLITS:
         expected = getattr(settings, f'num_{split}')
@@ -147,8 +147,8 @@ def _check_complete(root: Path, settings: SceneSettings) -> None:
             count = len(list((root / split / kind).glob('*')))
             if count != expected:
                 raise UserError(
-                    f'{root / split / kind} holds {count} files instead of {expected}. Remove '
-                    f'{root} and write it anew.'
+                    f'{root / split / kind} contains {count} files instead of {expected}. Remove '
+                    f'{root} and write it again.'
                 )
 
 
@@ -164,7 +164,7 @@ def _scenes(
     photographs: Sequence[np.ndarray],
     digits: Sequence[tuple[str, int, np.ndarray]],
 ) -> Iterator[tuple[np.ndarray, list[_Digit]]]:
-    """An image, (size, size, 3) uint8 RGB, and its digits; each from a seed of its own."""
+    """Yields images, (size, size, 3) uint8 RGB, and their digits. Each scene has its own seed."""
     own = [(label, image) for where, label, image in digits if where == split]
     low, high = COLUMNS[split]
     regions = [p[:, int(low * p.shape[1]) : int(high * p.shape[1])] for p in photographs]
@@ -179,7 +179,7 @@ def _scenes(
 
 
 def _patch(rng: np.random.Generator, regions: Sequence[np.ndarray], size: int) -> np.ndarray:
-    """A square of a photograph at a random place, scale and brightness, as float32."""
+    """Cuts a square from a photograph at a random position, scale and brightness, as float32."""
     region = regions[int(rng.integers(len(regions)))]
     side = rng.integers(size // 2, min(region.shape[:2]), endpoint=True)
     top, left = (rng.integers(n - side, endpoint=True) for n in region.shape[:2])
@@ -196,7 +196,7 @@ def _place(
     label: int,
     image: np.ndarray,
 ) -> None:
-    """Draws a digit where it hides no other one too far, if there is such a place."""
+    """Draws a digit at a position where the other digits stay visible, if it finds one."""
     size = scene.shape[0]
     for _ in range(_TRIES):
         height, angle = size * rng.uniform(*HEIGHTS), rng.uniform(-MAX_ANGLE, MAX_ANGLE)
@@ -204,10 +204,12 @@ def _place(
         ink = _warp(image, height, angle, x, y, size)
         mask = ink > _INK
         left = [digit.mask & ~mask for digit in placed]
-        if all(
-            rest.sum() >= MIN_VISIBLE * digit.mask.sum()
+        border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+        hides_another = any(
+            rest.sum() < MIN_VISIBLE * digit.mask.sum()
             for rest, digit in zip(left, placed, strict=True)
-        ) and not _touches_border(mask):
+        )
+        if not border.any() and not hides_another:
             for digit, rest in zip(placed, left, strict=True):
                 digit.mask = rest
             placed.append(_Digit(label, angle, mask))
@@ -216,14 +218,10 @@ def _place(
             return
 
 
-def _touches_border(mask: np.ndarray) -> bool:
-    return bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
-
-
 def _warp(
     image: np.ndarray, height: float, angle: float, x: float, y: float, size: int
 ) -> np.ndarray:
-    """A digit's ink, 0 to 1, enlarged and turned (degrees, clockwise) around (x, y)."""
+    """Returns the ink of a digit, 0 to 1, scaled and rotated (degrees, clockwise) at (x, y)."""
     rows, columns = (np.flatnonzero((image > 255 * _INK).any(axis)) for axis in (1, 0))
     centre = (columns[0] + columns[-1]) / 2, (rows[0] + rows[-1]) / 2
     scale = height / (rows[-1] - rows[0] + 1)
@@ -235,7 +233,7 @@ def _warp(
 
 
 def _colour(rng: np.random.Generator, background: float) -> np.ndarray:
-    """A colour clearly darker or brighter than a background of that mean."""
+    """Draws a colour that is clearly darker or brighter than the mean of the background."""
     darker, brighter = background - MIN_CONTRAST, background + MIN_CONTRAST
     choices = [(0.0, darker)] * (darker > 0) + [(brighter, 255.0)] * (brighter < 255)
     low, high = choices[rng.integers(len(choices))]
@@ -244,7 +242,7 @@ def _colour(rng: np.random.Generator, background: float) -> np.ndarray:
 
 
 def _write_split(folder: Path, scenes: Iterator[tuple[np.ndarray, list[_Digit]]]) -> dict[str, Any]:
-    """Writes images, masks and labelTxt; returns the annotations as COCO has them."""
+    """Writes images, masks and labelTxt, and returns the annotations in COCO's format."""
     for kind in ('images', 'masks', 'labelTxt'):
         (folder / kind).mkdir(parents=True)
     images: list[dict] = []
@@ -288,15 +286,15 @@ def _coco(digit: _Digit) -> dict[str, Any]:
 
 
 def _polygons(mask: np.ndarray) -> list[list[float]]:
-    """The outlines of a mask's pieces; holes are filled, as COCO's polygons know none."""
+    """Returns the outlines of a mask. Holes are filled, since COCO's polygons have none."""
     zoomed: np.ndarray = mask.astype(np.uint8).repeat(_ZOOM, 0).repeat(_ZOOM, 1)
     outlines, _ = cv2.findContours(zoomed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    # A contour passes through the centres of the outermost pixels of the zoomed mask.
+    # A contour passes through the centres of the outer pixels of the zoomed mask.
     return [((outline + 0.5) / _ZOOM).ravel().round(2).tolist() for outline in outlines]
 
 
 def _rotated_box(digit: _Digit) -> np.ndarray:
-    """(4, 2) corners of the tightest box that is turned like the digit, clockwise."""
+    """Returns the (4, 2) corners of the tightest box with the angle of the digit, clockwise."""
     angle = math.radians(digit.angle)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     rows, columns = np.nonzero(digit.mask)

@@ -1,7 +1,8 @@
-"""Batches whose random transforms follow from seed, process and step, and from nothing else.
+"""Batches whose random transforms depend only on seed, process and step.
 
-What a worker process draws would else depend on all that it drew before, which no checkpoint
-knows. mmengine's own seeds repeat, too: workers that start anew each epoch get the same ones.
+Otherwise the random numbers of a worker process depend on all that it drew before, which no
+checkpoint stores. mmengine's own seeds also repeat: workers that restart each epoch get the same
+ones.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from ..errors import UserError
 
 
 def seed_random(*key: int) -> None:
-    """Seeds Python's, NumPy's and torch's random numbers, on all devices in use.
+    """Seeds the random numbers of Python, NumPy and torch, on all devices in use.
 
     Args:
-        *key: Non-negative numbers; keys that differ anywhere give unrelated random numbers.
+        *key: Non-negative integers. Different keys give unrelated random numbers.
     """
     words = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(words[0]))
@@ -34,14 +35,14 @@ def seed_random(*key: int) -> None:
 
 
 class KeyedBatch(list):
-    """The indices of a batch. Each sample that is loaded by them has random numbers of its own.
+    """The indices of a batch, which seed the random numbers of each sample.
 
-    torch takes one index after the other (``[dataset[index] for index in batch]``), and the random
-    numbers are seeded before each is handed out.
+    torch loads a batch by ``[dataset[index] for index in batch]``; the random numbers are seeded
+    before each index is returned.
 
     Args:
-        indices: Of the samples.
-        key: What the random numbers follow from.
+        indices: The indices of the samples.
+        key: Integers to seed the random numbers with, besides the position in the batch.
     """
 
     def __init__(self, indices: Iterable[int], key: tuple[int, ...]) -> None:
@@ -49,8 +50,8 @@ class KeyedBatch(list):
         self.key = key
 
     def __iter__(self) -> Iterator[int]:
-        for place, index in enumerate(super().__iter__()):
-            seed_random(*self.key, place)
+        for position, index in enumerate(super().__iter__()):
+            seed_random(*self.key, position)
             yield index
 
     def __reduce__(self) -> tuple:
@@ -58,15 +59,15 @@ class KeyedBatch(list):
 
 
 class SeededBatches(Sampler):
-    """The batches of another sampler, which can begin at any step.
+    """The batches of another sampler, which can start at any step.
 
-    Raises a UserError where there is no batch.
+    Iterating raises a UserError if there is no batch.
 
     Args:
-        batch_sampler: Draws batches of indices.
-        seed: See :meth:`begin`. Default: 0.
-        rank: See :meth:`begin`. Default: 0.
-        endless: See :meth:`begin`. Default: False.
+        batch_sampler: A sampler of batches of indices.
+        seed: The seed of the training. Default: 0.
+        rank: The rank of the process. Default: 0.
+        endless: Whether to repeat the data endlessly, as iteration-based loops do. Default: False.
     """
 
     def __init__(
@@ -76,12 +77,12 @@ class SeededBatches(Sampler):
         self.begin(seed, rank, endless)
 
     def begin(self, seed: int, rank: int, endless: bool) -> None:
-        """Sets what the batches depend on.
+        """Sets what the batches depend on, and returns to step 0.
 
         Args:
-            seed: Of the training.
-            rank: Of the process.
-            endless: Whether to go over the data again and again, as iteration-based loops do.
+            seed: The seed of the training.
+            rank: The rank of the process.
+            endless: Whether to repeat the data endlessly, as iteration-based loops do.
         """
         self.seed = seed
         self.rank = rank
@@ -89,11 +90,11 @@ class SeededBatches(Sampler):
         self.step = self._skip = 0
 
     def go_to(self, step: int, skip: int) -> None:
-        """Lets the next pass over the data begin as if steps had been made.
+        """Starts the next pass over the data at a later step.
 
         Args:
-            step: That the next batch is for, counted over the whole training.
-            skip: Batches to leave out, at no cost but that of their indices.
+            step: The step of the next batch, counted from the start of the training.
+            skip: Number of batches to skip. Their samples are not loaded.
         """
         self.step, self._skip = step, skip
 
@@ -118,7 +119,7 @@ class SeededBatches(Sampler):
             passes += 1
 
     def __len__(self) -> int:
-        """Batches of one pass."""
+        """Returns the number of batches in one pass."""
         return len(self.batch_sampler)
 
     def __getattr__(self, name: str) -> Any:
@@ -128,17 +129,17 @@ class SeededBatches(Sampler):
 
 
 def no_batch_message(batch_sampler: Sampler) -> str:
-    """What to do where the training data give no batch.
+    """Explains why the training data give no batch, and how to fix it.
 
     Args:
-        batch_sampler: Of the train_dataloader.
+        batch_sampler: The batch sampler of the train_dataloader.
     """
     images, size = len(batch_sampler.sampler), batch_sampler.batch_size
     if images == 0:
         return 'The data set of the train_dataloader has no image.'
     return (
         f'The train_dataloader has {images:,} images per process, in batches of {size:,}, and '
-        'drop_last=True leaves out what is no whole batch: there is nothing to train on. Set a '
+        'drop_last=True drops an incomplete batch, so there is nothing to train on. Set a '
         'smaller train_dataloader.batch_size, or train_dataloader.drop_last=False.'
     )
 
@@ -147,7 +148,7 @@ class SeededDataLoader(DataLoader):
     """A data loader of seeded batches.
 
     Args:
-        loader: The data loader of a map-style data set, in batches, whose settings it takes.
+        loader: The data loader to copy, with batches and a map-style data set.
     """
 
     def __init__(self, loader: DataLoader) -> None:
@@ -156,13 +157,13 @@ class SeededDataLoader(DataLoader):
             for name in inspect.signature(DataLoader).parameters
             if hasattr(loader, name)
         }
-        # torch takes either a sampler of batches, or what to make one of.
+        # torch takes either a batch sampler, or the settings of one.
         given = ['batch_sampler'] if loader.batch_size else ['batch_size', 'sampler', 'drop_last']
         super().__init__(**{name: v for name, v in settings.items() if name not in given})
 
     @property
     def batch_sampler(self) -> SeededBatches:
-        """The batches. torch refuses another ``batch_sampler`` beside a ``batch_size``."""
+        """The batches, as a property since torch refuses ``batch_sampler`` and ``batch_size``."""
         return self._batches
 
     @batch_sampler.setter

@@ -1,4 +1,4 @@
-"""Steps of data pipelines that mmpretrain lacks."""
+"""Pipeline steps that mmpretrain lacks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class MultiScaleRandomResizedCrop(RandomResizedCrop):
-    """mmpretrain's ``RandomResizedCrop``, to the size of the batch that the image is for.
+    """mmpretrain's ``RandomResizedCrop`` to the image size of the batch.
 
-    :class:`~edgenext_mm.datasets.MultiScaleBatchSampler` chooses that size; an image that it has
-    not drawn is brought to ``scale``. The arguments are those of ``RandomResizedCrop``.
+    :class:`~edgenext_mm.datasets.MultiScaleBatchSampler` chooses the size. Without that sampler,
+    the size is ``scale``. The arguments are those of ``RandomResizedCrop``.
     """
 
     def transform(self, results: dict) -> dict:
-        """Crops ``img``; it and ``img_shape`` change."""
+        """Crops ``img`` and updates ``img_shape``."""
         crop_size = getattr(results.get('sample_idx'), 'crop_size', None)
         if crop_size is None:
             return super().transform(results)

@@ -1,14 +1,13 @@
-"""Masks with VOC's 21 indices from COCO's instance annotations, to add COCO to VOC's training data.
+"""Masks of VOC's classes from COCO's instance annotations, to train on COCO and VOC together.
 
-Layout, beside COCO's own images, which stay where they are::
+Layout; COCO's images are not copied::
 
-    OUT/SegmentationClass/000000000009.png       indices 0 to 20, 255 for what is not to be learnt
-    OUT/ImageSets/Segmentation/train2017.txt     names without suffix, as mmseg reads them
+    OUT/SegmentationClass/000000000009.png       0 to 20, and 255 for ignored pixels
+    OUT/ImageSets/Segmentation/train2017.txt     names without extension, as mmseg reads them
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,16 +21,18 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from ..files import replacing
+from .checks.coco import read_coco
+from .checks.source import check_files
 from .palette import IGNORED, voc_palette
 
-#: VOC's classes; the index in a mask is the place in this list.
+#: VOC's classes. The value in a mask is the index in this list.
 VOC_CLASSES = (
     'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair',
     'cow', 'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa',
     'train', 'tvmonitor',
 )  # fmt: skip
 
-#: COCO's names of the classes that VOC spells differently.
+#: VOC's names of the classes that COCO names differently.
 COCO_TO_VOC = {
     'airplane': 'aeroplane',
     'couch': 'sofa',
@@ -44,13 +45,13 @@ COCO_TO_VOC = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """What :func:`convert_coco_to_voc` did.
+    """The result of :func:`convert_coco_to_voc`.
 
     Args:
-        listed: Images in the list.
-        written: Masks written; the rest of the listed ones were there.
-        too_small: Images left out because too little of them is labelled.
-        list_file: The list.
+        listed: Number of images in the list.
+        written: Number of masks written; the other listed masks existed.
+        too_small: Number of images left out because they have too few labelled pixels.
+        list_file: The path of the list.
     """
 
     listed: int
@@ -62,17 +63,17 @@ class Conversion:
 def draw_mask(
     annotations: Sequence[Mapping[str, Any]], height: int, width: int, labels: Mapping[int, int]
 ) -> np.ndarray:
-    """The mask of one image.
+    """Draws the mask of an image.
 
-    Where instances overlap, the smaller one is in front: a bottle stays visible on its table.
-    Crowd regions (``iscrowd``) are ignored (255) where no instance covers them: they hold objects,
-    but also what is between them.
+    If instances overlap, the smaller one is in front, so that a bottle stays visible on its table.
+    Crowd regions (``iscrowd``) also contain background, so they are ignored (255) unless an
+    instance covers them.
 
     Args:
         annotations: COCO annotations of the image, with polygons or run lengths.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        labels: VOC index per COCO category; annotations of other categories are passed over.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        labels: VOC's class indices by COCO category. Annotations of other categories are skipped.
 
     Returns:
         (height, width) uint8 array.
@@ -96,7 +97,7 @@ def draw_mask(
 
 
 def _draw_region(annotation: Mapping[str, Any], height: int, width: int) -> np.ndarray:
-    """(height, width) bool array of what an annotation covers."""
+    """Returns the (height, width) bool mask of an annotation."""
     try:
         from pycocotools import mask as coco_mask
     except ImportError as error:
@@ -130,28 +131,36 @@ def convert_coco_to_voc(
     min_pixels: int = 1000,
     progress: bool = False,
 ) -> Conversion:
-    """Writes the masks of all images that hold VOC's classes, and the list of these images.
+    """Writes the masks of all images with VOC's classes, and a list of these images.
 
-    Masks that are there are kept, so an interrupted conversion goes on where it stopped.
+    Existing masks are kept, so that an interrupted conversion can be continued.
 
     Args:
-        annotations: COCO's ``instances_*.json``; categories under COCO's names or VOC's.
-        images: Folder of the images that it names.
+        annotations: COCO's ``instances_*.json``, with the category names of COCO or VOC.
+        images: Folder of the images.
         out: Folder to write to. The list is named after the folder of the images.
-        min_pixels: Images with fewer pixels of VOC's 20 object classes are left out: they teach
-            little but background. Default: 1000, as is usual.
+        min_pixels: Images with fewer pixels of VOC's 20 object classes are left out, since they
+            show little but background. Default: 1000, the usual value.
         progress: Whether to show a progress bar. Default: False.
 
     Raises:
-        UserError: If files are missing or are not what they should be.
+        UserError: If files are missing or invalid.
     """
     annotations, images, out = Path(annotations), Path(images).resolve(), Path(out)
     if min_pixels < 1:
-        raise UserError(f'`min_pixels` is at least 1, got {min_pixels!r}.')
-    content = _read(annotations)
+        raise UserError(f'`min_pixels` must be at least 1, got {min_pixels!r}.')
+    if not annotations.is_file():
+        raise UserError(
+            f'There is no annotation file {annotations}. COCO has '
+            'annotations/instances_train2017.json in annotations_trainval2017.zip on '
+            'https://cocodataset.org.'
+        )
+    content = read_coco(annotations)
     labels = _labels(content['categories'], annotations)
     per_image = _group(content, labels, annotations)
-    _check_images([image['file_name'] for image, _ in per_image], images)
+    names = [image['file_name'] for image, _ in per_image]
+    _check_names(names, images)
+    check_files([images / name for name in names], 'images', annotations)
 
     listed: list[str] = []
     written = 0
@@ -175,24 +184,8 @@ def convert_coco_to_voc(
     return Conversion(len(listed), written, len(per_image) - len(listed), list_file)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(
-            f"There is no annotation file {path}. COCO's is annotations/instances_train2017.json, "
-            'from annotations_trainval2017.zip on https://cocodataset.org.'
-        )
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f'{path} cannot be read as JSON; it may be cut short. ({error})') from error
-    needed = ('images', 'annotations', 'categories')
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in needed):
-        raise UserError(f'{path} holds no COCO instances: it needs the lists {", ".join(needed)}.')
-    return content
-
-
 def _labels(categories: Sequence[Mapping[str, Any]], source: Path) -> dict[int, int]:
-    """VOC index of each category that VOC knows."""
+    """Returns VOC's index of each category that is a class of VOC."""
     names = {c['id']: COCO_TO_VOC.get(c['name'], c['name']) for c in categories}
     labels = {i: VOC_CLASSES.index(name) for i, name in names.items() if name in VOC_CLASSES[1:]}
     if not labels:
@@ -206,7 +199,7 @@ def _labels(categories: Sequence[Mapping[str, Any]], source: Path) -> dict[int, 
 def _group(
     content: Mapping[str, Any], labels: Mapping[int, int], source: Path
 ) -> list[tuple[dict, list[dict]]]:
-    """The images that hold VOC's classes, each with their annotations."""
+    """Returns the images with VOC's classes, each with its annotations."""
     images = {image['id']: image for image in content['images']}
     categories = {category['id'] for category in content['categories']}
     per_image: dict[int, list[dict]] = defaultdict(list)
@@ -216,38 +209,32 @@ def _group(
             what = f'image {image}' if image not in images else f'category {category}'
             raise UserError(
                 f'Annotation {annotation.get("id")} in {source} is of {what}, which the file does '
-                'not describe.'
+                'not list.'
             )
         if category in labels:
             per_image[image].append(annotation)
     return [(image, per_image[i]) for i, image in images.items() if i in per_image]
 
 
-def _check_images(names: Sequence[str], folder: Path) -> None:
+def _check_names(names: Sequence[str], folder: Path) -> None:
     if not folder.is_dir():
-        raise UserError(f'There is no folder of images {folder}.')
+        raise UserError(f'The folder of images {folder} does not exist.')
     outside = [name for name in names if Path(name).is_absolute() or '..' in Path(name).parts]
     if outside:
-        raise UserError(f'Images are named within their folder, got {outside[0]!r}.')
+        raise UserError(f'`file_name` must be a path inside the folder, got {outside[0]!r}.')
     suffixes = sorted({Path(name).suffix for name in names})
     if len(suffixes) > 1:
         raise UserError(
-            f'The names of the images end in {", ".join(suffixes)}; mmseg reads a list of one kind.'
-        )
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise UserError(
-            f'{len(missing)} of {len(names)} images are not in {folder} (first: {missing[0]}). '
-            'Give the folder that belongs to the annotations, or complete the download.'
+            f'The images have the extensions {", ".join(suffixes)}; mmseg needs a single one.'
         )
 
 
 def _read_mask(path: Path, height: int, width: int) -> np.ndarray | None:
-    """The mask in a file, or None where there is none of that size."""
+    """Reads a mask; returns None if there is no valid file of that size."""
     try:
         with Image.open(path) as image:
             return np.asarray(image) if (image.mode, *image.size) == ('P', width, height) else None
-    except (OSError, SyntaxError):  # the latter is Pillow's word for some broken PNGs
+    except (OSError, SyntaxError):  # Pillow raises the latter for some broken PNGs
         return None
 
 

@@ -1,4 +1,4 @@
-"""From a trained model to one that runs fast elsewhere."""
+"""The deploy form, and export of models to files for edge runtimes."""
 
 from .exported_model import ExportedModel
 from .exporter import export

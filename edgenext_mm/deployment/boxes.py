@@ -1,7 +1,7 @@
-"""Single-stage detectors of mmdet from images to boxes, as far as it can stand in a file.
+"""Single-stage detectors of mmdet from images to boxes, for files with NMS.
 
-A file holds what ``BaseDenseHead.predict_by_feat`` does, for a batch and without branches that
-depend on the data. Heads that predict in another way are refused.
+:class:`BoxNetwork` computes what ``BaseDenseHead.predict_by_feat`` does, for a batch and without
+branches that depend on the data. Heads that predict in another way are refused.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .heads import Cast, Network
 
-#: What stands in a file for a box that was filtered out. Scores are at least 0.
+#: The score of a box that was filtered out; real scores are at least 0.
 NO_SCORE = -1.0
-#: Coordinates that are larger than any image, and still finite in half precision.
+#: Image size without a limit: larger than any image, and finite in half precision.
 UNLIMITED = 65504.0
-#: The methods of mmdet's ``BaseDenseHead`` that turn raw outputs into boxes.
+#: Methods of mmdet's ``BaseDenseHead`` that turn raw outputs into boxes.
 STEPS = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
+CODERS = ('DeltaXYWHBBoxCoder', 'DistancePointBBoxCoder', 'TBLRBBoxCoder')
 
 
 class Selection(NamedTuple):
-    """Which boxes of a detector remain, from a head's ``test_cfg``.
+    """How a detector selects its boxes, from the ``test_cfg`` of its head.
 
     Args:
-        score_thr: Class scores up to this are dropped, before score factors are applied.
-        nms_pre: The most boxes of a level before NMS.
-        iou_threshold: Of NMS.
+        score_thr: Boxes are kept if their class score, before score factors, is above this.
+        nms_pre: Maximum number of boxes per level before NMS.
+        iou_threshold: IoU above which NMS suppresses a box.
         class_agnostic: Whether boxes of different classes suppress each other.
-        max_per_img: The most boxes of an image after NMS.
-        min_bbox_size: Boxes whose width or height in the original image is at most this are
-            dropped; None keeps all.
+        max_per_img: Maximum number of boxes per image after NMS.
+        min_bbox_size: Boxes are kept if width and height, in pixels of the original image, are
+            above this; None keeps all.
         clip: Whether boxes are clipped to the image.
     """
 
@@ -47,66 +48,46 @@ class Selection(NamedTuple):
 
 
 def read_selection(model: nn.Module) -> Selection:
-    """How a detector selects its boxes.
+    """Reads how a detector selects its boxes.
 
     Raises:
-        UserError: If it does so in a way that a file cannot reproduce.
+        UserError: If a file cannot reproduce how the detector predicts.
     """
     head: Any = getattr(model, 'bbox_head', None)
     if not hasattr(head, 'bbox_coder'):
-        raise _refusal(model, 'its head has no boxes to decode')
+        raise _refusal(model, 'its head has no `bbox_coder` to decode boxes with')
     from mmdet.models import GFLHead, SingleStageDetector
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
-    if head.bbox_coder.encode_size != 4:
-        raise _refusal(model, 'rotated boxes are decoded where the file runs')
-    if not isinstance(head, BaseDenseHead) or type(model).predict is not (
+    kind, coder = type(head), head.bbox_coder
+    if coder.encode_size != 4:
+        raise _refusal(model, 'rotated boxes are only decoded where the file runs')
+    if not issubclass(kind, BaseDenseHead) or type(model).predict is not (
         SingleStageDetector.predict
     ):
-        raise _refusal(model, 'it predicts in a way of its own')
-    changed = [
-        name
-        for name in STEPS
-        if getattr(type(head), name) is not getattr(BaseDenseHead, name)
-        and not (isinstance(head, GFLHead) and getattr(type(head), name) is getattr(GFLHead, name))
-    ]
-    if changed:
-        raise _refusal(
-            model, f'its {type(head).__name__} has its own `{changed[0]}`, which no file reproduces'
-        )
+        raise _refusal(model, 'it does not predict like mmdet.SingleStageDetector')
+    known = (BaseDenseHead, GFLHead) if issubclass(kind, GFLHead) else (BaseDenseHead,)
+    for step in STEPS:
+        if all(getattr(kind, step) is not getattr(base, step) for base in known):
+            raise _refusal(
+                model,
+                f'its {kind.__name__} overrides `{step}`, which a file does not reproduce',
+            )
     if getattr(head.loss_cls, 'custom_cls_channels', False):
         raise _refusal(model, f'its loss {type(head.loss_cls).__name__} activates the scores')
-    coder = head.bbox_coder
-    if type(coder).__name__ not in (
-        'DeltaXYWHBBoxCoder',
-        'DistancePointBBoxCoder',
-        'TBLRBBoxCoder',
-    ):
-        raise _refusal(model, f'its boxes are coded by a {type(coder).__name__}')
+    if type(coder).__name__ not in CODERS:
+        raise _refusal(model, f'it has a {type(coder).__name__}; supported are {", ".join(CODERS)}')
     return _read_test_cfg(model, head.test_cfg or {}, coder.clip_border)
-
-
-def default_inputs(count: int) -> dict[str, Tensor]:
-    """The further inputs of files with boxes after NMS, for images as large as the input.
-
-    Args:
-        count: Of images.
-
-    Returns:
-        ``image_size``, (count, 2) heights and widths without padding, and ``scale_factor``,
-        (count, 2) factors by which widths and heights were multiplied.
-    """
-    return dict(image_size=torch.full((count, 2), UNLIMITED), scale_factor=torch.ones((count, 2)))
 
 
 def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any], clip: bool) -> Selection:
     nms = dict(settings.get('nms') or {})
-    if 'iou_thr' in nms:  # the name that mmcv used before
+    if 'iou_thr' in nms:  # the former name in mmcv
         nms.setdefault('iou_threshold', nms.pop('iou_thr'))
     known = {'type', 'iou_threshold', 'class_agnostic', 'split_thr', 'offset', 'max_num'}
     if nms.get('type', 'nms') != 'nms' or nms.get('offset', 0) or set(nms) - known:
         raise _refusal(
-            model, f'`test_cfg.nms` is {nms}; a file has NMS of type nms, with iou_threshold'
+            model, f'`test_cfg.nms` is {nms}; a file supports type nms with an iou_threshold'
         )
     if 'iou_threshold' not in nms:
         raise _refusal(model, '`test_cfg.nms` has no `iou_threshold`')
@@ -117,8 +98,7 @@ def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any], clip: bool) ->
                 f'`test_cfg.{key}` is {settings.get(key)}; set a positive number, for instance '
                 f'with --cfg-options model.test_cfg.{key}=1000',
             )
-    smallest = settings.get('min_bbox_size', -1)
-    limit = settings['max_per_img']
+    limit, min_size = settings['max_per_img'], settings.get('min_bbox_size', -1)
     if nms.get('max_num', -1) > 0:
         limit = min(limit, nms['max_num'])
     return Selection(
@@ -127,7 +107,7 @@ def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any], clip: bool) ->
         iou_threshold=nms['iou_threshold'],
         class_agnostic=nms.get('class_agnostic', False),
         max_per_img=limit,
-        min_bbox_size=smallest if smallest >= 0 else None,
+        min_bbox_size=min_size if min_size >= 0 else None,
         clip=clip,
     )
 
@@ -139,38 +119,44 @@ def _refusal(model: nn.Module, reason: str) -> UserError:
     )
 
 
-class BoxNetwork(nn.Module):
-    """A single-stage detector from images to the best boxes of each level, before NMS.
+def default_inputs(batch_size: int) -> dict[str, Tensor]:
+    """Returns the other inputs of files with NMS, for images without padding and resizing.
+
+    Returns:
+        ``image_size``, (B, 2) heights and widths without padding, and ``scale_factor``, (B, 2)
+        factors by which widths and heights were multiplied.
+    """
+    return dict(
+        image_size=torch.full((batch_size, 2), UNLIMITED), scale_factor=torch.ones(batch_size, 2)
+    )
+
+
+class BoxNetwork(Network):
+    """Maps normalised images to the best boxes of each level, before NMS.
 
     Args:
-        model: The detector.
+        model: A single-stage detector.
 
     Raises:
-        UserError: If a file cannot reproduce how it predicts.
+        UserError: If a file cannot reproduce how the detector predicts.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__(model)
         self.selection = read_selection(model)
-        self.network: nn.Module = Network(model)
-        self.head_name = 'bbox_head'
-        self.model = model
+        self.raw: nn.Module = Network(model)
 
     def cast(self, precision: str) -> nn.Module:
-        """The network in another precision; boxes stay in single precision, in whole pixels."""
-        self.network = Cast(self.network, precision)
+        """Converts the network; boxes stay in float32 and in whole pixels."""
+        self.raw = Cast(self.raw, precision)
         return self
 
-    def nested(self, x: Tensor) -> Any:
-        """See :meth:`forward`."""
-        return self(x)
-
     def names(self, nested: Any) -> list[str]:
-        """Names of the outputs."""
+        """Names the outputs."""
         return ['boxes', 'scores', 'labels']
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes of a batch of images.
+    def nested(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predicts boxes for a batch of images.
 
         Args:
             x: (B, C, H, W) normalised images.
@@ -181,13 +167,13 @@ class BoxNetwork(nn.Module):
         """
         head = self.model.bbox_head
         strides = [stride[0] for stride in head.prior_generator.strides]
-        outputs = self.network(x)
+        outputs = self.raw(x)
         kinds = [outputs[i : i + len(strides)] for i in range(0, len(outputs), len(strides))]
         if len(kinds) not in (2, 3) or len(outputs) % len(strides):
             raise _refusal(
                 self.model,
-                f'its {type(head).__name__} gives {len(outputs)} maps for {len(strides)} levels, '
-                'not scores, boxes and perhaps one score factor for each',
+                f'its {type(head).__name__} returns {len(outputs)} maps for {len(strides)} levels; '
+                'supported are scores and boxes, and optionally a score factor, for each level',
             )
         cls_scores, bbox_preds = kinds[:2]
         factors = kinds[2] if len(kinds) == 3 else [None] * len(strides)
@@ -214,15 +200,15 @@ class BoxNetwork(nn.Module):
         classes = scores.shape[-1]
         count = min(self.selection.nms_pre, priors.shape[0] * classes)
         scores, index = scores.flatten(1).topk(count, dim=1)
-        place, labels = index // classes, index % classes
+        position, labels = index // classes, index % classes
         found = scores > self.selection.score_thr
         if factor is not None:
             factor = factor.permute(0, 2, 3, 1).reshape(B, -1).sigmoid()
-            scores = scores * factor.gather(1, place)
+            scores = scores * factor.gather(1, position)
         scores = torch.where(found, scores, torch.full_like(scores, NO_SCORE))
         bbox_pred = bbox_pred.permute(0, 2, 3, 1).reshape(B, priors.shape[0], -1)
-        bbox_pred = bbox_pred.gather(1, place[..., None].expand(-1, -1, bbox_pred.shape[-1]))
-        priors = priors[place]
+        bbox_pred = bbox_pred.gather(1, position[..., None].expand(-1, -1, bbox_pred.shape[-1]))
+        priors = priors[position]
         if hasattr(head, 'integral'):  # GFL: distributions over distances from the centre
             bins = bbox_pred.reshape(B, count, 4, -1).softmax(-1)
             bbox_pred = (bins * head.integral.project.to(bins)).sum(-1) * stride

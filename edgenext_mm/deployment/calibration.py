@@ -1,4 +1,4 @@
-"""Images as a model sees them, to calibrate and to compare on."""
+"""Preprocessed images for calibration and comparison."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def normalised_images(
     shape: tuple[int, int],
     dynamic: Iterable[str] = (),
 ) -> Iterator[Tensor]:
-    """(1, C, H, W) images after a model's own preprocessing.
+    """Yields (1, C, H, W) images after a model's own preprocessing.
 
     Args:
-        model: Of :func:`~edgenext_mm.load_model`.
-        sources: See :func:`~edgenext_mm.inference_model`.
-        shape: (H, W) that a file takes; smaller images are padded.
-        dynamic: Which of ``height`` and ``width`` may be other.
+        model: A model from :func:`~edgenext_mm.load_model`.
+        sources: Images, as for :func:`~edgenext_mm.inference_model`.
+        shape: (H, W) of the file's input in pixels; smaller images are padded.
+        dynamic: Dimensions that may differ, of ``height`` and ``width``. Default: none.
     """
     pipeline = ImagePipeline(model.cfg)
     preprocessor = model.data_preprocessor
@@ -41,13 +41,16 @@ def normalised_images(
 
 
 def image_channels(model: nn.Module) -> int:
-    """Channels of the images that a model takes: those of its first convolution."""
+    """Returns the number of channels of a model's images, from its first convolution."""
     return next(m.in_channels for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
 
 
 def default_images(channels: int = 3) -> list[ImageSource]:
-    """Two photographs that come with scikit-learn, (H, W, channels) in the order blue, green, red,
-    blue and so on."""
+    """Returns two photographs from scikit-learn.
+
+    Args:
+        channels: Number of channels; they repeat blue, green, red. Default: 3.
+    """
     from sklearn.datasets import load_sample_images
 
     order: np.ndarray = 2 - np.arange(channels) % 3
@@ -55,9 +58,14 @@ def default_images(channels: int = 3) -> list[ImageSource]:
 
 
 def images_in(folder: str | Path | None, count: int, channels: int = 3) -> list[ImageSource]:
-    """Up to ``count`` images of a folder, evenly spread; without a folder, the default ones."""
+    """Returns up to ``count`` images of a folder, evenly spaced.
+
+    Args:
+        folder: Folder of images; None for :func:`default_images`.
+        count: Maximum number of images.
+        channels: Number of channels of the default images. Default: 3.
+    """
     if folder is None:
         return default_images(channels)[:count]
     images = list_images(folder)
-    step = max(len(images) // count, 1)
-    return images[::step][:count]
+    return images[:: max(len(images) // count, 1)][:count]

@@ -1,4 +1,4 @@
-"""Exported files in the place of models."""
+"""Exported files in place of models."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..models.building import build_model
-from .file_formats import Session, open_session
+from .content import Session
+from .file_formats import open_session
 from .heads import find_head, unflatten
 
 
 class ExportedModel(nn.Module):
-    """An exported file as a model: for ``inference_model``, and for mmengine's test loop.
+    """An exported file as a model, for ``inference_model`` and for mmengine's test loop.
 
-    What comes before and after the network, normalisation, decoding, NMS and sizes, is done by the
-    libraries as for the model itself, by the config in the file.
+    The model of the config in the file is built, and :class:`FileNetwork` replaces its network.
+    Normalisation, decoding, NMS and resizing of results stay the code of the OpenMMLab libraries.
 
     Args:
-        source: Path of a file that ``tools/deployment/export.py`` wrote, or an opened one.
-        threads: CPU threads. Default: the runtime's own choice.
+        source: Path of a file from ``tools/deployment/export.py``, or an opened session.
+        threads: Number of CPU threads. Default: the choice of the runtime.
 
     Raises:
         UserError: If the file cannot be read, or needs a module that cannot be imported.
@@ -44,98 +45,111 @@ class ExportedModel(nn.Module):
         self.dataset_meta = {name: value for name, value in known.items() if value}
         _import_parts(self.cfg.custom_imports, source)
         self.shell = build_model(self.cfg)
-        self.name = find_head(self.shell)
-        head = self.shell.get_submodule(self.name)
-        # Upstream's flow stays: features are the outputs of the file, the head passes them on.
-        for part in ('backbone', 'neck'):
-            if hasattr(self.shell, part):
-                setattr(self.shell, part, nn.Identity())
+        self._pad_value = getattr(self.shell.data_preprocessor, 'pad_value', 0)
+        network = FileNetwork(self.session, self._pad_value)
+        self.shell.backbone = network
+        if hasattr(self.shell, 'neck'):
+            self.shell.neck = nn.Identity()
+        self.head_name = find_head(self.shell)
+        # The head keeps its decoding and loses its layers. A subclass would be needed for every
+        # head of four libraries; the attribute is set on an object that was built here.
+        head = self.shell.get_submodule(self.head_name)
         if self.metadata.decoded:
-            self.shell.extract_feat = self._fit
-            head.predict = self._predict_boxes
+            head.predict = network.predict_boxes
         else:
-            self.shell.extract_feat = self._raw_outputs
             head.forward = lambda outputs: outputs
         self.eval()
 
     def test_step(self, data: dict[str, Any]) -> list:
-        """As :meth:`mmengine.model.BaseModel.test_step`."""
+        """Predicts a batch, like :meth:`mmengine.model.BaseModel.test_step`."""
         with torch.no_grad():
-            return self.shell(
-                **self._pad(self.shell.data_preprocessor(data, False)), mode='predict'
-            )
+            data = self.shell.data_preprocessor(data, False)
+            if self.metadata.task == 'segmentation':
+                data = self._pad_like_mmseg(data)
+            return self.shell(**data, mode='predict')
 
     val_step = test_step
 
-    def _pad(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Pads preprocessed images to the size of the file, and records it as mmseg does.
+    def _pad_like_mmseg(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Pads preprocessed images to the size of the file, and records the padding.
 
-        mmseg resizes what its head gives to the padded size, and cuts the padding off: without the
-        record, it would squeeze the padded mask into the image.
+        mmseg resizes the logits to the padded size and cuts the padding off. Without the record,
+        it would squeeze the padded mask into the image.
         """
-        images, metadata = data['inputs'], self.metadata
-        if metadata.task != 'segmentation':
-            return data
+        images, shape = data['inputs'], self.metadata.shape
         height, width = images.shape[-2:]
-        shape = metadata.shape
         if self.shell.test_cfg.get('mode') == 'slide':  # the file takes crops of larger images
             shape = max(shape[0], height), max(shape[1], width)
-        padded = fit_size(images, shape, metadata.dynamic, value=self._pad_value())
+        padded = fit_size(images, shape, self.metadata.dynamic, value=self._pad_value)
         right, below = padded.shape[-1] - width, padded.shape[-2] - height
-        if right or below:
-            for sample in data['data_samples'] or []:
-                meta = sample.metainfo
-                before = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
-                padding = (before[0], before[1] + right, before[2], before[3] + below)
-                sample.set_metainfo(
-                    dict(img_padding_size=padding, pad_shape=tuple(padded.shape[-2:]))
-                )
+        for sample in data['data_samples'] or []:
+            meta = sample.metainfo
+            padding = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+            padding = (padding[0], padding[1] + right, padding[2], padding[3] + below)
+            if right or below:
+                shape = tuple(padded.shape[-2:])
+                sample.set_metainfo(dict(img_padding_size=padding, pad_shape=shape))
         return {**data, 'inputs': padded}
 
-    def _pad_value(self) -> float:
-        return getattr(self.shell.data_preprocessor, 'pad_value', 0)
 
-    def _fit(self, x: Tensor) -> Tensor:
+class FileNetwork(nn.Module):
+    """Runs a file in place of backbone, neck and the layers of the head.
+
+    Args:
+        session: The opened file.
+        pad_value: Value to pad smaller images with.
+    """
+
+    def __init__(self, session: Session, pad_value: float) -> None:
+        super().__init__()
+        self.session = session
+        self.metadata = session.metadata
+        self.pad_value = pad_value
+        self.takes_batches = 'batch' in self.metadata.dynamic
+
+    def forward(self, x: Tensor) -> Any:
+        """Returns the outputs of the head for normalised images.
+
+        A file with NMS also needs the sizes of the images: here it returns the padded images, for
+        :meth:`predict_boxes`.
+        """
         metadata = self.metadata
         pads = metadata.task != 'classification'
-        return fit_size(x, metadata.shape, metadata.dynamic, pads, self._pad_value())
+        images = fit_size(x, metadata.shape, metadata.dynamic, pads, self.pad_value)
+        if metadata.decoded:
+            return images
+        parts = images.split(len(images) if self.takes_batches else 1)
+        outputs = zip(*map(self.session, parts), strict=True)
+        return unflatten([torch.cat(tensors) for tensors in outputs], metadata.structure)
 
-    def _raw_outputs(self, x: Tensor, *_: Any, **__: Any) -> Any:
-        """What the head gives for normalised images; one by one where the file wants so."""
-        images = self._fit(x)
-        if 'batch' in self.metadata.dynamic or len(images) == 1:
-            return unflatten(self.session(images), self.metadata.structure)
-        parts = [self.session(image) for image in images.split(1)]
-        outputs = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
-        return unflatten(outputs, self.metadata.structure)
+    def predict_boxes(self, images: Tensor, samples: list, rescale: bool = False) -> list:
+        """Predicts boxes, in place of the ``predict`` of an mmdet head.
 
-    def _predict_boxes(self, images: Tensor, samples: list, rescale: bool = False) -> list:
-        """A head's ``predict`` from boxes that have been through NMS in the file."""
+        Args:
+            images: (B, C, H, W) padded images.
+            samples: Data samples with the sizes of the images.
+            rescale: Whether boxes are in pixels of the original images. Default: False.
+        """
         metas = [sample.metainfo for sample in samples]
-        sizes = torch.tensor([meta['img_shape'][:2] for meta in metas], dtype=torch.float32)
-        scales = [meta['scale_factor'] if rescale else (1.0, 1.0) for meta in metas]
-        extra = dict(image_size=sizes, scale_factor=torch.tensor(scales, dtype=torch.float32))
-        if 'batch' in self.metadata.dynamic or len(images) == 1:
-            boxes, scores, labels, image = self.session(images, extra)
-            found = [(boxes[i], scores[i], labels[i]) for i in map(image.eq, range(len(metas)))]
+        scales = torch.tensor([m['scale_factor'] if rescale else (1.0, 1.0) for m in metas])
+        extra = dict(
+            image_size=torch.tensor([meta['img_shape'][:2] for meta in metas]).float(),
+            scale_factor=scales.float(),
+        )
+        if self.takes_batches or len(images) == 1:
+            *found, image = self.session(images, extra)
+            parts = [[values[image == i] for values in found] for i in range(len(metas))]
         else:
-            found = [
-                tuple(self.session(images[i : i + 1], _row(extra, i))[:3])
+            parts = [
+                self.session(images[i : i + 1], {k: v[i : i + 1] for k, v in extra.items()})[:3]
                 for i in range(len(metas))
             ]
-        return [_instances(*parts, scale) for parts, scale in zip(found, scales, strict=True)]
-
-
-def _row(inputs: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:
-    return {name: value[i : i + 1] for name, value in inputs.items()}
-
-
-def _instances(
-    boxes: Tensor, scores: Tensor, labels: Tensor, scale: tuple[float, float]
-) -> InstanceData:
-    order = scores.argsort(descending=True, stable=True)
-    boxes = boxes[order] / boxes.new_tensor(scale).repeat(2)
-    return InstanceData(bboxes=boxes, scores=scores[order], labels=labels[order])
+        results = []
+        for (boxes, scores, labels), scale in zip(parts, scales, strict=True):
+            order = scores.argsort(descending=True, stable=True)
+            boxes = boxes[order] / scale.repeat(2).to(boxes)
+            results.append(InstanceData(bboxes=boxes, scores=scores[order], labels=labels[order]))
+        return results
 
 
 def _import_parts(imports: Mapping[str, Any], source: Any) -> None:
@@ -157,18 +171,18 @@ def fit_size(
     pads: bool = True,
     value: float = 0,
 ) -> Tensor:
-    """Pads images right and below to the size that a file takes, where it is fixed.
+    """Pads images at the right and bottom to the fixed size of a file.
 
     Args:
         x: (B, C, H, W) images.
-        shape: (H, W) that the file takes.
-        dynamic: Which of ``height`` and ``width`` may differ.
-        pads: Whether smaller images may be padded; classifiers see padding as part of the image.
+        shape: (H, W) of the file's input, in pixels.
+        dynamic: Dimensions that may differ, of ``height`` and ``width``.
+        pads: Whether smaller images may be padded; a classifier sees padding as part of the image.
             Default: True.
-        value: What to pad with. Default: 0.
+        value: Padding value. Default: 0.
 
     Raises:
-        UserError: If an image is too large, or smaller and not to be padded.
+        UserError: If an image is too large, or smaller and must not be padded.
     """
     height = x.shape[-2] if 'height' in dynamic else shape[0]
     width = x.shape[-1] if 'width' in dynamic else shape[1]

@@ -1,4 +1,4 @@
-"""From a trained model to a file that runs without its code."""
+"""Export of a trained model to a file."""
 
 from __future__ import annotations
 
@@ -17,19 +17,10 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .boxes import BoxNetwork
 from .calibration import image_channels
-from .file_formats import (
-    DIMENSIONS,
-    FORMATS,
-    PRECISIONS,
-    Content,
-    FileFormat,
-    find_format,
-    with_ending,
-    write,
-)
-from .form import switch_to_deploy
+from .content import DIMENSIONS, TASKS, Content, Metadata, model_config, preprocessing_of
+from .file_formats import FORMATS, PRECISIONS, backend, find_format, with_ending
+from .form import LAYOUT_BY_FORMAT, switch_to_deploy
 from .heads import Network, structure_of
-from .metadata import TASKS, Metadata, model_config, preprocessing_of
 from .verify import Deviation, check_deviations, compare, rehearse
 
 
@@ -46,31 +37,35 @@ def export(
     bound: float | None = None,
     int8_scheme: str | None = None,
 ) -> list[Deviation]:
-    """Writes a model's deploy form to a file, compares it with the model, and keeps it if alike.
+    """Writes the deploy form of a model to a file and compares the file with the model.
+
+    The file is only kept, and an existing file only replaced, if both agree.
 
     Args:
-        model: Of :func:`~edgenext_mm.load_model`; not changed.
-        path: To write to; what is there is replaced once the new file has proved right.
-        file_format: One of :data:`~edgenext_mm.deployment.file_formats.FORMATS`.
-        shape: (H, W) of the input; an example where they may change.
-        dynamic: Which of ``batch``, ``height`` and ``width`` may change. Default: none.
+        model: A model from :func:`~edgenext_mm.load_model`; it is not changed.
+        path: Path of the file; the suffix of the format is added if it is missing.
+        file_format: A key of :data:`~edgenext_mm.deployment.file_formats.FORMATS`.
+        shape: (H, W) of the input in pixels; an example for dynamic dimensions.
+        dynamic: Dimensions that may vary: ``batch``, ``height``, ``width``. Default: none.
         precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Default: ``fp32``.
-        decode: Whether a detector's file gives boxes after NMS, not raw heads. Default: False.
-        calibration: Normalised (1, 3, H, W) images for INT8.
-        images: Normalised (1, 3, H, W) images to compare on. Default: none, no comparison.
-        bound: Largest deviation that is accepted, relative to the largest value of an output.
+        decode: Whether the file of a detector returns boxes after NMS instead of raw outputs.
+            Default: False.
+        calibration: Normalised (1, C, H, W) images for INT8. Default: none.
+        images: Normalised (1, C, H, W) images for the comparison. Default: none, no comparison.
+        bound: The largest accepted deviation, relative to the largest value of an output.
             Default: that of the precision, see :data:`~edgenext_mm.deployment.verify.BOUNDS`.
-        int8_scheme: ``symmetric`` or ``asymmetric`` ranges of INT8; TensorRT takes symmetric ones
-            only. Default: the format's, see :data:`~edgenext_mm.deployment.file_formats.FORMATS`.
+        int8_scheme: ``symmetric`` or ``asymmetric`` INT8 ranges; TensorRT only supports symmetric
+            ones. Default: the first of the format.
 
     Returns:
         The deviation of each output.
 
     Raises:
-        UserError: If the model cannot be exported like that, or the file deviates too much.
+        UserError: If the model cannot be exported as requested, or the file deviates too much.
     """
-    kind = _check_request(model, file_format, shape, dynamic, precision, decode, calibration)
-    scheme = _check_scheme(kind, precision, int8_scheme)
+    scheme = _check_request(model, file_format, shape, dynamic, precision, decode, int8_scheme)
+    if precision == 'int8' and not calibration:
+        raise UserError('INT8 needs images for calibration. Give a folder of them: --calib DIR.')
     network = (BoxNetwork if decode else Network)(model).eval()
     example = torch.randn(_example_size(network, shape, dynamic))
     nested = _run(network, example)
@@ -87,49 +82,51 @@ def export(
         preprocessing=preprocessing_of(model.cfg),
         config=model_config(model),
     )
-    if isinstance(network, Network):
+    if not decode:
         rehearse(network, metadata, images[0] if images else example[:1])
     size = None if {'height', 'width'} & set(dynamic) else shape
-    deployed = type(network)(switch_to_deploy(model, kind.layout, size)).eval()
+    deployed = switch_to_deploy(model, LAYOUT_BY_FORMAT[file_format], size)
+    content = Content(type(network)(deployed).eval(), example, metadata, calibration, scheme)
     path = with_ending(path, file_format)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
         temporary = Path(folder, path.name)
         with quiet(), _readable_errors(model, file_format):
-            write(Content(deployed, example, metadata, calibration, scheme), temporary)
+            backend(file_format).write(content, temporary)
         deviations = compare(network, temporary, images, metadata)
         check_deviations(deviations, precision, bound)
-        for file in sorted(Path(folder).iterdir(), key=lambda f: f.suffix == kind.suffix):
+        # The file itself comes last, after the weights beside it.
+        for file in sorted(Path(folder).iterdir(), key=lambda f: f.suffix == path.suffix):
             file.chmod(0o644)
             file.replace(path.parent / file.name)
     return deviations
 
 
 @torch.no_grad()
-def _run(network: Network | BoxNetwork, example: Tensor) -> Any:
-    """The outputs for an example, as the head nests them."""
+def _run(network: Network, example: Tensor) -> Any:
+    """Returns the outputs for an example, as the head nests them."""
     try:
         return network.nested(example)
     except UserError:
         raise
-    except Exception as error:  # what upstream's code raises where more than features is needed
+    except Exception as error:  # heads that need more than features fail in many ways
         head = network.model.get_submodule(network.head_name)
         raise UserError(
             f'This {type(network.model).__name__} cannot be exported for images of '
             f'{tuple(example.shape[-2:])}: its {type(head).__name__} does not run on the features '
-            f'of an image alone ({type(error).__name__}: {error}). Give another --shape if it is '
-            'the size, or choose a model with one head that does.'
+            f'of an image alone ({type(error).__name__}: {error}). Give another --shape if the '
+            'size is the reason, or choose a model with one head that does.'
         ) from error
 
 
 @contextlib.contextmanager
 def _readable_errors(model: nn.Module, file_format: str) -> Iterator[None]:
-    """Reports what an exporter cannot convert as a mistake of the request."""
+    """Turns the errors of exporters into a :class:`UserError`."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # of exporters, which have no base class in common
+    except Exception as error:  # the errors of exporters have no common base class
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -137,16 +134,15 @@ def _readable_errors(model: nn.Module, file_format: str) -> Iterator[None]:
         reason = lines[0].rstrip('.') if lines else 'no reason given'
         raise UserError(
             f'This {type(model).__name__} cannot be written as {file_format}: '
-            f'{type(cause).__name__}: {reason}. Operators that '
-            'libraries compile themselves, such as deformable convolutions of mmcv, have no '
-            'counterpart in a file. Choose another head or format.'
+            f'{type(cause).__name__}: {reason}. Files cannot hold custom operators, such as the '
+            'deformable convolutions of mmcv. Choose another head or format.'
         ) from error
 
 
 def _example_size(
-    network: Network | BoxNetwork, shape: tuple[int, int], dynamic: Sequence[str]
+    network: Network, shape: tuple[int, int], dynamic: Sequence[str]
 ) -> tuple[int, int, int, int]:
-    """Of the images that a model is traced with: what may change must not be 1 at any level."""
+    """Returns the size of the images for tracing; dynamic dimensions must not be 1 at any level."""
     generator = getattr(network.model.get_submodule(network.head_name), 'prior_generator', None)
     stride = max((s[0] for s in generator.strides), default=32) if generator else 32
     height, width = shape
@@ -162,64 +158,56 @@ def _check_request(
     dynamic: Sequence[str],
     precision: str,
     decode: bool,
-    calibration: Sequence[Tensor],
-) -> FileFormat:
+    scheme: str | None,
+) -> str:
+    """Checks a request for an export, and returns its INT8 scheme; empty if there is none."""
     kind = find_format(file_format)
     if unknown := set(dynamic) - set(DIMENSIONS):
         raise UserError(
-            f'Unknown dimension {sorted(unknown)[0]!r}. Those of {", ".join(DIMENSIONS)} can vary.'
+            f'Unknown dimension {sorted(unknown)[0]!r}. Choose from {", ".join(DIMENSIONS)}.'
         )
     if precision not in kind.precisions:
-        having = [name for name, f in FORMATS.items() if precision in f.precisions]
+        others = [name for name, f in FORMATS.items() if precision in f.precisions]
         raise UserError(
-            f'A file of format {file_format} can be {", ".join(kind.precisions)}, not {precision}. '
-            + (f'Formats for {precision}: {", ".join(having)}.' if having else '')
+            f'The format {file_format} supports {", ".join(kind.precisions)}, not {precision}. '
+            + (f'Formats for {precision}: {", ".join(others)}.' if others else '')
             + f' Precisions: {", ".join(PRECISIONS)}.' * (precision not in PRECISIONS)
         )
-    if decode and file_format not in ('onnx', 'openvino'):
-        raise UserError('Boxes after NMS can be had as onnx or openvino; others have raw heads.')
+    if decode and not kind.decodes:
+        others = [name for name, f in FORMATS.items() if f.decodes]
+        raise UserError(
+            f'The format {file_format} cannot hold NMS. Formats for --decode: {", ".join(others)}.'
+        )
     if decode and precision == 'bf16':
         raise UserError('Boxes after NMS need more than the eight bits of BF16: use fp32 or fp16.')
-    if precision == 'int8' and not calibration:
-        raise UserError('INT8 needs images to calibrate on: --calib DIR.')
+    if scheme is not None and (precision != 'int8' or scheme not in kind.schemes):
+        raise UserError(
+            f'{kind.suffix} files of precision {precision} have no int8_scheme {scheme!r}. '
+            f'Schemes for --precision int8 in this format: {", ".join(kind.schemes) or "none"}.'
+        )
     if not hasattr(model, 'cfg'):
-        raise UserError('Export takes a model of load_model(), which knows its config.')
+        raise UserError('This model has no config. Export a model from load_model().')
     if model.cfg.get('default_scope') not in TASKS:
         raise UserError(
             f'The config of this model has the default_scope {model.cfg.get("default_scope")!r}. '
             f'Models of {", ".join(TASKS)} can be exported.'
         )
-    _check_sliding(model, shape, dynamic)
-    return kind
-
-
-def _check_scheme(kind: FileFormat, precision: str, scheme: str | None) -> str:
-    if scheme is None:
-        return kind.schemes[0] if kind.schemes else ''
-    if precision != 'int8' or scheme not in kind.schemes:
-        raise UserError(
-            f'{kind.suffix} files of precision {precision} have no int8_scheme {scheme!r}. '
-            f'Schemes for --precision int8 in this format: {", ".join(kind.schemes) or "none"}.'
-        )
-    return scheme
-
-
-def _check_sliding(model: nn.Module, shape: tuple[int, int], dynamic: Sequence[str]) -> None:
     settings = getattr(model, 'test_cfg', None) or {}
-    if not hasattr(model, 'decode_head') or settings.get('mode') != 'slide':
-        return
-    crop = tuple(settings['crop_size'])
-    fixed = [i for i, name in enumerate(('height', 'width')) if name not in dynamic]
-    if any(shape[i] != crop[i] for i in fixed):
-        raise UserError(
-            f'This segmentor slides over images in crops of {crop[0]}x{crop[1]} pixels, its file '
-            f'would take {shape[0]}x{shape[1]}. Export it with --shape {crop[0]} {crop[1]}.'
-        )
+    if hasattr(model, 'decode_head') and settings.get('mode') == 'slide':
+        crop = tuple(settings['crop_size'])
+        fixed = [i for i, name in enumerate(('height', 'width')) if name not in dynamic]
+        if any(shape[i] != crop[i] for i in fixed):
+            raise UserError(
+                f'This segmentor slides over images in crops of {crop[0]}x{crop[1]} pixels, but '
+                f'its file would take {shape[0]}x{shape[1]}. Export it with --shape '
+                f'{crop[0]} {crop[1]}.'
+            )
+    return scheme or next(iter(kind.schemes), '')
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters talk a lot; what goes wrong is raised."""
+    """Hides the messages of exporters; errors are still raised."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'nncf', 'root')]
     levels = [logger.level for logger in loggers]
     try:

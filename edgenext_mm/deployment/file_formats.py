@@ -1,167 +1,117 @@
-"""The formats of exported files, by the ending of their names."""
+"""The table of file formats, and access to files by their suffix."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
-
-from torch import Tensor, nn
+from types import ModuleType
+from typing import NamedTuple
 
 from ..errors import UserError
-from .metadata import Metadata
+from .content import Session, require
 
-
-class Session(Protocol):
-    """An opened file."""
-
-    metadata: Metadata
-
-    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-        """The outputs for (B, C, H, W) normalised images, in the order of the metadata.
-
-        Args:
-            x: The images.
-            extra: Values for the other inputs that a file may have, by name, a row per image.
-                Default: those of images without padding or resizing.
-        """
-
-
-class Content(NamedTuple):
-    """What goes into a file.
-
-    Args:
-        network: Gives a tuple of tensors; may be changed.
-        example: (B, 3, H, W) images that it is traced with.
-        metadata: Goes along.
-        calibration: Normalised images for INT8.
-        scheme: Of INT8, one of :data:`SCHEMES`.
-    """
-
-    network: nn.Module
-    example: Tensor
-    metadata: Metadata
-    calibration: Sequence[Tensor] = ()
-    scheme: str = 'symmetric'
+PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
+#: INT8 ranges: centred at 0 without zero points, or as measured.
+SCHEMES = ('symmetric', 'asymmetric')
 
 
 class FileFormat(NamedTuple):
-    """A format.
+    """A file format.
 
     Args:
-        suffix: Of its files.
-        module: Which has ``write`` and ``open_session``.
-        packages: What that needs.
-        layout: In which the deploy form is written, the one measured to be the fastest.
-        precisions: Which it can have.
-        schemes: Which ranges INT8 can have, the default first.
+        suffix: Suffix of its files.
+        packages: Packages that writing and running need.
+        precisions: Precisions that it supports.
+        schemes: INT8 schemes that it supports, the default first.
+        decodes: Whether its files can hold NMS.
     """
 
     suffix: str
-    module: str
     packages: tuple[str, ...]
-    layout: str
     precisions: tuple[str, ...]
     schemes: tuple[str, ...] = ()
+    decodes: bool = False
 
 
 FORMATS = {
     'onnx': FileFormat(
         '.onnx',
-        'onnx_files',
         ('onnx', 'onnxscript', 'onnxruntime'),
-        'channels_first',
         ('fp32', 'fp16', 'int8'),
         ('symmetric', 'asymmetric'),
+        decodes=True,
     ),
     'openvino': FileFormat(
-        '.xml',
-        'openvino_files',
-        ('openvino', 'onnx', 'onnxscript'),
-        'channels_first_tokens',
-        ('fp32', 'fp16', 'bf16', 'int8'),
-        ('symmetric',),
+        '.xml', ('openvino', 'onnx', 'onnxscript'), PRECISIONS, ('symmetric',), decodes=True
     ),
-    'torchscript': FileFormat(
-        '.torchscript', 'torch_files', (), 'channels_last', ('fp32', 'fp16', 'bf16')
-    ),
-    'torch-export': FileFormat(
-        '.pt2', 'torch_files', (), 'channels_last', ('fp32', 'fp16', 'bf16')
-    ),
+    'torchscript': FileFormat('.torchscript', (), ('fp32', 'fp16', 'bf16')),
+    'torch-export': FileFormat('.pt2', (), ('fp32', 'fp16', 'bf16')),
 }
-PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
-#: Ranges of INT8: around 0, with no zero points, or as measured.
-SCHEMES = ('symmetric', 'asymmetric')
-DIMENSIONS = {'batch': 0, 'height': 2, 'width': 3}
 
 
 def find_format(name: str) -> FileFormat:
-    """The format of that name, once what it needs is installed.
+    """Returns a format by name.
 
     Raises:
-        UserError: If there is none, or a package is missing.
+        UserError: If there is no such format, or a package that it needs is missing.
     """
     if name not in FORMATS:
         raise UserError(f'Unknown format {name!r}. Choose from {", ".join(FORMATS)}.')
     for package in FORMATS[name].packages:
-        require(package, name)
+        require(package, f'The format {name}')
     return FORMATS[name]
 
 
 def format_of(path: str | Path) -> str | None:
-    """The name of the format that a file's name tells; None where it tells none."""
+    """Returns the format of a file by its suffix; None for other suffixes."""
     suffix = Path(path).suffix
     return next((name for name, kind in FORMATS.items() if kind.suffix == suffix), None)
 
 
 def with_ending(path: str | Path, file_format: str) -> Path:
-    """The path of a file of a format: its ending replaces that of another format, or is added.
+    """Returns the path with the suffix of a format.
 
-    What else follows a dot is part of the name, as in ``birds-v1.0``.
+    The suffix of another format is replaced. Anything else after a dot is part of the name, as in
+    ``birds-v1.0``.
     """
     path, suffix = Path(path), FORMATS[file_format].suffix
     return path.with_suffix(suffix) if format_of(path) else path.with_name(path.name + suffix)
-
-
-def require(package: str, purpose: str) -> None:
-    """Makes sure that a package is installed.
-
-    Raises:
-        UserError: If it is not; says how to install it.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise UserError(
-            f'{purpose} needs the package {package}, which is not installed: '
-            f'`pip install {package}`, or `pip install "edgenext_mm[deployment]"` for all formats.'
-        )
 
 
 def open_session(path: str | Path, threads: int | None = None) -> Session:
     """Opens an exported file.
 
     Args:
-        path: Of the file; its ending tells the format.
-        threads: CPU threads. Default: the runtime's own choice.
+        path: Path of the file; its suffix determines the format.
+        threads: Number of CPU threads. Default: the choice of the runtime.
 
     Raises:
-        UserError: If it is not there, of no known format, corrupt, or not ours.
+        UserError: If the file does not exist, has an unknown suffix, is corrupt, or was not
+            written by this package.
     """
     path = Path(path)
     name = format_of(path)
     if name is None:
         endings = ', '.join(kind.suffix for kind in FORMATS.values())
-        raise UserError(f'{path} is no exported file: its name ends with none of {endings}.')
+        raise UserError(f'{path} is not an exported file. Their names end with {endings}.')
     if not path.is_file():
-        raise UserError(f'There is no file {path}.')
-    module = importlib.import_module(f'.{find_format(name).module}', __package__)
-    return module.open_session(path, threads)
+        raise UserError(f'The file {path} does not exist.')
+    find_format(name)
+    return backend(name).open_session(path, threads)
 
 
-def write(content: Content, path: Path) -> None:
-    """Writes a file of the format that its name tells."""
-    name = format_of(path)
-    assert name is not None
-    module = importlib.import_module(f'.{find_format(name).module}', __package__)
-    module.write(content, path)
+def backend(name: str) -> ModuleType:
+    """Imports the module with ``write`` and ``open_session`` of a format.
+
+    The packages that other formats need may be missing.
+    """
+    if name == 'onnx':
+        from . import onnx_files
+
+        return onnx_files
+    if name == 'openvino':
+        from . import openvino_files
+
+        return openvino_files
+    from . import torch_files
+
+    return torch_files

@@ -1,16 +1,16 @@
-"""Two layers made one: what stands between a convolution and a linear layer goes into them.
+"""Folding of adjacent layers: norms, layer scales and linear layers become one layer.
 
-All functions are pure and work in double precision; results are single precision.
+All functions are pure and compute in double precision.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from ..models.layers import LayerNorm2d
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Affine(NamedTuple):
@@ -21,56 +21,49 @@ class Affine(NamedTuple):
 
 
 def affine_of(layer: nn.Module) -> Affine:
-    """Weight and bias of a layer; for BatchNorm what it does with its running statistics.
+    """Returns weight and bias of a layer in double precision.
 
     Args:
-        layer: A linear layer, a convolution, a LayerNorm (what follows its normalisation), or a
-            BatchNorm.
+        layer: A linear layer, convolution or LayerNorm; or a BatchNorm, for which the result is
+            its scale and shift with the running statistics included.
     """
     weight = layer.weight.detach().double()
-    if isinstance(layer, nn.BatchNorm2d):
-        scale = weight / (layer.running_var.double() + layer.eps).sqrt()
-        return Affine(scale, layer.bias.detach().double() - layer.running_mean.double() * scale)
     bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double()
+    if isinstance(layer, _BatchNorm):
+        scale = weight / (layer.running_var.double() + layer.eps).sqrt()
+        return Affine(scale, bias - layer.running_mean.double() * scale)
     return Affine(weight, bias)
 
 
 def fold_before(norm: Affine, layer: Affine) -> Affine:
-    """``layer(norm(x))`` as one layer.
+    """Returns ``layer(norm(x))`` as one layer.
 
     Args:
-        norm: (I,) scale and shift of the channels that the layer takes.
-        layer: (O, I, ...) weight; a convolution must not pad, since the shift is not padded.
+        norm: (I,) scale and shift of the input channels.
+        layer: (O, I, ...) weight; a convolution must not pad, since padding would not be shifted.
     """
     scale = norm.weight.view(1, -1, *[1] * (layer.weight.dim() - 2))
-    spatial = tuple(range(2, layer.weight.dim()))
-    summed = layer.weight.sum(spatial) if spatial else layer.weight
+    summed = layer.weight.flatten(2).sum(2) if layer.weight.dim() > 2 else layer.weight
     return Affine(layer.weight * scale, layer.bias + summed @ norm.bias)
 
 
 def fold_after(layer: Affine, scale: Tensor, shift: Tensor | float = 0.0) -> Affine:
-    """``scale * layer(x) + shift`` as one layer; (O,) scale of the channels that it gives."""
+    """Returns ``scale * layer(x) + shift`` as one layer.
+
+    Args:
+        layer: (O, ...) weight and (O,) bias.
+        scale: (O,) scale of the output channels.
+        shift: (O,) shift of the output channels. Default: 0.
+    """
     shape = (-1, *[1] * (layer.weight.dim() - 1))
     return Affine(layer.weight * scale.view(shape), layer.bias * scale + shift)
 
 
 def conv_with(conv: nn.Conv2d, affine: Affine) -> nn.Conv2d:
-    """A convolution like ``conv`` with other weights and a bias."""
-    new = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-        conv.groups,
-    )
-    with torch.no_grad():
-        new.weight.copy_(affine.weight)
-        new.bias.copy_(affine.bias)
+    """Copies a convolution with other weights and bias."""
+    new = copy.deepcopy(conv)
+    # Depth-wise weights have channels-last strides, which would select the layout of the output.
+    weight = affine.weight.to(torch.float32, memory_format=torch.contiguous_format)
+    new.weight = nn.Parameter(weight)
+    new.bias = nn.Parameter(affine.bias.float())
     return new
-
-
-def is_layer_norm(norm: nn.Module) -> bool:
-    """Whether a norm normalises each place anew, so that only its scale and shift fold."""
-    return isinstance(norm, LayerNorm2d)

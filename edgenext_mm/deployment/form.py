@@ -1,8 +1,27 @@
-"""The deploy form: an equivalent EdgeNeXt with fewer and larger steps, for inference only.
+"""The deploy form: an equivalent EdgeNeXt with fewer and larger operators, for inference only.
 
-Scale and shift of a norm go into the linear layer or convolution after it, layer scales into the
-last layer of their branch, BatchNorm into convolutions, the attention's temperature into one of its
-factors; drop path is gone; the positional encoding is computed once per size, or is a constant.
+This file documents all choices of the deploy form, in reading order: what is folded, the layouts
+and where each is used, and when oneDNN runs a layer.
+
+**Folding**, computed in double precision when a model is switched:
+
+- Scale and shift of a LayerNorm move into the linear layer or convolution after it; only the
+  normalisation remains. Norms without such a layer keep both: in the stem, at the outputs, and
+  before a convolution that pads, since the padding would not be shifted.
+- BatchNorm, with its running statistics, moves into the convolution before it or the linear layer
+  after it. In front of the attention it also feeds a residual, and remains as one scale and shift.
+- Layer scales move into the last linear layer of their branch. Drop path is removed.
+- The temperature of the attention becomes a divisor of the queries. OpenVINO would take a factor
+  for the scale of standard attention.
+- The positional encoding projects rows and columns separately and adds them, which needs H + W
+  products of vectors instead of H * W. For a fixed image size it is a constant.
+
+**Layouts**: see :data:`LAYOUTS` and :data:`LAYOUT_BY_FORMAT`.
+
+**oneDNN**: see :data:`ONEDNN_MIN_MADDS` and :meth:`Pointwise._uses_onednn`.
+
+Nothing is cached between calls: a weight that is changed in place, here or in the original model
+before the switch, is used at the next call or switch.
 """
 
 from __future__ import annotations
@@ -10,26 +29,196 @@ from __future__ import annotations
 import copy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
 
 from ..errors import UserError
 from ..models import EdgeNeXt
-from ..models.layers import ConvEncoder, Encoder, SDTAEncoder, multi_scale, to_channels_last
-from .folding import Affine, affine_of, conv_with, fold_after, fold_before, is_layer_norm
-from .fused_layers import LAYOUTS, Normalize, Pointwise, Position
+from ..models.layers import (
+    ConvEncoder,
+    LayerNorm2d,
+    PositionalEncodingFourier,
+    SDTAEncoder,
+    axis_features,
+    multi_scale,
+    to_channels_last,
+)
+from .folding import Affine, affine_of, conv_with, fold_after, fold_before
+
+#: How channels are mixed, and how a LayerNorm reaches the channels of a position. All maps are
+#: (B, C, H, W) tensors.
+#:
+#: - ``channels_last``: linear layers on channels-last memory; the norm needs no copy.
+#: - ``channels_first``: 1x1 convolutions; the norm transposes the map.
+#: - ``channels_first_tokens``: 1x1 convolutions; the norm transposes the (B, C, N) tokens.
+LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens')
+#: The layout in which each format was measured to be fastest (docs/speed.md). ONNX Runtime turns
+#: ``channels_first`` into its blocked layout. OpenVINO removes the transposes of tokens; those of
+#: maps make it much slower.
+LAYOUT_BY_FORMAT = {
+    'onnx': 'channels_first',
+    'openvino': 'channels_first_tokens',
+    'torchscript': 'channels_last',
+    'torch-export': 'channels_last',
+}
+#: Multiply-adds of a linear layer from which oneDNN's fused operator was measured to be faster than
+#: separate operators for product, activation and residual.
+ONEDNN_MIN_MADDS = 50e6
+
+
+class Normalize(nn.Module):
+    """LayerNorm over channels, by default without its scale and shift.
+
+    Args:
+        norm: The trained norm.
+        layout: One of :data:`LAYOUTS`.
+        scaled: Whether to keep scale and shift. Default: False.
+    """
+
+    def __init__(self, norm: LayerNorm2d, layout: str, scaled: bool = False) -> None:
+        super().__init__()
+        self.shape = norm.normalized_shape
+        self.eps = norm.eps
+        self.layout = layout
+        for name in ('weight', 'bias'):
+            value = getattr(norm, name).detach().clone() if scaled else None
+            self.register_buffer(name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps a (B, C, H, W) map to one of the same shape."""
+        weight, bias = self.weight, self.bias
+        if self.layout == 'channels_first_tokens':
+            t = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
+            t = F.layer_norm(t, self.shape, weight, bias, self.eps)
+            return t.transpose(1, 2).unflatten(2, x.shape[2:])
+        x = x.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
+        if self.layout == 'channels_last' or weight is None:
+            return F.layer_norm(x, self.shape, weight, bias, self.eps).permute(0, 3, 1, 2)
+        x = F.layer_norm(x, self.shape, eps=self.eps).permute(0, 3, 1, 2)
+        # ONNX Runtime's blocked layout includes convolutions, but not products.
+        return F.conv2d(x, weight.view(-1, 1, 1, 1), bias, groups=len(weight))
+
+
+class Pointwise(nn.Module):
+    """A linear layer over channels, followed by an activation or a residual.
+
+    No operator works in place: converters of traced models lose what is written to a view.
+
+    Args:
+        affine: (O, I) weight and (O,) bias.
+        layout: One of :data:`LAYOUTS`.
+        act: The activation. Default: None.
+    """
+
+    def __init__(self, affine: Affine, layout: str, act: nn.Module | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(affine.weight.float(), requires_grad=False)
+        self.bias = nn.Parameter(affine.bias.float(), requires_grad=False)
+        self.act = act
+        self.layout = layout
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Maps a (B, I, H, W) map to (B, O, H, W), plus a residual of that shape."""
+        if self.layout == 'channels_last':
+            tokens = x.permute(0, 2, 3, 1)  # (B, I, H, W) -> (B, H, W, I)
+            if self._uses_onednn(x):
+                return self._onednn(tokens, residual).permute(0, 3, 1, 2)
+            y = F.linear(tokens, self.weight, self.bias)
+        else:
+            y = F.conv2d(x, self.weight[..., None, None], self.bias)
+        if self.act is not None:
+            y = self.act(y)
+        if self.layout == 'channels_last':
+            y = y.permute(0, 3, 1, 2)  # (B, H, W, O) -> (B, O, H, W)
+        return y if residual is None else residual + y
+
+    def _uses_onednn(self, x: Tensor) -> bool:
+        """Whether oneDNN's fused operator can replace eager float32 on a CPU, and is faster."""
+        return (
+            x.numel() * len(self.weight) >= ONEDNN_MIN_MADDS
+            and x.device.type == 'cpu'
+            and x.dtype == torch.float32
+            and (self.act is None or type(self.act) in (nn.GELU, nn.Hardswish))
+            and torch.backends.mkldnn.is_available()
+            and not torch.is_grad_enabled()  # the operator has no gradient
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()
+        )
+
+    def _onednn(self, tokens: Tensor, residual: Tensor | None) -> Tensor:
+        """Maps (B, H, W, I) tokens to (B, H, W, O) with the operators of PyTorch's compiler."""
+        B, H, W, _ = tokens.shape
+        tokens, operator = tokens.flatten(0, 2), torch.ops.mkldnn._linear_pointwise
+        if residual is not None:
+            residual = residual.permute(0, 2, 3, 1).flatten(0, 2)
+            y = operator.binary(tokens, residual, self.weight, self.bias, 'add')
+        elif self.act is None:
+            y = operator(tokens, self.weight, self.bias, 'none', [], '')
+        elif isinstance(self.act, nn.GELU):
+            y = operator(tokens, self.weight, self.bias, 'gelu', [], self.act.approximate)
+        else:
+            y = operator(tokens, self.weight, self.bias, 'hardswish', [], '')
+        return y.view(B, H, W, -1)
+
+
+class Position(nn.Module):
+    """The positional encoding, for a fixed map size or for any.
+
+    Args:
+        encoding: The trained encoding.
+        size: (H, W) of the map if it is fixed. Default: None.
+    """
+
+    def __init__(
+        self, encoding: PositionalEncodingFourier, size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__()
+        self.hidden_dim = encoding.hidden_dim
+        self.temperature = encoding.temperature
+        weight, bias = affine_of(encoding.token_projection)
+        rows, columns = weight.flatten(1).float().split(self.hidden_dim, dim=1)
+        self.rows = nn.Parameter(rows.contiguous(), requires_grad=False)
+        self.columns = nn.Parameter(columns.contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(bias.float(), requires_grad=False)
+        self.register_buffer('fixed', size and self._encode(*size).contiguous())
+        if size is not None:
+            del self.rows, self.columns, self.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the (C, H, W) encoding for a (B, C, H, W) map."""
+        return self._encode(x.shape[-2], x.shape[-1]) if self.fixed is None else self.fixed
+
+    def _encode(self, height: int, width: int) -> Tensor:
+        y = F.linear(self._features(height), self.rows, self.bias)
+        x = F.linear(self._features(width), self.columns)
+        return (y[:, None, :] + x[None, :, :]).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
+
+    def _features(self, length: int) -> Tensor:
+        features = axis_features(length, self.hidden_dim, self.temperature, self.rows.device)
+        return features.to(self.rows.dtype)
 
 
 class DeployConvEncoder(nn.Module):
-    """:class:`~edgenext_mm.models.layers.ConvEncoder` for inference."""
+    """The deploy form of :class:`~edgenext_mm.models.layers.ConvEncoder`.
+
+    Args:
+        encoder: The trained encoder.
+        layout: One of :data:`LAYOUTS`.
+    """
 
     def __init__(self, encoder: ConvEncoder, layout: str) -> None:
         super().__init__()
-        conv = affine_of(encoder.dwconv)
-        if not is_layer_norm(encoder.norm):
+        conv, expand = affine_of(encoder.dwconv), affine_of(encoder.pwconv1)
+        if isinstance(encoder.norm, LayerNorm2d):
+            expand = fold_before(affine_of(encoder.norm), expand)
+        else:
             conv = fold_after(conv, *affine_of(encoder.norm))
         self.dwconv = conv_with(encoder.dwconv, conv)
         self.norm = _normalize(encoder.norm, layout)
-        self.expand, self.project = _mlp(encoder, layout, norm_is_folded=True)
+        self.expand = Pointwise(expand, layout, copy.deepcopy(encoder.act))
+        self.project = Pointwise(_scaled(encoder.pwconv2, encoder.gamma), layout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
@@ -37,7 +226,13 @@ class DeployConvEncoder(nn.Module):
 
 
 class DeploySDTAEncoder(nn.Module):
-    """:class:`~edgenext_mm.models.layers.SDTAEncoder` for inference."""
+    """The deploy form of :class:`~edgenext_mm.models.layers.SDTAEncoder`.
+
+    Args:
+        encoder: The trained encoder.
+        layout: One of :data:`LAYOUTS`.
+        size: (H, W) of the map if it is fixed, else None.
+    """
 
     def __init__(self, encoder: SDTAEncoder, layout: str, size: tuple[int, int] | None) -> None:
         super().__init__()
@@ -57,7 +252,9 @@ class DeploySDTAEncoder(nn.Module):
         self.register_buffer('inverse_temperature', 1 / encoder.xca.temperature.detach().float())
         self.proj = Pointwise(_scaled(encoder.xca.proj, encoder.gamma_xca), layout)
         self.norm = _normalize(encoder.norm, layout)
-        self.expand, self.project = _mlp(encoder, layout)
+        expand = fold_before(affine_of(encoder.norm), affine_of(encoder.pwconv1))
+        self.expand = Pointwise(expand, layout, copy.deepcopy(encoder.act))
+        self.project = Pointwise(_scaled(encoder.pwconv2, encoder.gamma), layout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
@@ -70,20 +267,19 @@ class DeploySDTAEncoder(nn.Module):
         return self.project(self.expand(self.norm(t)), x)
 
     def _attend(self, qkv: Tensor) -> Tensor:
-        """(B, 3 C, H, W) queries, keys and values to the (B, C, H, W) map that attention gives."""
+        """Maps (B, 3 C, H, W) queries, keys and values to (B, C, H, W)."""
         B, C, H, W = qkv.shape
         qkv = qkv.reshape(B, 3, self.num_heads, C // 3 // self.num_heads, H * W)
         q, k, v = qkv.unbind(1)  # each (B, h, d, N)
-        # Divisions, because OpenVINO would take factors for the scale of standard attention.
         attention = _unit(q, self.inverse_temperature) @ _unit(k).transpose(-2, -1)
         return (attention.softmax(dim=-1) @ v).reshape(B, C // 3, H, W)
 
 
 def _unit(x: Tensor, divisor: Tensor | float = 1.0) -> Tensor:
-    """``x`` scaled to L2 norm ``1 / divisor`` along the last axis.
+    """Scales ``x`` to L2 norm ``1 / divisor`` along the last axis.
 
-    The norm and the division are at least in single precision: in half precision, squares overflow,
-    and so can the norm itself.
+    Norm and division are in float32 at least: in half precision, squares overflow, and the norm
+    itself can.
     """
     precise = x.to(torch.promote_types(x.dtype, torch.float32))
     length = torch.linalg.vector_norm(precise, dim=-1, keepdim=True).clamp_min(1e-12)
@@ -91,12 +287,16 @@ def _unit(x: Tensor, divisor: Tensor | float = 1.0) -> Tensor:
 
 
 class DeployEdgeNeXt(nn.Module):
-    """:class:`~edgenext_mm.EdgeNeXt` for inference; same input, same outputs.
+    """:class:`~edgenext_mm.EdgeNeXt` for inference, with the same inputs and outputs.
 
     Args:
-        backbone: The trained one; not changed.
-        layout: One of :data:`~edgenext_mm.deployment.fused_layers.LAYOUTS`. Default: channels last.
-        image_size: (H, W), where it is fixed. Default: any.
+        backbone: The trained backbone; it is not changed.
+        layout: One of :data:`LAYOUTS`. Default: ``channels_last``.
+        image_size: (H, W) of all images in pixels, if it is fixed. Default: None, any size.
+
+    Raises:
+        UserError: If the layout is unknown, or the backbone is pruned, parametrized, quantized or
+            has hooks.
     """
 
     def __init__(
@@ -108,20 +308,28 @@ class DeployEdgeNeXt(nn.Module):
         super().__init__()
         if layout not in LAYOUTS:
             raise UserError(f'Unknown layout {layout!r}. Choose from {", ".join(LAYOUTS)}.')
+        _check_model(backbone)
         self.arch = backbone.arch
         self.layout = layout
         self.image_size = image_size
         self.out_indices = backbone.out_indices
         self.max_stride = backbone.max_stride
         self.final_norm = backbone.final_norm
-        sizes = _map_sizes(backbone, image_size)
-        self.downsample_layers = nn.ModuleList(
-            _downsample(layer, layout) for layer in backbone.downsample_layers
-        )
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(_encoder(e, layout, size) for e in stage))
-            for stage, size in zip(backbone.stages, sizes, strict=True)
-        )
+        self.downsample_layers = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        size = image_size
+        for downsample, stage in zip(backbone.downsample_layers, backbone.stages, strict=True):
+            self.downsample_layers.append(_downsample(downsample, layout))
+            if size is not None:
+                stride = next(m.stride[0] for m in downsample if isinstance(m, nn.Conv2d))
+                size = (size[0] // stride, size[1] // stride)
+            encoders: list[nn.Module] = [
+                DeploySDTAEncoder(e, layout, size)
+                if isinstance(e, SDTAEncoder)
+                else DeployConvEncoder(e, layout)
+                for e in stage
+            ]
+            self.stages.append(nn.Sequential(*encoders))
         names = ['norm'] * (backbone.final_norm is not None)
         for name in [*names, *(f'norm{i}' for i in backbone._normed)]:
             self.add_module(name, _kept_norm(backbone.get_submodule(name), layout))
@@ -130,8 +338,8 @@ class DeployEdgeNeXt(nn.Module):
         super().train(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """As :meth:`EdgeNeXt.forward <edgenext_mm.EdgeNeXt.forward>`."""
-        self._check(x)
+        """Returns the same as :meth:`EdgeNeXt.forward <edgenext_mm.EdgeNeXt.forward>`."""
+        self._check_size(x)
         if self.layout == 'channels_last':
             x = to_channels_last(x)
         outputs: dict[int, Tensor] = {}
@@ -145,10 +353,13 @@ class DeployEdgeNeXt(nn.Module):
 
     _is_pooled = EdgeNeXt._is_pooled
 
-    def _check(self, x: Tensor) -> None:
+    def _check_size(self, x: Tensor) -> None:
         size = tuple(x.shape[-2:])
         if self.image_size is not None and size != tuple(self.image_size):
-            raise UserError(f'This deploy form is for images of {self.image_size}, got {size}.')
+            raise UserError(
+                f'This deploy form is for images of {self.image_size}, got {size}. Resize the '
+                'images, or switch the model with image_size=None.'
+            )
         if min(size) < self.max_stride:
             raise UserError(
                 f'EdgeNeXt needs an input of at least {self.max_stride}x{self.max_stride} '
@@ -156,7 +367,7 @@ class DeployEdgeNeXt(nn.Module):
             )
 
     def train(self, mode: bool = True) -> DeployEdgeNeXt:
-        """Refuses training.
+        """Refuses training mode.
 
         Raises:
             UserError: If ``mode`` is True.
@@ -174,21 +385,29 @@ def switch_to_deploy(
     layout: str = 'channels_last',
     image_size: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """A copy of a model, for inference, with its EdgeNeXt in deploy form.
+    """Copies a model and replaces the EdgeNeXt in it by its deploy form.
 
     Args:
-        model: An :class:`~edgenext_mm.EdgeNeXt`, or a model that holds one; not changed.
-        layout: See :class:`DeployEdgeNeXt`. Default: ``channels_last``.
-        image_size: (H, W) of all images, where they are alike. Default: any.
+        model: An :class:`~edgenext_mm.EdgeNeXt`, or a model that contains one; it is not changed.
+        layout: One of :data:`LAYOUTS`. Default: ``channels_last``.
+        image_size: (H, W) of all images in pixels, if it is fixed. Default: None, any size.
+
+    Returns:
+        The copy, in evaluation mode.
 
     Raises:
-        UserError: If there is no EdgeNeXt in the model.
+        UserError: If the model contains no EdgeNeXt; if any part of it is pruned or parametrized;
+            or if the EdgeNeXt is quantized or has hooks.
     """
+    _check_model(model)
     if isinstance(model, EdgeNeXt):
         return DeployEdgeNeXt(model, layout, image_size)
     names = [name for name, module in model.named_modules() if isinstance(module, EdgeNeXt)]
     if not names:
-        raise UserError(f'There is no EdgeNeXt in this {type(model).__name__} to deploy.')
+        raise UserError(
+            f'This {type(model).__name__} contains no EdgeNeXt. Only models with an EdgeNeXt '
+            'backbone have a deploy form.'
+        )
     model = copy.deepcopy(model).eval()
     for name in names:
         backbone = model.get_submodule(name)
@@ -196,26 +415,43 @@ def switch_to_deploy(
     return model
 
 
-def _encoder(encoder: Encoder, layout: str, size: tuple[int, int] | None) -> nn.Module:
-    if isinstance(encoder, SDTAEncoder):
-        return DeploySDTAEncoder(encoder, layout, size)
-    return DeployConvEncoder(encoder, layout)
+def _check_model(model: nn.Module) -> None:
+    """Refuses weights that are computed at each call, and what is lost in the deploy form."""
+    backbones = [module for module in model.modules() if isinstance(module, EdgeNeXt)]
+    replaced = {module for backbone in backbones for module in backbone.modules()}
+    for name, module in model.named_modules():
+        where = f'`{name}`' if name else f'This {type(module).__name__}'
+        pre_hooks = module._forward_pre_hooks.values()
+        pruned = [hook._tensor_name for hook in pre_hooks if isinstance(hook, BasePruningMethod)]
+        if pruned:
+            raise UserError(
+                f'{where} is pruned: its `{pruned[0]}` is computed at each call. Make the pruning '
+                f'permanent with torch.nn.utils.prune.remove(module, {pruned[0]!r}).'
+            )
+        if parametrize.is_parametrized(module):
+            tensor = next(iter(module.parametrizations))
+            raise UserError(
+                f'{where} is parametrized: its `{tensor}` is computed at each call. Make it plain '
+                f'with torch.nn.utils.parametrize.remove_parametrizations(module, {tensor!r}).'
+            )
+        if module not in replaced:
+            continue
+        if '.quantized.' in type(module).__module__:
+            raise UserError(
+                f'{where} is quantized ({type(module).__module__}.{type(module).__name__}). Switch '
+                'the float model and quantize the result, or export with --precision int8.'
+            )
+        if hooks := [*pre_hooks, *module._forward_hooks.values()]:
+            hook = getattr(hooks[0], '__name__', type(hooks[0]).__name__)
+            raise UserError(
+                f'{where} has a forward hook ({hook}), which the deploy form would not run. Remove '
+                'it with `handle.remove()` before you switch or export.'
+            )
 
 
 def _normalize(norm: nn.Module, layout: str) -> nn.Module:
-    if is_layer_norm(norm):
-        return Normalize(norm, layout)
-    return nn.Identity()
-
-
-def _mlp(
-    encoder: Encoder, layout: str, norm_is_folded: bool = False
-) -> tuple[Pointwise, Pointwise]:
-    expand = affine_of(encoder.pwconv1)
-    if is_layer_norm(encoder.norm) or not norm_is_folded:
-        expand = fold_before(affine_of(encoder.norm), expand)
-    project = _scaled(encoder.pwconv2, encoder.gamma)
-    return Pointwise(expand, layout, copy.deepcopy(encoder.act)), Pointwise(project, layout)
+    """What remains of a norm whose scale and shift are folded; of a BatchNorm, nothing."""
+    return Normalize(norm, layout) if isinstance(norm, LayerNorm2d) else nn.Identity()
 
 
 def _scaled(layer: nn.Linear, gamma: Tensor | None) -> Affine:
@@ -224,35 +460,19 @@ def _scaled(layer: nn.Linear, gamma: Tensor | None) -> Affine:
 
 
 def _downsample(layer: nn.Sequential, layout: str) -> nn.Sequential:
-    """Stem: convolution, norm. Later ones: norm, perhaps padding, convolution."""
     first, last = layer[0], layer[-1]
-    if isinstance(first, nn.Conv2d):
-        if is_layer_norm(last):
+    if isinstance(first, nn.Conv2d):  # stem: convolution, norm
+        if isinstance(last, LayerNorm2d):
             return nn.Sequential(copy.deepcopy(first), _kept_norm(last, layout))
         return nn.Sequential(conv_with(first, fold_after(affine_of(first), *affine_of(last))))
-    if len(layer) > 2:  # the padding is not shifted
+    if len(layer) > 2:  # norm, padding, convolution
         return nn.Sequential(_kept_norm(first, layout), *copy.deepcopy(layer[1:]))
     conv = conv_with(last, fold_before(affine_of(first), affine_of(last)))
     return nn.Sequential(_normalize(first, layout), conv)
 
 
 def _kept_norm(norm: nn.Module, layout: str) -> nn.Module:
-    """A norm with scale and shift."""
-    if is_layer_norm(norm):
+    """A norm that keeps its scale and shift."""
+    if isinstance(norm, LayerNorm2d):
         return Normalize(norm, layout, scaled=True)
     return copy.deepcopy(norm)
-
-
-def _map_sizes(
-    backbone: EdgeNeXt, image_size: tuple[int, int] | None
-) -> list[tuple[int, int] | None]:
-    """(H, W) of each stage's map."""
-    if image_size is None:
-        return [None] * len(backbone.stages)
-    size = image_size
-    sizes: list[tuple[int, int] | None] = []
-    for layer in backbone.downsample_layers:
-        stride = next(m.stride[0] for m in layer if isinstance(m, nn.Conv2d))
-        size = (size[0] // stride, size[1] // stride)
-        sizes.append(size)
-    return sizes

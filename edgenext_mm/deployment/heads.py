@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -12,38 +12,34 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 
-#: Attributes under which models keep their head, by task.
+#: Attributes that hold the head, by task.
 HEADS = ('head', 'decode_head', 'bbox_head')
-#: What PyTorch calls the precisions that it computes in.
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
 def find_head(model: nn.Module) -> str:
-    """The name of a model's head.
+    """Returns the attribute name of a model's head.
 
     Raises:
-        UserError: If the model has no single head.
+        UserError: If the model does not have exactly one head.
     """
     for name in HEADS:
         head = getattr(model, name, None)
-        if (
-            isinstance(head, nn.Module)
-            and not isinstance(head, nn.ModuleList)
-            and not hasattr(model, 'roi_head')
-        ):
+        is_single = isinstance(head, nn.Module) and not isinstance(head, nn.ModuleList)
+        if is_single and not hasattr(model, 'roi_head'):
             return name
     raise UserError(
-        f'A {type(model).__name__} cannot be exported: a model with one head can '
-        f'({", ".join(HEADS)}), two-stage detectors cannot, nor can cascades of heads. Choose a '
+        f'A {type(model).__name__} cannot be exported. Models with one head can '
+        f'({", ".join(HEADS)}); two-stage detectors and cascades of heads cannot. Choose a '
         'classifier, a single-stage detector such as SSDLite, GFL or RetinaNet, or a segmentor.'
     )
 
 
 class Network(nn.Module):
-    """A model from its normalised (B, C, H, W) images to the tensors that its head gives, in order.
+    """Maps normalised (B, C, H, W) images to the tensors that the head returns, in order.
 
     Args:
-        model: Any model with one head, as OpenMMLab builds it.
+        model: An OpenMMLab model with one head.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,17 +48,17 @@ class Network(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The outputs as one flat tuple, see :func:`flatten`."""
+        """Returns the outputs as one flat tuple."""
         return flatten(self.nested(x))
 
     def nested(self, x: Tensor) -> Any:
-        """The outputs as the head returns them, usually lists with one tensor per level."""
+        """Returns the outputs as the head nests them, usually lists with one tensor per level."""
         return self.model.get_submodule(self.head_name)(self.model.extract_feat(x))
 
     def names(self, nested: Any) -> list[str]:
-        """Names of the outputs, such as ``logits`` or ``cls_score_0``.
+        """Names the outputs, such as ``logits`` or ``cls_score_0``.
 
-        Outputs of detectors are named after the parameters of the head's ``predict_by_feat``.
+        Names for detectors come from the parameters of the head's ``predict_by_feat``.
         """
         if self.head_name != 'bbox_head':
             parts = flatten(nested)
@@ -77,16 +73,16 @@ class Network(nn.Module):
         ]
 
     def cast(self, precision: str) -> nn.Module:
-        """This network in another precision, see :class:`Cast`."""
+        """Converts this network to another precision, see :class:`Cast`."""
         return Cast(self, precision)
 
 
 class Cast(nn.Module):
-    """A network in another precision, with single precision around it.
+    """Runs a network in another precision, with float32 inputs and outputs.
 
     Args:
-        network: Changed to that precision.
-        precision: One of :data:`DTYPES`.
+        network: The network; it is converted in place.
+        precision: A key of :data:`DTYPES`.
     """
 
     def __init__(self, network: nn.Module, precision: str) -> None:
@@ -95,42 +91,46 @@ class Cast(nn.Module):
         self.network = network.to(self.dtype)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """As the network's."""
+        """Returns the outputs of the network; integer outputs keep their type."""
         outputs = self.network(x.to(self.dtype))
         return tuple(o.float() if o.is_floating_point() else o for o in outputs)
 
 
 def flatten(outputs: Any) -> tuple[Tensor, ...]:
-    """The tensors in nested tuples, lists and dicts, in order.
+    """Returns the tensors in nested tuples, lists and dicts, in order.
 
     Raises:
-        UserError: If there is anything but tensors.
+        UserError: If there is anything other than tensors.
     """
-    if isinstance(outputs, Tensor):
-        return (outputs,)
-    if not isinstance(outputs, (tuple, list, dict)):
-        raise UserError(
-            f'The head of this model gives a {type(outputs).__name__} among its outputs; a file '
-            'can hold heads that give tensors only.'
-        )
-    parts = outputs.values() if isinstance(outputs, dict) else outputs
-    return tuple(tensor for part in parts for tensor in flatten(part))
+    tensors: list[Tensor] = []
+    _map_leaves(tensors.append, outputs, Tensor)
+    return tuple(tensors)
 
 
-def structure_of(outputs: Any, positions: Iterator[int] | None = None) -> Any:
-    """How outputs are nested: each tensor is replaced by its position in :func:`flatten`."""
-    positions = count() if positions is None else positions
-    if isinstance(outputs, Tensor):
-        return next(positions)
-    if isinstance(outputs, dict):
-        return {key: structure_of(part, positions) for key, part in outputs.items()}
-    return type(outputs)([structure_of(part, positions) for part in outputs])
+def structure_of(outputs: Any) -> Any:
+    """Returns the nesting of outputs: each tensor is replaced by its index in :func:`flatten`."""
+    index = count()
+    return _map_leaves(lambda _: next(index), outputs, Tensor)
 
 
 def unflatten(outputs: Sequence[Tensor], structure: Any) -> Any:
-    """What :func:`flatten` was given, from its result and :func:`structure_of` it."""
-    if isinstance(structure, int):
-        return outputs[structure]
-    if isinstance(structure, dict):
-        return {key: unflatten(outputs, part) for key, part in structure.items()}
-    return type(structure)([unflatten(outputs, part) for part in structure])
+    """Nests a flat sequence of tensors, the inverse of :func:`flatten`.
+
+    Args:
+        outputs: Tensors from :func:`flatten`.
+        structure: Nesting from :func:`structure_of`.
+    """
+    return _map_leaves(lambda i: outputs[i], structure, int)
+
+
+def _map_leaves(function: Callable[[Any], Any], nested: Any, leaf: type) -> Any:
+    if isinstance(nested, leaf):
+        return function(nested)
+    if isinstance(nested, dict):
+        return {key: _map_leaves(function, part, leaf) for key, part in nested.items()}
+    if isinstance(nested, (tuple, list)):
+        return type(nested)([_map_leaves(function, part, leaf) for part in nested])
+    raise UserError(
+        f'The head of this model returns a {type(nested).__name__} among its outputs. A file can '
+        'only hold heads that return tensors, in tuples, lists or dicts.'
+    )

@@ -1,4 +1,4 @@
-"""ONNX files, written by torch's exporter and run by onnxruntime."""
+"""ONNX files: written by PyTorch's exporter, run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .boxes import NO_SCORE, BoxNetwork, Selection, default_inputs
-from .file_formats import DIMENSIONS, Content
-from .metadata import KEY, Metadata
+from .content import DIMENSIONS, KEY, Content, Metadata
 
 
 def write(content: Content, path: Path) -> None:
@@ -27,7 +26,7 @@ def write(content: Content, path: Path) -> None:
 
 
 def build(content: Content) -> onnx.ModelProto:
-    """The graph of a file, in floating point."""
+    """Returns the graph of a file, before quantization."""
     network, example, metadata = content.network, content.example, content.metadata
     if metadata.precision == 'fp16':
         network = network.cast('fp16')
@@ -45,13 +44,13 @@ def to_onnx(
     outputs: Sequence[str] = (),
     dynamic: Sequence[str] = (),
 ) -> onnx.ModelProto:
-    """A network as an ONNX graph.
+    """Converts a network to an ONNX graph.
 
     Args:
-        network: In evaluation mode.
-        example: (B, 3, H, W) images that it is traced with.
-        outputs: Their names. Default: the exporter's own.
-        dynamic: Which of ``batch``, ``height`` and ``width`` may change. Default: none.
+        network: The network, in evaluation mode.
+        example: (B, C, H, W) images for tracing.
+        outputs: Names of the outputs. Default: those of the exporter.
+        dynamic: Dimensions that may vary: ``batch``, ``height``, ``width``. Default: none.
     """
     shapes = {DIMENSIONS[d]: torch.export.Dim.DYNAMIC for d in dynamic}
     with torch.no_grad():
@@ -68,11 +67,12 @@ def to_onnx(
 
 
 def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
-    """Appends clipping to the image, the smallest size and NMS, for one list over the batch.
+    """Appends clipping, the filter for small boxes and NMS to the graph of a BoxNetwork.
 
-    Boxes of each class are moved to a place of their own first, so that one NMS serves all, as in
-    mmcv's ``batched_nms``. How large an image is within its padding, and how it was resized, are
-    inputs with defaults: :func:`~edgenext_mm.deployment.boxes.default_inputs`.
+    The outputs are one list of boxes for the whole batch. As in mmcv's ``batched_nms``, the boxes
+    of each class are moved apart, so that one NMS serves all classes. The size of an image without
+    padding and its scale factor become inputs with default values, see
+    :func:`~edgenext_mm.deployment.boxes.default_inputs`.
     """
     graph = model.graph
     boxes, scores, labels = (output.name for output in graph.output)
@@ -106,7 +106,7 @@ def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
         if selection.min_bbox_size > 0:
             least = node('Mul', [defaulted('scale_factor'), least], 'nms_least_scaled')
             least = node('Unsqueeze', [least, axis[1]], 'nms_least_each')
-        # The difference of a box to the smallest one, of the shorter side in this respect.
+        # How much longer than the limit the shorter side is.
         room = node('Sub', [sides, least], 'nms_room')
         room = node('ReduceMin', [room, axis[2]], 'nms_smaller', keepdims=0)
         large = node('Greater', [room, constant('zero', 0)], 'nms_large')
@@ -146,11 +146,11 @@ def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
 
 
 def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric') -> None:
-    """Makes an ONNX file INT8, in its place.
+    """Quantizes an ONNX file to INT8, in place.
 
     Args:
-        path: Of the file.
-        calibration: Normalised images that show the range of every activation.
+        path: Path of the file.
+        calibration: Normalised (1, C, H, W) images to measure the ranges of activations on.
         scheme: One of :data:`~edgenext_mm.deployment.file_formats.SCHEMES`. Default: ``symmetric``.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
@@ -177,13 +177,18 @@ def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             op_types_to_quantize=['Conv', 'MatMul', 'Gemm'],
-            # TensorRT's parser takes neither zero points nor INT32 biases.
+            # TensorRT's parser supports neither zero points nor INT32 biases.
             extra_options=dict(ActivationSymmetric=symmetric, QuantizeBias=not symmetric),
         )
 
 
 class OnnxSession:
-    """An ONNX file under onnxruntime, on a GPU where onnxruntime has one."""
+    """Runs an ONNX file in ONNX Runtime, on a GPU if it has one.
+
+    Args:
+        path: Path of the file.
+        threads: Number of CPU threads. Default: the choice of ONNX Runtime.
+    """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
@@ -196,22 +201,18 @@ class OnnxSession:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=onnxruntime.get_available_providers()
             )
-        except Exception as error:  # onnxruntime's errors have no base class of their own
+        except Exception as error:  # the errors of ONNX Runtime have no common base class
             raise UserError(f'{path} cannot be read as ONNX: {error}') from error
         self._optional = {value.name for value in self._session.get_overridable_initializers()}
         stored = self._session.get_modelmeta().custom_metadata_map
-        if KEY not in stored:
-            raise UserError(f'{path} was not written by tools/deployment/export.py.')
-        self.metadata = Metadata.from_json(stored[KEY], path)
+        self.metadata = Metadata.from_json(stored.get(KEY), path)
 
     def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-        """The outputs for (B, C, H, W) normalised images; see :class:`~.formats.Session`."""
+        """Returns the outputs; see :class:`~.content.Session`."""
         given = {name: value for name, value in (extra or {}).items() if name in self._optional}
         given['images'] = x.detach().cpu()
         outputs = self._session.run(None, {name: value.numpy() for name, value in given.items()})
         return [torch.from_numpy(np.asarray(output)) for output in outputs]
 
 
-def open_session(path: Path, threads: int | None = None) -> OnnxSession:
-    """Opens an ONNX file."""
-    return OnnxSession(path, threads)
+open_session = OnnxSession

@@ -1,4 +1,4 @@
-"""OpenVINO files: the ONNX graph in OpenVINO's own form, weights in a .bin beside the .xml."""
+"""OpenVINO files, converted from ONNX: a graph (.xml) and its weights (.bin)."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ from torch import Tensor
 from ..errors import UserError
 from . import onnx_files
 from .boxes import default_inputs
-from .file_formats import Content, require
-from .metadata import KEY, Metadata
+from .content import KEY, Content, Metadata, require
 
-#: Operators that INT8 files leave in floating point.
+#: Operators that stay in floating point in INT8 files.
 NOT_INT8 = [
     # With INT8 queries and keys of few channels, the CPU plugin's attention writes beyond its
-    # buffers on processors with AVX-512 VNNI (seen up to 2026.4; of the kind of
-    # https://github.com/openvinotoolkit/openvino/issues/31633). A hundredth of the work.
+    # buffers on processors with AVX-512 VNNI (seen up to 2026.4; similar to
+    # https://github.com/openvinotoolkit/openvino/issues/31633). It is about 1% of the work.
     'ScaledDotProductAttention',
-    # Depth-wise convolutions gain less than it takes to round their maps, by measurement.
+    # For depth-wise convolutions, quantizing their maps was measured to cost more than INT8 saves.
     'GroupConvolution',
 ]
 
 
 @functools.cache
 def core() -> openvino.Core:
-    """OpenVINO's entry point, one for the whole process.
+    """Returns OpenVINO's entry point, one for the whole process.
 
-    The CPU plugin of each ``Core`` replaces the stack on which signal handlers run, and puts back
-    the previous one when it is destroyed. When two are not destroyed in the reverse order, that
-    stack has been unmapped, and the next signal (Ctrl-C, the end of a child process) kills the
-    process without a message: ``SigAltStackSetup`` in OpenVINO's ``cpu_special_setup``, since
+    The CPU plugin of each ``Core`` replaces the stack for signal handlers and restores the previous
+    one when it is destroyed. If two are not destroyed in reverse order, that stack is already
+    unmapped, and the next signal (Ctrl-C, the end of a child process) kills the process without a
+    message: ``SigAltStackSetup`` in OpenVINO's ``cpu_special_setup``, since
     https://github.com/openvinotoolkit/openvino/pull/11894.
     """
     return openvino.Core()
@@ -50,7 +49,7 @@ def write(content: Content, path: Path) -> None:
         onnx_path = Path(folder, 'model.onnx')
         single = replace(metadata, precision='fp32')
         graph = onnx_files.build(content._replace(metadata=single))
-        # OpenVINO takes inputs with defaults for constants.
+        # OpenVINO would treat inputs with default values as constants.
         inputs = {value.name for value in graph.graph.input}
         weights = [w for w in graph.graph.initializer if w.name not in inputs]
         del graph.graph.initializer[:]
@@ -64,14 +63,14 @@ def write(content: Content, path: Path) -> None:
 
 
 def quantize(model: openvino.Model, calibration: Sequence[Tensor]) -> openvino.Model:
-    """An INT8 model, by NNCF.
+    """Quantizes a model to INT8 with NNCF.
 
     Args:
-        model: In single precision.
-        calibration: Normalised images that show the range of every activation.
+        model: The model, in float32.
+        calibration: Normalised (1, C, H, W) images to measure the ranges of activations on.
 
     Raises:
-        UserError: If NNCF is missing.
+        UserError: If NNCF is not installed.
     """
     require('nncf', 'INT8 in OpenVINO files')
     import nncf
@@ -81,17 +80,17 @@ def quantize(model: openvino.Model, calibration: Sequence[Tensor]) -> openvino.M
         nncf.Dataset([image.numpy() for image in calibration]),
         subset_size=len(calibration),
         model_type=nncf.ModelType.TRANSFORMER,
-        # Symmetric ranges: zero points to correct for take a tenth of the time, by measurement.
+        # Symmetric ranges: correcting for zero points was measured to take 10% of the time.
         preset=nncf.QuantizationPreset.PERFORMANCE,
         ignored_scope=nncf.IgnoredScope(types=NOT_INT8, validate=False),
     )
 
 
 def arithmetic(precision: str) -> str:
-    """What OpenVINO calls the floating point that a CPU is to run a precision in.
+    """Returns OpenVINO's name of the floating-point type in which the CPU runs a precision.
 
-    INT8 files hold operators that are not INT8: they are run in BF16 where the CPU has it, as by
-    OpenVINO's defaults.
+    Operators of INT8 files that are not quantized run in BF16 if the CPU supports it, which is also
+    OpenVINO's default.
     """
     offered = core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
     half = precision == 'bf16' or (precision == 'int8' and 'BF16' in offered)
@@ -99,29 +98,30 @@ def arithmetic(precision: str) -> str:
 
 
 class OpenvinoSession:
-    """An OpenVINO file on the CPU."""
+    """Runs an OpenVINO file on the CPU.
+
+    Args:
+        path: Path of the file.
+        threads: Number of CPU threads. Default: the choice of OpenVINO.
+    """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         try:
             model = core().read_model(path)
         except RuntimeError as error:
             raise UserError(f'{path} cannot be read as OpenVINO: {error}') from error
-        if not model.has_rt_info([KEY]):
-            raise UserError(f'{path} was not written by tools/deployment/export.py.')
-        self.metadata = Metadata.from_json(model.get_rt_info([KEY]).astype(str), path)
-        options: dict[str, object] = {
-            # Coordinates of boxes need more than the eight bits of BF16.
-            'INFERENCE_PRECISION_HINT': 'f32'
-            if self.metadata.decoded
-            else arithmetic(self.metadata.precision)
-        }
+        stored = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+        self.metadata = Metadata.from_json(stored, path)
+        # Coordinates of boxes need more than the eight bits of BF16.
+        precision = 'fp32' if self.metadata.decoded else self.metadata.precision
+        options: dict[str, object] = {'INFERENCE_PRECISION_HINT': arithmetic(precision)}
         if threads:
             options['INFERENCE_NUM_THREADS'] = threads
         self._model = core().compile_model(model, 'CPU', options)
         self._inputs = [value.get_any_name() for value in self._model.inputs]
 
     def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-        """The outputs for (B, C, H, W) normalised images; see :class:`~.formats.Session`."""
+        """Returns the outputs; see :class:`~.content.Session`."""
         given = {**default_inputs(len(x)), **(extra or {}), 'images': x.detach().cpu()}
         outputs = self._model(
             {name: given[name].numpy() for name in self._inputs}, share_inputs=True
@@ -129,6 +129,4 @@ class OpenvinoSession:
         return [torch.from_numpy(outputs[i].copy()) for i in range(len(outputs))]
 
 
-def open_session(path: Path, threads: int | None = None) -> OpenvinoSession:
-    """Opens an OpenVINO file."""
-    return OpenvinoSession(path, threads)
+open_session = OpenvinoSession

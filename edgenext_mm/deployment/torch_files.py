@@ -1,22 +1,21 @@
-"""Files for PyTorch itself: TorchScript, also for LibTorch, and torch.export programs."""
+"""Files for PyTorch: TorchScript, also for LibTorch, and torch.export programs."""
 
 from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .file_formats import DIMENSIONS, Content
-from .metadata import KEY, Metadata
+from .content import DIMENSIONS, KEY, Content, Metadata
 
 
 def write(content: Content, path: Path) -> None:
-    """Writes a file of PyTorch."""
+    """Writes a TorchScript file or a torch.export program, by the suffix of the path."""
     network, example, metadata = content.network, content.example, content.metadata
     if metadata.precision != 'fp32':
         network = network.cast(metadata.precision)
@@ -35,36 +34,32 @@ def write(content: Content, path: Path) -> None:
 
 
 class TorchSession:
-    """A TorchScript file or torch.export program."""
+    """Runs a TorchScript file or a torch.export program on the CPU.
 
-    def __init__(self, path: Path, load: Callable, threads: int | None = None) -> None:
+    Args:
+        path: Path of the file.
+        threads: Number of CPU threads of this process. Default: PyTorch's.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         extra = {KEY: ''}
         try:
-            self._call = load(path, extra)
+            if path.suffix == '.torchscript':
+                self._network = torch.jit.load(str(path), map_location='cpu', _extra_files=extra)
+                self._network.eval()
+            else:
+                self._network = torch.export.load(path, extra_files=extra).module()
         except (RuntimeError, OSError, ValueError, zipfile.BadZipFile) as error:
-            raise UserError(f'{path} cannot be read as a file of PyTorch: {error}') from error
-        if not extra[KEY]:
-            raise UserError(f'{path} was not written by tools/deployment/export.py.')
+            raise UserError(f'{path} cannot be read as a PyTorch file: {error}') from error
         text = extra[KEY]
         self.metadata = Metadata.from_json(text if isinstance(text, str) else text.decode(), path)
         if threads:
             torch.set_num_threads(threads)
 
     def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-        """The outputs for (B, C, H, W) normalised images."""
+        """Returns the outputs; see :class:`~.content.Session`."""
         with torch.no_grad():
-            return list(self._call(x))
+            return list(self._network(x))
 
 
-def open_session(path: Path, threads: int | None = None) -> TorchSession:
-    """Opens a file of PyTorch."""
-    load = _load_script if path.suffix == '.torchscript' else _load_program
-    return TorchSession(path, load, threads)
-
-
-def _load_script(path: Path, extra: dict) -> Callable:
-    return torch.jit.load(str(path), map_location='cpu', _extra_files=extra).eval()
-
-
-def _load_program(path: Path, extra: dict) -> Callable:
-    return torch.export.load(path, extra_files=extra).module()
+open_session = TorchSession

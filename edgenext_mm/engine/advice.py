@@ -1,4 +1,4 @@
-"""Errors of torch and OpenMMLab that come from a config: what to change in it."""
+"""Adds advice to errors of torch and OpenMMLab that a change of the config can fix."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import UserError
 from .unwrapped import unwrapped
 
-#: What DistributedDataParallel says one step after a parameter got no gradient.
+#: Raised by DistributedDataParallel one step after a parameter got no gradient.
 _UNUSED = 'Expected to have finished reduction in the prior iteration'
-#: What BatchNorm says of one image with a map of one pixel.
+#: Raised by BatchNorm for one image with a map of one pixel.
 _ONE_VALUE = 'Expected more than 1 value per channel'
-#: What torch and mmseg say of images of several sizes, and where.
+#: Raised by torch and mmseg for images of several sizes, and the functions that raise it.
 _SEVERAL_SIZES = re.compile(
     r'stack expects each tensor to be equal size|image size in a batch should be the same'
     r'|only one of size and size_divisor should be valid'
 )
 _BATCHING = re.compile(r'in (stack_batch|\w*collate\w*)\b|\w*data_preprocessor\.py')
-#: How many parameters a message names.
+#: The number of parameters or sizes that a message names.
 _MAX_NAMES = 6
 
 
 @contextmanager
 def explained_errors(runner: Runner) -> Iterator[None]:
-    """Adds to errors that come from the config what to change in it.
+    """Adds advice to errors that are raised in the ``with`` block.
 
     Args:
-        runner: The runner that works in the block.
+        runner: The runner that trains or tests.
 
     Raises:
-        UserError: From the error itself. All other errors are raised unchanged.
+        UserError: If the config can fix the error, which is its cause. Other errors pass unchanged.
     """
     try:
         yield
@@ -56,16 +56,13 @@ def _advice(error: Exception, runner: Runner) -> str | None:
         return _unused_parameters(model, text)
     if _ONE_VALUE in text:
         return one_value_advice(_failed_norm(model, error))
-    # The traceback of a data loading process is part of the message.
-    place = _BATCHING.search(_traceback(error)) if _SEVERAL_SIZES.search(text) else None
-    if place:
-        split = 'train' if model.training else 'val'
-        return several_sizes_advice(model, split, collated='default_collate' in place[0])
+    if _SEVERAL_SIZES.search(text):
+        # The message includes the traceback of a data loading process.
+        function = _BATCHING.search(''.join(traceback.format_exception(error)))
+        if function:
+            split = 'train' if model.training else 'val'
+            return several_sizes_advice(model, split, collated='default_collate' in function[0])
     return None
-
-
-def _traceback(error: Exception) -> str:
-    return ''.join(traceback.format_exception(error))
 
 
 def _unused_parameters(model: nn.Module, text: str) -> str:
@@ -73,24 +70,25 @@ def _unused_parameters(model: nn.Module, text: str) -> str:
     found = re.search(r'did not receive grad for rank \d+: ([\d ]+)', text)
     names = [trained[int(i)] for i in found[1].split()] if found else []
     more = f' and {len(names) - _MAX_NAMES} more' if len(names) > _MAX_NAMES else ''
-    norms = [name for name in names if re.match(r'backbone\.norm\d', name)]
-    unused_map = (
-        f'The maps of stage {", ".join(sorted({re.findall(r"[0-9]+", n)[0] for n in norms}))} of '
-        'the backbone are returned and not used: leave them out of model.backbone.out_indices '
-        '(and of the in_channels and start_level of the neck). Or '
-        if norms
-        else 'Leave these parts out of the model, or freeze them. Or '
+    stages = sorted(
+        {found[1] for name in names if (found := re.match(r'backbone\.norm(\d)', name))}
+    )
+    fix = (
+        f'Nothing uses the feature maps of stage {", ".join(stages)} of the backbone: remove them '
+        'from model.backbone.out_indices (and adapt in_channels and start_level of the neck)'
+        if stages
+        else 'Remove these parts from the model, or freeze them'
     )
     return (
         f'The loss does not depend on these parameters: {", ".join(names[:_MAX_NAMES])}{more}. '
         'With several processes, each trained parameter needs a gradient. '
-        f'{unused_map}set `find_unused_parameters = True` at the top level of the config, which '
-        'takes some time at each step.'
+        f'{fix}. Or set `find_unused_parameters = True` at the top level of the config, which '
+        'takes some time in each step.'
     )
 
 
 def _failed_norm(model: nn.Module, error: Exception) -> str:
-    """The name of the layer that raised an error, if it is a part of the model."""
+    """Returns the name of the BatchNorm layer that raised an error; empty if it is unknown."""
     names = {id(module): name for name, module in model.named_modules()}
     frames = [frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__)]
     norms = [module for module in frames if isinstance(module, _BatchNorm)]
@@ -98,17 +96,17 @@ def _failed_norm(model: nn.Module, error: Exception) -> str:
 
 
 def one_value_advice(layer: str) -> str:
-    """What to do where BatchNorm meets one image with a map of one pixel.
+    """Returns the advice for a BatchNorm layer that gets one image with a map of one pixel.
 
     Args:
-        layer: The name of a BatchNorm layer; '' if it is not known.
+        layer: The name of the layer; empty if it is unknown.
     """
     name = f' `{layer}`' if layer else ''
     return (
-        f'The BatchNorm layer{name} cannot train on a batch of one image, of which its map has one '
-        'pixel: one value has no variance. Set train_dataloader.drop_last=True if only the last '
-        'batch has one image; else set a larger train_dataloader.batch_size, or another norm (in '
-        "necks and heads, norm_cfg=dict(type='GN', num_groups=8))."
+        f'The BatchNorm layer{name} cannot train on a batch of one image whose feature map has one '
+        'pixel, because one value has no variance. Set train_dataloader.drop_last=True if only the '
+        'last batch has one image; else set a larger train_dataloader.batch_size, or another norm '
+        "(in necks and heads, norm_cfg=dict(type='GN', num_groups=8))."
     )
 
 
@@ -118,31 +116,32 @@ def several_sizes_advice(
     sizes: Collection[tuple[int, int]] = (),
     collated: bool = False,
 ) -> str:
-    """What to do where the images of a batch cannot be stacked.
+    """Returns the advice for a batch whose images cannot be stacked.
 
     Args:
-        model: Its ``data_preprocessor`` stacks them.
-        split: ``train`` or ``val``, the loader that they come from.
-        sizes: Heights and widths, if they are known. Default: none.
-        collated: Whether the loader already stacks them, by ``default_collate``. Default: False.
+        model: The model, whose ``data_preprocessor`` stacks images.
+        split: The split of the batch, ``train`` or ``val``.
+        sizes: Heights and widths of the images, if they are known. Default: none.
+        collated: Whether ``default_collate`` stacks the images in the data loader. Default: False.
     """
     preprocessor = model.data_preprocessor
     listed = ', '.join(f'{height}x{width}' for height, width in sorted(sizes)[:_MAX_NAMES])
-    pads = split == 'train' and hasattr(preprocessor, 'size_divisor')
     if collated:
-        collate = "collate_fn=dict(type='pseudo_collate')"
-        other = f'{split}_dataloader.{collate}, which leaves it to the model to pad them'
-    elif pads:
-        other = (
-            'model.data_preprocessor.size=None and model.data_preprocessor.size_divisor=32, which '
-            'pads them'
+        alternative = (
+            f"{split}_dataloader.collate_fn=dict(type='pseudo_collate'), so that the model pads "
+            'them'
+        )
+    elif split == 'train' and hasattr(preprocessor, 'size_divisor'):
+        alternative = (
+            'model.data_preprocessor.size=None and model.data_preprocessor.size_divisor=32, so '
+            'that the model pads them'
         )
     else:
-        other = f'{split}_dataloader.batch_size=1'
-    by = 'default_collate' if collated else type(preprocessor).__name__
+        alternative = f'{split}_dataloader.batch_size=1'
+    stacker = 'default_collate' if collated else type(preprocessor).__name__
     return (
         f'The images of a batch of the {split}_dataloader have several sizes'
-        f'{f" ({listed})" if listed else ""}, which {by} does not stack. '
-        "Bring them to one size in its pipeline (dict(type='Resize', scale=(W, H), "
-        f'keep_ratio=False), or RandomCrop and Pad), or set {other}.'
+        f'{f" ({listed})" if listed else ""}, which {stacker} cannot stack. Resize them to one '
+        "size in the pipeline (dict(type='Resize', scale=(W, H), keep_ratio=False), or RandomCrop "
+        f'and Pad), or set {alternative}.'
     )

@@ -1,4 +1,4 @@
-"""A step of training that went wrong: what it was made of, in words and as a file."""
+"""A training step that failed: its description, and a file to repeat it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ from torch import Tensor
 from ..files import replacing
 from .unwrapped import unwrapped
 
-#: How many images a message names.
+#: The number of images that a message names.
 MAX_NAMES = 8
 
 
 @dataclass
 class Step:
-    """What a step of the optimiser is made of: one iteration, or those that it accumulates."""
+    """The inputs and losses of an optimizer step, which may accumulate several batches.
+
+    Args:
+        random_state: The state of the random number generators before the step.
+        buffers: The buffers of the model before the step.
+        batches: The batches of the step.
+        losses: The losses of each batch, by name.
+    """
 
     random_state: dict[str, Any]
     buffers: dict[str, Tensor]
@@ -32,11 +39,11 @@ class Step:
     losses: list[dict[str, Tensor]] = field(default_factory=list)
 
     def loss(self) -> Tensor:
-        """The sum of its losses; not finite if any of them is not."""
+        """Returns the sum of the losses; it is not finite if any of them is not."""
         return torch.stack([losses['loss'] for losses in self.losses]).sum()
 
     def files(self) -> list[str]:
-        """The image files of its batches."""
+        """Returns the paths of the images in the batches."""
         samples = [
             sample
             for batch in self.batches
@@ -47,7 +54,7 @@ class Step:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of all generators that a model may draw from."""
+    """Returns the state of all random number generators that a model may use."""
     state = dict(python=random.getstate(), numpy=np.random.get_state(), torch=torch.get_rng_state())
     if torch.cuda.is_initialized():
         state['cuda'] = torch.cuda.get_rng_state()
@@ -55,7 +62,11 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Puts all generators back to where they were at :func:`random_state`."""
+    """Restores the random number generators.
+
+    Args:
+        state: The result of :func:`random_state`.
+    """
     random.setstate(state['python'])
     np.random.set_state(state['numpy'])
     torch.set_rng_state(state['torch'])
@@ -68,10 +79,10 @@ class Fault:
     """A step whose loss or gradients are not finite.
 
     Args:
-        runner: Whose.
-        step: Of this process.
-        culprits: Rank, losses and files of each process whose loss is not finite; of all where all
-            losses are, since gradients are averaged: whose they were cannot be told.
+        runner: The runner of the training.
+        step: The step of this process.
+        culprits: Rank, losses and files of each process whose loss is not finite; of all
+            processes if only gradients are not, because those are averaged.
     """
 
     runner: Runner
@@ -80,35 +91,36 @@ class Fault:
 
     @classmethod
     def gather(cls, runner: Runner, step: Step) -> Fault:
-        """The fault as all processes see it, which all must ask for."""
+        """Collects the fault from all processes. Each of them must call this.
+
+        Args:
+            runner: The runner of the training.
+            step: The step of this process.
+        """
         losses = {k: sum(float(part[k]) for part in step.losses) for k in step.losses[0]}
         found = all_gather_object(dict(rank=get_rank(), losses=losses, files=step.files()))
         culprits = [report for report in found if not math.isfinite(report['losses']['loss'])]
         return cls(runner, step, culprits or found)
 
-    @property
-    def learning_rate(self) -> float:
-        """The largest of all groups of parameters."""
-        return max(group['lr'] for group in self.runner.optim_wrapper.param_groups)
-
     def describe(self) -> str:
-        """Where it happened, what the losses are, and on which images."""
+        """Returns a message with the iteration, the losses and the images."""
         losses = self.culprits[0]['losses']
         values = ', '.join(f'{name} {value:.4g}' for name, value in losses.items())
         finite = math.isfinite(losses['loss'])
+        learning_rate = max(group['lr'] for group in self.runner.optim_wrapper.param_groups)
         files = [file for culprit in self.culprits for file in culprit['files']]
         more = f' and {len(files) - MAX_NAMES} more' if len(files) > MAX_NAMES else ''
         return (
             f'Iteration {self.runner.iter + 1} (epoch {self.runner.epoch + 1}, learning rate '
-            f'{self.learning_rate:.4g}): {"gradients are" if finite else "the loss is"} not finite '
+            f'{learning_rate:.4g}): {"gradients are" if finite else "the loss is"} not finite '
             f'({values}). Images of the batch: {", ".join(files[:MAX_NAMES])}{more}.'
         )
 
     def save(self) -> str:
-        """Writes what reproduces it, on each process that has it.
+        """Saves what is needed to repeat the step, on each process that caused the fault.
 
         Returns:
-            Where it is, as a sentence.
+            A sentence that says where the file is.
         """
         name = f'non_finite_iter_{self.runner.iter + 1}'
         ranks = [culprit['rank'] for culprit in self.culprits]
@@ -118,17 +130,14 @@ class Fault:
             if rank == get_rank():
                 with replacing(path) as temporary:
                     torch.save(self._content(), temporary)
-        except (OSError, RuntimeError) as error:  # torch's own, where a disk is full
-            return f'What reproduces it could not be written to {path}: {error}.'
-        return f'What reproduces it is in {path}; docs/training.md says how.'
+        except (OSError, RuntimeError) as error:  # torch raises the latter if the disk is full
+            return f'The step could not be saved to {path}: {error}.'
+        return f'The step is saved in {path}; docs/training.md explains how to repeat it.'
 
     def _content(self) -> dict[str, Any]:
         state = unwrapped(self.runner.model).state_dict()
         return dict(
             config=self.runner.cfg.pretty_text,
-            iter=self.runner.iter + 1,
-            learning_rate=self.learning_rate,
-            files=self.step.files(),
             batches=self.step.batches,
             losses=self.step.losses,
             random_state=self.step.random_state,

@@ -1,4 +1,4 @@
-"""What a config asks for that this machine may not have."""
+"""Adapts a config to a machine without a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from ..registry import type_name
 
 
 def distribute_on_cpu(config: Config) -> None:
-    """Several processes without a GPU: mmengine's own way selects one, whatever the backend."""
+    """Starts the process group of a distributed run on CPUs.
+
+    mmengine's ``init_dist`` selects a GPU whatever the backend is.
+
+    Args:
+        config: A full config. Its ``model_wrapper_cfg`` is set.
+    """
     seconds = config.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
     timeout = None if seconds is None else timedelta(seconds=seconds)
     torch.distributed.init_process_group('gloo', timeout=timeout)
@@ -29,12 +35,19 @@ def distribute_on_cpu(config: Config) -> None:
 
 
 def can_train_with_amp() -> bool:
-    """Whether mmengine's mixed precision can train here."""
+    """Returns whether mmengine's mixed precision can train on this machine."""
     return get_device() not in ('cpu', 'mps')
 
 
 def without_amp(config: Config) -> bool:
-    """Takes mixed precision out of a config; returns whether it was there."""
+    """Removes mixed precision from a config.
+
+    Args:
+        config: A full config. Its ``optim_wrapper`` is changed.
+
+    Returns:
+        Whether the config asked for mixed precision.
+    """
     wrapper = config.get('optim_wrapper') or {}
     if type_name(wrapper.get('type')) != 'AmpOptimWrapper':
         return False
@@ -45,10 +58,10 @@ def without_amp(config: Config) -> bool:
 
 
 def require_gpu_for_amp() -> None:
-    """Refuses ``--amp`` where mmengine's mixed precision cannot train.
+    """Checks that ``--amp`` can be used.
 
     Raises:
-        UserError: If there is no accelerator.
+        UserError: If this machine has no accelerator.
     """
     if not can_train_with_amp():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Logged values in local files, on a disk that may be full."""
+"""A local visualization backend that survives a full disk."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from ..registry import VISBACKENDS
 
 @VISBACKENDS.register_module()
 class LocalVisBackend(MMEngineLocalVisBackend):
-    """mmengine's ``LocalVisBackend``. Where logged values cannot be written, as on a full disk, the
-    training continues without them and says so."""
+    """mmengine's ``LocalVisBackend``, which logs an error if values cannot be written."""
 
     def add_scalars(self, *args: Any, **kwargs: Any) -> None:
-        """Writes values."""
+        """Writes values to ``scalars.json``.
+
+        Args:
+            *args: The arguments of mmengine's method.
+            **kwargs: The arguments of mmengine's method.
+        """
         try:
             super().add_scalars(*args, **kwargs)
         except OSError as error:
-            MMLogger.get_current_instance().error(f'Logged figures are lost: {error}.')
+            MMLogger.get_current_instance().error(f'Could not write logged values: {error}')

@@ -1,4 +1,4 @@
-"""A step of training again, of which the loss watch has kept what it started from."""
+"""Repeats a training step that the loss watch has saved."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from .faults import set_random_state
 def replay(
     path: str | Path, device: str | torch.device = 'cpu'
 ) -> tuple[nn.Module, list[dict[str, Tensor]]]:
-    """Runs the step in a file of the :class:`~edgenext_mm.engine.hooks.LossWatchHook`.
+    """Repeats the forward and backward passes of a step without changing the weights.
 
-    It ends with the gradients.
-
-    The file is unpickled, which can run any program: open only such as you made yourself.
+    The file is a pickle, which can run any program when it is loaded: open only your own files.
 
     Args:
-        path: Of a ``non_finite_iter_N.pth``.
-        device: Default: the CPU, whose sums differ from a GPU's in their last digits.
+        path: The path of a ``non_finite_iter_N.pth``.
+        device: The device to run on. Other devices than the one of the training may differ in the
+            last digits. Default: ``cpu``.
 
     Returns:
-        The model as it was before the step, with the gradients of its parameters, and the losses
-        of each batch.
+        The model as it was before the step, with the gradients of the step, and the losses of
+        each batch.
 
     Raises:
-        UserError: If the file is not there, or is something else.
+        UserError: If the file does not exist or was not written by the loss watch.
     """
     if not Path(path).is_file():
         raise UserError(f'There is no file {path}.')

@@ -1,4 +1,4 @@
-"""What a training writes to its log about itself, for whoever looks for the reason of its end."""
+"""A JSON record of each training: which process runs it, and how it ended."""
 
 from __future__ import annotations
 
@@ -6,62 +6,94 @@ import json
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from mmengine.dist import get_rank
 from mmengine.runner import Runner
 
-from ..errors import UserError
-
-STARTED = 'Run started: '
-FINISHED = 'Run finished.'
-STOPPED = 'Run stopped '
+from ..files import replacing
+from .first_failure import is_lost_connection
 
 
 @contextmanager
-def logged_end(runner: Runner) -> Iterator[None]:
-    """Logs which process runs the block, and how it ends.
+def recorded_run(runner: Runner) -> Iterator[None]:
+    """Writes ``WORK_DIR/TIMESTAMP/run.json`` when a training starts and when it ends.
 
-    Python writes the traceback of an error to the terminal alone. This adds it to the log file, of
-    whichever process it is.
+    Its ``state`` is ``running``, ``finished`` or ``stopped``; a stopped training has a ``reason``
+    with the exception and its traceback. The process of rank 0 writes this file. Every other
+    process writes ``run_rankN.json``, and only if it stops.
+
+    Args:
+        runner: The runner that trains inside the ``with`` block.
     """
-    process = dict(host=socket.gethostname(), pid=os.getpid(), command=sys.argv)
-    runner.logger.info(STARTED + json.dumps(process))
+    limits = runner.cfg.get('train_cfg') or {}
+    record = dict(
+        state='running',
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        process_start=process_start(os.getpid()),
+        rank=runner.rank,
+        world_size=runner.world_size,
+        launcher=runner.launcher,
+        command=sys.argv,
+        config=str(Path(runner.cfg.filename).resolve()) if runner.cfg.filename else None,
+        max_epochs=limits.get('max_epochs'),
+        max_iters=limits.get('max_iters'),
+        resumed_from=runner._load_from if runner._resume else None,
+        start_time=time.time(),
+    )
+    if runner.rank == 0:
+        _write(runner, record)
     try:
         yield
     except BaseException as error:
         try:
-            _append(runner, _tell(error))
-        except BaseException as late:  # raised by a signal's handler meanwhile, see below
-            _append(runner, _tell(late))
+            _write(runner, record, state='stopped', reason=_describe(error))
+        except BaseException as second_error:
+            # If a data loading process is killed, the training may first see its broken connection.
+            # PyTorch's SIGCHLD handler reports the kill, and can raise at any line, even here.
+            _write(runner, record, state='stopped', reason=_describe(second_error))
             raise
         raise
-    runner.logger.info(FINISHED)
+    if runner.rank == 0:
+        _write(runner, record, state='finished')
 
 
-def _tell(error: BaseException) -> str:
-    reason = f'{STOPPED}on process {get_rank()} by {type(error).__name__}: {error}'
-    told = isinstance(error, (KeyboardInterrupt, SystemExit))
-    if told or (isinstance(error, UserError) and error.__cause__ is None):
-        return reason
-    return f'{reason}\n{"".join(traceback.format_exception(error))}'
+def process_start(pid: int) -> str | None:
+    """Returns when a process of this host started, in clock ticks since boot.
 
+    Args:
+        pid: The number of the process.
 
-def _append(runner: Runner, text: str) -> None:
-    """Adds to the file alone, which mmengine opens for the first process only.
-
-    Without the handlers of logging, which print what is raised within them and go on. One thing can
-    be raised here: a data loading process that is killed may show first by its broken connection,
-    and as killed only when PyTorch's handler of SIGCHLD comes to it, which raises wherever Python
-    is.
+    Returns:
+        The time, or None if there is no such process or no ``/proc``.
     """
-    line = f'{datetime.now():%Y/%m/%d %H:%M:%S} - mmengine - ERROR - {text}\n'
     try:
-        with open(Path(runner.log_dir, f'{runner.timestamp}.log'), 'a') as file:
-            file.write(line)
-    except OSError:  # the disk is full, say: the error itself is worth more
-        return
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]
+    except OSError:
+        return None
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    return dict(
+        type=type(error).__name__,
+        message=str(error),
+        lost_connection=is_lost_connection(error),
+        traceback=''.join(traceback.format_exception(error)).splitlines(),
+    )
+
+
+def _write(runner: Runner, record: dict[str, Any], **changes: Any) -> None:
+    if changes:
+        checkpoint = runner.message_hub.runtime_info.get('last_ckpt')
+        changes.update(last_checkpoint=checkpoint, end_time=time.time())
+    name = f'run_rank{runner.rank}.json' if runner.rank else 'run.json'
+    try:
+        with replacing(Path(runner.log_dir, name)) as temporary:
+            temporary.write_text(json.dumps({**record, **changes}, indent=2) + '\n')
+    except OSError as error:  # for example, the disk is full
+        runner.logger.error(f'Could not write the record of this run: {error}')

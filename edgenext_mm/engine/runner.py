@@ -1,10 +1,10 @@
-"""The runner that trains and tests: mmengine's, made to survive faults."""
+"""The runner that trains and tests: mmengine's, with exact resuming and clear errors."""
 
 from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,60 +28,65 @@ from ..models.fit import check_fit
 from ..models.loading import check_weights, fit_weights, weights_of
 from ..registry import RUNNERS, type_name
 from .advice import explained_errors
+from .config_text import read_settings
 from .hardware import can_train_with_amp, distribute_on_cpu, without_amp
 from .hooks.bad_data_hook import BadDataHook
 from .hooks.batch_check_hook import BatchCheckHook
 from .hooks.exact_resume_hook import ExactResumeHook
 from .hooks.history_hook import HistoryHook
-from .hooks.holding_hook import released_hooks
-from .hooks.interruption_hook import InterruptionHook, outlive_signals
+from .hooks.holding_hook import HoldingHook
+from .hooks.interruption_hook import InterruptionHook, ignore_signals_in_workers
 from .hooks.loss_watch_hook import LossWatchHook
 from .hooks.missed_validation_hook import MissedValidationHook
-from .train_loop import IterBasedTrainLoop
+from .run_record import recorded_run
 from .unwrapped import unwrapped
 
-#: Settings of a data loader that torch refuses without worker processes.
-_OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
+#: Arguments of a data loader that torch only accepts with worker processes.
+_WORKER_SETTINGS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 
 
 @RUNNERS.register_module()
 class Runner(MMEngineRunner):
-    """mmengine's runner, with all that ``docs/training.md`` describes.
+    """mmengine's runner, extended as ``docs/training.md`` describes.
 
-    Compared with mmengine's:
+    Differences from mmengine's:
 
-    - checkpoints are read safely, in every published format, from a path, a URL or the name of a
-      model; ``load_from`` leaves out what does not fit and says so;
-    - a resumed training continues bit for bit, and checkpoints are written whole or not at all;
-    - on SIGTERM and SIGUSR1 it saves and stops; handlers are restored however a training ends;
+    - checkpoints are read safely, in every published format, from a path, a URL or a model name;
+      ``load_from`` skips tensors of other shapes and logs their names;
+    - a resumed training continues bit for bit, and checkpoint files are never incomplete;
+    - on SIGTERM and SIGUSR1 it saves a checkpoint and stops;
     - files that cannot be used are named, or skipped (``bad_data``);
-    - losses that are not finite stop it, or their steps are skipped (``loss_watch``);
-    - errors that come from a config say how to fix it.
+    - a loss that is not finite stops the training, or its step is skipped (``loss_watch``);
+    - errors that come from a config say how to fix them;
+    - ``run.json`` in the log folder records how a training ended.
 
-    A config chooses it by ``runner_type = 'edgenext_mm.Runner'``; in a script,
-    ``Runner.from_cfg(config)`` builds it.
+    Select it in a config with ``runner_type = 'edgenext_mm.Runner'``, or build it in a script with
+    ``Runner.from_cfg(config)``.
     """
 
-    #: What a data loader is for that is being built: ``train``, ``val`` or ``test``.
-    _split = 'test'
+    #: Whether the data loader that is being built is for training.
+    _for_training = False
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
-        """Builds a runner from a full config, which is not changed.
+        """Builds a runner.
+
+        Args:
+            cfg: A full config. It is not changed.
 
         Raises:
-            UserError: If the parts of its model do not fit together, ``bad_data`` or
-                ``loss_watch`` is no policy, or nothing can be written to its ``work_dir``.
+            UserError: If the parts of the model do not fit together, ``bad_data`` or
+                ``loss_watch`` is invalid, or ``work_dir`` is not writable.
         """
         BadDataPolicy.of(cfg)
         config = copy.deepcopy(cfg)
         _check_work_dir(config.work_dir)
         if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
             distribute_on_cpu(config)
-        no_amp = not can_train_with_amp() and without_amp(config)
+        removed_amp = not can_train_with_amp() and without_amp(config)
         runner = super().from_cfg(config)
         check_fit(unwrapped(runner.model), config)
-        if no_amp:
+        if removed_amp:
             runner.logger.warning(
                 'The config asks for automatic mixed precision, which needs a GPU; this machine '
                 f'has none (device: {get_device()}). Training in full precision.'
@@ -91,76 +96,78 @@ class Runner(MMEngineRunner):
     # Data.
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Builds the loop of training.
+        """Builds the training loop.
+
+        Args:
+            loop: A loop, or its config.
 
         Raises:
             UserError: If an epoch has no batch.
         """
-        self._split = 'train'
-        built = super().build_train_loop(_with_own_loop(loop))
+        if isinstance(loop, dict):
+            loop = dict(loop)
+            by_iteration = 'type' not in loop and not loop.get('by_epoch', True)
+            if by_iteration or type_name(loop.get('type')) == 'IterBasedTrainLoop':
+                loop['fast_forward_on_resume'] = True  # SeededBatches start at the right step
+        self._for_training = True
+        try:
+            built = super().build_train_loop(loop)
+        finally:
+            self._for_training = False
         if isinstance(built, EpochBasedTrainLoop) and len(built.dataloader) == 0:
             raise UserError(no_batch_message(built.dataloader.batch_sampler))
         return built
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Builds the loop of validation.
+        """Builds the validation loop.
+
+        Args:
+            loop: A loop, or its config.
 
         Raises:
-            UserError: If there is no image.
+            UserError: If the data set is empty.
         """
-        self._split = 'val'
         built = super().build_val_loop(loop)
         if len(built.dataloader.dataset) == 0:
             raise UserError('The data set of the val_dataloader has no image.')
         return built
 
-    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Builds the loop of testing."""
-        self._split = 'test'
-        return super().build_test_loop(loop)
-
-    def build_dataloader(  # mmengine calls it on the runner
+    def build_dataloader(  # a static method of mmengine, which calls it on the runner
         self,
         dataloader: DataLoader | dict,
         seed: int | None = None,
         diff_rank_seed: bool = False,
     ) -> DataLoader:
-        """Builds a data loader.
+        """Builds a data loader that refuses bad samples, or skips them in training.
 
-        Bad samples are refused, or skipped in training. Worker processes outlive signals that are
-        for the training.
+        Its worker processes ignore signals that are meant for the training.
 
         Args:
-            dataloader: A data loader, which is returned as it is, or its config.
-            seed: Of samplers and workers. Default: None.
-            diff_rank_seed: Whether each process has a seed of its own. Default: False.
+            dataloader: The config of a data loader; a built one is returned unchanged.
+            seed: The seed of samplers and workers. Default: None.
+            diff_rank_seed: Whether each process has its own seed. Default: False.
         """
         if isinstance(dataloader, dict):
             dataloader = copy.copy(dataloader)
             if not dataloader.get('num_workers'):
-                for name in _OF_WORKERS:
+                for name in _WORKER_SETTINGS:
                     dataloader.pop(name, None)
-            if self._split != 'test':
-                outlive_signals(dataloader, seed)
-            self._guard(dataloader)
+            ignore_signals_in_workers(dataloader, seed)
+            policy = BadDataPolicy.of(self.cfg)
+            if policy.checks:
+                # Only training skips samples: metrics on fewer images would not be comparable.
+                dataloader['dataset'] = dict(
+                    type=guarded_dataset,
+                    dataset=dataloader['dataset'],
+                    policy=policy if self._for_training else BadDataPolicy(),
+                    skipped=self._skipped_samples(),
+                    ignored=ignored_value(self.cfg),
+                )
         loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
-        seeded = self._split == 'train' and loader.batch_sampler is not None
+        seeded = self._for_training and loader.batch_sampler is not None
         return SeededDataLoader(loader) if seeded else loader
 
-    def _guard(self, dataloader: dict[str, Any]) -> None:
-        """Lets a data set refuse bad samples. Only training skips them: a metric over other images
-        would be another metric."""
-        policy = BadDataPolicy.of(self.cfg)
-        if policy.checks:
-            dataloader['dataset'] = dict(
-                type=guarded_dataset,
-                dataset=dataloader['dataset'],
-                policy=policy if self._split == 'train' else BadDataPolicy(),
-                skipped=self._skipped(),
-                ignored=ignored_value(self.cfg),
-            )
-
-    def _skipped(self) -> BadSampleList:
+    def _skipped_samples(self) -> BadSampleList:
         return BadSampleList(Path(self.log_dir, 'bad_samples.jsonl'))
 
     # Hooks.
@@ -170,16 +177,20 @@ class Runner(MMEngineRunner):
         default_hooks: dict[str, Hook | dict] | None = None,
         custom_hooks: list[Hook | dict] | None = None,
     ) -> None:
-        """Registers the hooks of the config, and ours.
+        """Registers the hooks of the config and those of this package.
 
         Args:
-            default_hooks: By name; mmengine's ``CheckpointHook`` becomes
-                :class:`WholeCheckpointHook`.
-            custom_hooks: Of the config.
+            default_hooks: The default hooks by name. :class:`WholeCheckpointHook` replaces
+                mmengine's ``CheckpointHook``.
+            custom_hooks: The custom hooks of the config.
         """
-        super().register_hooks(_with_whole_checkpoints(default_hooks), custom_hooks)
-        for hook in self._own_hooks():
-            self.register_hook(hook)
+        hooks = dict(default_hooks or {})
+        hook = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
+        if isinstance(hook, dict) and type_name(hook.get('type')) == 'CheckpointHook':
+            hooks['checkpoint'] = {**hook, 'type': 'edgenext_mm.WholeCheckpointHook'}
+        super().register_hooks(hooks, custom_hooks)
+        for own in self._own_hooks():
+            self.register_hook(own)
 
     def _own_hooks(self) -> Iterator[Hook]:
         yield ExactResumeHook()
@@ -191,7 +202,7 @@ class Runner(MMEngineRunner):
         if self.cfg.get('loss_watch', {}) is not None:
             yield LossWatchHook(**self.cfg.get('loss_watch', {}))
         if BadDataPolicy.of(self.cfg).skips:
-            yield BadDataHook(self._skipped())
+            yield BadDataHook(self._skipped_samples())
 
     # Checkpoints and logs.
 
@@ -204,41 +215,42 @@ class Runner(MMEngineRunner):
     ) -> dict[str, Any]:
         """Loads a checkpoint into the model.
 
-        Unless it is resumed, weights of any published format are taken, tensors of other shapes
-        (as of a head for other classes) are left out, and the log says which.
+        Unless the training is resumed, weights of any published format are accepted. Tensors of
+        other shapes (for example, of a head for other classes) are skipped and logged.
 
         Args:
-            filename: Path, URL, or the name of a model of the zoo.
-            map_location: Where tensors go. Default: the CPU.
-            strict: Whether all weights must be there. Default: False.
-            revise_keys: Unused; names are recognised.
+            filename: A path, a URL, or the name of a model of the zoo.
+            map_location: The device of the loaded tensors. Default: ``cpu``.
+            strict: Whether the model must find all of its weights. Default: False.
+            revise_keys: Unused; the format of the names is detected.
 
         Returns:
             The content of the checkpoint.
 
         Raises:
-            UserError: If it cannot be read, or the model has none of its names; if it is resumed,
-                also if a name or shape differs.
+            UserError: If the file cannot be read or has no weights of this model; when resuming,
+                also if a name, a shape or the type of the optimizer differs.
         """
         checkpoint = read_checkpoint(filename, map_location)
         model = unwrapped(self.model)
-        report = None
-        if not self._resume:
-            fit = fit_weights(model, weights_of(checkpoint, model), filename)
-            checkpoint['state_dict'], report = fit.taken, fit.report
-        else:
+        report = f'Load checkpoint from {filename}'
+        if self._resume:
             check_weights(model, checkpoint['state_dict'], filename)
+            _check_optimizer(self.cfg, checkpoint, filename)
+        else:
+            fit = fit_weights(model, weights_of(checkpoint, model), filename)
+            checkpoint['state_dict'], report = fit.taken, fit.report or report
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict(checkpoint['state_dict'], strict=strict)
         self._has_loaded = True
-        self.logger.info(report or f'Load checkpoint from {filename}')
+        self.logger.info(report)
         return checkpoint
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """Builds the visualizer, whose local files may fail.
+        """Builds the visualizer, with a local backend that survives a full disk.
 
         Args:
-            visualizer: One, its config, or None for mmengine's default.
+            visualizer: A visualizer, its config, or None for mmengine's default.
         """
         if visualizer is None:
             visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
@@ -252,63 +264,66 @@ class Runner(MMEngineRunner):
     # Runs.
 
     def train(self) -> Any:
-        """Trains; returns the model. However it ends, hooks are released."""
-        with released_hooks(self), explained_errors(self):
-            return super().train()
+        """Trains the model and returns it. Records how the training ends."""
+        with recorded_run(self), explained_errors(self):
+            try:
+                return super().train()
+            finally:
+                for hook in self.hooks:
+                    if isinstance(hook, HoldingHook):
+                        hook.release()
 
     def val(self) -> dict[str, Any]:
-        """Validates; returns the metrics."""
+        """Validates the model and returns the metrics."""
         with explained_errors(self):
             return super().val()
 
     def test(self) -> dict[str, Any]:
-        """Tests; returns the metrics."""
+        """Tests the model and returns the metrics."""
         with explained_errors(self):
             return super().test()
 
 
 def _check_work_dir(folder: str) -> None:
-    """Makes a work folder.
-
-    Raises:
-        UserError: If nothing can be written to it.
-    """
+    """Creates a work folder, and raises a UserError if it is not writable."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise UserError(
-            f'Nothing can be written to the work folder {folder} ({error}). Give another one with '
+            f'The work folder {folder} is not writable ({error}). Choose another one with '
             '--work-dir.'
         ) from error
 
 
-def _with_own_loop(loop: BaseLoop | dict) -> BaseLoop | dict:
-    """The config of a loop with ours in the place of mmengine's ``IterBasedTrainLoop``."""
-    if not isinstance(loop, dict):
-        return loop
-    loop = dict(loop)
-    by_iteration = 'type' not in loop and not loop.get('by_epoch', True)
-    if by_iteration or type_name(loop.get('type')) == 'IterBasedTrainLoop':
-        loop.pop('by_epoch', None)
-        loop['type'] = IterBasedTrainLoop
-    return loop
+def _check_optimizer(config: Config, checkpoint: Mapping[str, Any], filename: str) -> None:
+    """Raises a UserError if a training with another type of optimizer wrote the checkpoint."""
+    text = checkpoint['meta'].get('cfg') or ''
+    saved = _optimizer_type(read_settings(text, ['optim_wrapper']).get('optim_wrapper'))
+    current = _optimizer_type(config.get('optim_wrapper'))
+    if 'optimizer' in checkpoint and saved and current and saved != current:
+        raise UserError(
+            f'Cannot resume from {filename}: its optimizer is {saved}, but '
+            f'optim_wrapper.optimizer.type of this config is {current}, which has other state. Set '
+            f'it to {saved}, or start a new training from these weights: `load_from` without '
+            '--resume.'
+        )
 
 
-def _with_whole_checkpoints(hooks: dict[str, Any] | None) -> dict[str, Any]:
-    """Default hooks with our checkpoint hook in the place of mmengine's."""
-    hooks = dict(hooks or {})
-    hook = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
-    if isinstance(hook, dict) and type_name(hook.get('type')) == 'CheckpointHook':
-        hooks['checkpoint'] = {**hook, 'type': 'edgenext_mm.WholeCheckpointHook'}
-    return hooks
+def _optimizer_type(optim_wrapper: Any) -> str:
+    """Returns the type of the optimizer in a config; empty if there are several or none."""
+    optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, Mapping) else None
+    return type_name(optimizer['type']) if isinstance(optimizer, Mapping) else ''
 
 
 def build_runner(config: Config) -> MMEngineRunner:
-    """The runner that a config asks for by ``runner_type``, else ours.
+    """Builds the runner that ``runner_type`` of a config names; ours by default.
+
+    Args:
+        config: A full config.
 
     Raises:
-        UserError: As :meth:`~edgenext_mm.engine.Runner.from_cfg`.
+        UserError: See :meth:`Runner.from_cfg`.
     """
     return MMENGINE_RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)

@@ -1,4 +1,4 @@
-"""The learning rates of a config, checked before training."""
+"""Checks the learning rate schedule of a config."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from mmengine.logging import print_log
 from ..errors import UserError
 from ..registry import type_name
 
-#: Schedulers that lower a rate until their end, by the start of their names.
-DECAYING = ('CosineAnnealing', 'Poly', 'Linear', 'Exponential', 'OneCycle')
-
-
-#: Constructors of other libraries that decay by layer, and know no EdgeNeXt in a dense model.
+#: Prefixes of the names of schedulers that decrease a learning rate.
+_DECREASING = ('CosineAnnealing', 'Poly', 'Linear', 'Exponential', 'OneCycle')
+#: Layer decay of other libraries, which does not know EdgeNeXt in dense models.
 _OTHER_LAYER_DECAYS = (
     'LearningRateDecayOptimizerConstructor',
     'LayerDecayOptimizerConstructor',
@@ -26,10 +24,13 @@ _OTHER_LAYER_DECAYS = (
 
 
 def check_schedule(config: Config) -> None:
-    """Checks the learning rates of a config: by layer, and over time.
+    """Checks the layer decay of a config, and warns if a schedule ends before the training does.
+
+    Args:
+        config: A full config.
 
     Raises:
-        UserError: If a constructor is to decay them by layer that cannot do so for an EdgeNeXt.
+        UserError: If the optimizer constructor cannot apply layer decay to EdgeNeXt.
     """
     constructor = type_name((config.get('optim_wrapper') or {}).get('constructor', ''))
     backbone = config.model.get('backbone') or {}
@@ -41,38 +42,33 @@ def check_schedule(config: Config) -> None:
     ):
         raise UserError(
             f'optim_wrapper.constructor {constructor} does not know the layers of EdgeNeXt in this '
-            "model. Set it to 'edgenext_mm.LayerDecayOptimWrapperConstructor', with "
-            'paramwise_cfg=dict(layer_decay_rate=0.8), for instance, in the place of `decay_rate`, '
-            '`decay_type` and `num_layers`; docs/finetuning.md has an example.'
+            "model. Set it to 'edgenext_mm.LayerDecayOptimWrapperConstructor', and for instance "
+            'paramwise_cfg=dict(layer_decay_rate=0.8) instead of `decay_rate`, `decay_type` and '
+            '`num_layers`; docs/finetuning.md has an example.'
         )
-    warn_of_short_schedule(config)
+    _warn_of_short_schedule(config)
 
 
-def warn_of_short_schedule(config: Config) -> None:
-    """Warns if the learning rate has come to its end before the training has.
-
-    That is what ``train_cfg.max_epochs``, raised alone, does to a schedule of a fixed length.
-    """
+def _warn_of_short_schedule(config: Config) -> None:
+    """Warns if the learning rate reaches its end early, as when only ``max_epochs`` is raised."""
     train_cfg = config.get('train_cfg') or {}
     by_epoch = 'max_epochs' in train_cfg
-    length = train_cfg.get('max_epochs') if by_epoch else train_cfg.get('max_iters')
-    if not length:
-        return
-    # Without the size of an epoch, one unit does not compare with the other.
+    unit, name = ('epoch', 'max_epochs') if by_epoch else ('iteration', 'max_iters')
+    length = train_cfg.get(name)
+    # Epochs cannot be compared with iterations without knowing the size of an epoch.
     steps = [s for s in _schedulers(config) if s[1].get('by_epoch', True) == by_epoch]
-    decaying = [(path, step, _end(step)) for path, step in steps if _decays(step)]
-    if not decaying:
+    decreasing = [(path, step, _end(step)) for path, step in steps if _decreases(step)]
+    if not length or not decreasing:
         return
-    path, step, end = max(decaying, key=lambda item: item[2])
+    path, step, end = max(decreasing, key=lambda item: item[2])
     followed = any(other.get('begin', 0) >= end for _, other in steps)
     if end >= length or followed:
         return
-    unit, name = ('epoch', 'max_epochs') if by_epoch else ('iteration', 'max_iters')
     settings = [key for key in ('end', 'T_max', 'total_iters', 'total_steps') if key in step]
     if 'end' not in step and 'T_max' in step:
         then = f'a cosine of period {2 * step["T_max"]} rises again'
     else:
-        then = 'the learning rate stays at its lowest value, with which little is learned'
+        then = 'the learning rate stays at its lowest value, at which the model learns little'
     print_log(
         f'train_cfg.{name} is {length}, but the last schedule of the learning rate, '
         f'{type_name(step["type"])}, ends at {unit} {end:g}: from there {then}. Set '
@@ -84,24 +80,21 @@ def warn_of_short_schedule(config: Config) -> None:
 
 
 def _schedulers(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
-    found = config.get('param_scheduler') or []
-    if isinstance(found, dict) and 'type' not in found:  # of several optimisers
-        for key, steps in found.items():
-            yield from _numbered(f'param_scheduler.{key}', steps)
-    else:
-        yield from _numbered('param_scheduler', found)
+    """Yields the path and the content of each scheduler in a config."""
+    found: Any = config.get('param_scheduler') or []
+    parts = {'param_scheduler': found}
+    if isinstance(found, dict) and 'type' not in found:  # one entry per optimizer
+        parts = {f'param_scheduler.{name}': steps for name, steps in found.items()}
+    for path, steps in parts.items():
+        if isinstance(steps, dict):
+            yield path, steps
+        else:
+            yield from ((f'{path}.{i}', s) for i, s in enumerate(steps) if isinstance(s, dict))
 
 
-def _numbered(path: str, steps: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    if isinstance(steps, dict):
-        yield path, steps
-    else:
-        yield from ((f'{path}.{i}', s) for i, s in enumerate(steps) if isinstance(s, dict))
-
-
-def _decays(step: dict[str, Any]) -> bool:
+def _decreases(step: dict[str, Any]) -> bool:
     name = type_name(step.get('type'))
-    if name.endswith('Momentum') or not name.startswith(DECAYING):
+    if name.endswith('Momentum') or not name.startswith(_DECREASING):
         return False
     if name.startswith('Linear'):
         return step.get('end_factor', 1.0) < step.get('start_factor', 1 / 3)

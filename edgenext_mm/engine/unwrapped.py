@@ -3,5 +3,9 @@ from torch import nn
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model within what distributes it, if anything does."""
+    """Returns the model inside a wrapper such as DistributedDataParallel, or the model itself.
+
+    Args:
+        model: The model of a runner.
+    """
     return model.module if is_model_wrapper(model) else model

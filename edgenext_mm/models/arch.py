@@ -1,34 +1,23 @@
-"""What distinguishes one EdgeNeXt from another: the variants of the paper, and any of one's own."""
+"""EdgeNeXt architectures: the variants of the paper, and custom ones given as a dict."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ..errors import UserError
 
 NUM_STAGES = 4
 NORMS = ('LN', 'BN')
 
-T = TypeVar('T')
-
-
-def _per_stage(name: str, value: T | list[T] | tuple[T, ...]) -> tuple[T, ...]:
-    """One value for all stages, or one for each, as a tuple of four."""
-    if not isinstance(value, (list, tuple)):
-        return (value,) * NUM_STAGES
-    if len(value) != NUM_STAGES:
-        raise UserError(
-            f'`{name}` of an EdgeNeXt arch needs one value for each of the {NUM_STAGES} stages, '
-            f'got {len(value)}: {value!r}.'
-        )
-    return tuple(value)
-
 
 class Stage(NamedTuple):
-    """What the weights of a stage tell of it: a conv encoder is ``('conv', kernel_size)``, an SDTA
-    encoder ``('sdta', num_heads, scales, pos_encoding)``."""
+    """The part of a stage's architecture that determines its weights.
+
+    A Conv. encoder is ``('conv', kernel_size)``, an SDTA encoder is
+    ``('sdta', num_heads, scales, pos_encoding)``.
+    """
 
     dim: int
     norm: str
@@ -37,23 +26,28 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class Arch:
-    """An EdgeNeXt architecture. Fields other than ``norm`` and ``act`` take one value per stage.
+    """An EdgeNeXt architecture.
+
+    All fields except ``norm`` and ``act`` take one value per stage, or one value for all stages.
 
     Args:
-        depths: Encoders per stage, Conv. and SDTA together.
-        dims: Channels per stage.
-        num_heads: Heads of cross-covariance attention. Each must divide its stage's channels.
-        kernel_sizes: Kernel of the Conv. encoders' depth-wise convolution, odd.
-        num_sdta: How many of a stage's encoders are SDTA encoders.
-        sdta_first: Whether the SDTA encoders stand before the Conv. encoders (Table 10).
-        scales: Channel groups into which an SDTA encoder splits its input, at least 2.
-        pos_encoding: Whether the stage's SDTA encoders add a positional encoding.
-        norm: ``'LN'`` or ``'BN'``. The paper's BatchNorm variants also drop the biases of
-            convolutions, and normalise before pooling.
-        act: Activation of the encoders' MLP, any name that mmcv registers.
+        depths: Number of encoders, Conv. and SDTA together.
+        dims: Number of channels.
+        num_heads: Number of attention heads of the SDTA encoders, a divisor of ``dims``.
+            Default: 4.
+        kernel_sizes: Kernel size of the Conv. encoders, odd. Default: (3, 5, 7, 9).
+        num_sdta: Number of SDTA encoders among the ``depths`` encoders. Default: (0, 1, 1, 1).
+        sdta_first: Whether the SDTA encoders come before the Conv. encoders (Table 10 of the
+            paper). Default: False.
+        scales: Number of channel groups in an SDTA encoder, at least 2. Default: (2, 2, 3, 4).
+        pos_encoding: Whether the SDTA encoders add a positional encoding.
+            Default: (False, True, False, False).
+        norm: ``'LN'`` (LayerNorm) or ``'BN'`` (BatchNorm). As in the paper, the convolutions of
+            ``'BN'`` have no bias. Default: ``'LN'``.
+        act: Activation of the MLPs, by its name in mmcv's registry. Default: ``'GELU'``.
 
     Raises:
-        UserError: If a value does not fit; the message names the field.
+        UserError: If a value is invalid.
     """
 
     # Size.
@@ -71,12 +65,14 @@ class Arch:
     act: str = 'GELU'
 
     def __post_init__(self) -> None:
-        for name in PER_STAGE:
-            object.__setattr__(self, name, _per_stage(name, getattr(self, name)))
         if self.norm not in NORMS:
             raise UserError(
-                f'`norm` of an EdgeNeXt arch is one of {", ".join(NORMS)}, got {self.norm!r}.'
+                f'`norm` of an EdgeNeXt arch must be one of {", ".join(NORMS)}, got {self.norm!r}.'
             )
+        for field in fields(self):
+            if field.name not in ('norm', 'act'):
+                value = _per_stage(field.name, getattr(self, field.name))
+                object.__setattr__(self, field.name, value)
         for i in range(NUM_STAGES):
             self._check_stage(i)
 
@@ -88,34 +84,27 @@ class Arch:
                     f'`{name}` of an EdgeNeXt arch must be {rule}, got {value!r} in stage {i}.'
                 )
 
-        dim = self.dims[i]
-        require(self.depths[i] >= 1, 'depths', 'at least 1')
+        depth, dim, num_sdta = self.depths[i], self.dims[i], self.num_sdta[i]
+        heads, scales, kernel_size = self.num_heads[i], self.scales[i], self.kernel_sizes[i]
+        require(depth >= 1, 'depths', 'at least 1')
         require(dim >= 1, 'dims', 'at least 1')
-        kernel = self.kernel_sizes[i]
-        require(kernel >= 1 and kernel % 2 == 1, 'kernel_sizes', 'odd')
-        require(
-            0 <= self.num_sdta[i] <= self.depths[i],
-            'num_sdta',
-            f'between 0 and the depth, here {self.depths[i]}',
-        )
-        if self.num_sdta[i]:
-            heads, scales = self.num_heads[i], self.scales[i]
+        require(kernel_size >= 1 and kernel_size % 2 == 1, 'kernel_sizes', 'positive and odd')
+        require(0 <= num_sdta <= depth, 'num_sdta', f'between 0 and the depth {depth}')
+        if num_sdta:
             require(heads >= 1 and dim % heads == 0, 'num_heads', f'a divisor of the dim {dim}')
-            require(
-                scales >= 2 and (scales - 1) * -(-dim // scales) < dim,
-                'scales',
-                f'at least 2, and leave channels for the last group of {dim}',
-            )
+            # All groups but the last have ceil(dim / scales) channels.
+            rule = f'at least 2, and leave channels for the last group of {dim}'
+            require(scales >= 2 and (scales - 1) * -(-dim // scales) < dim, 'scales', rule)
 
     def is_sdta(self, stage: int, index: int) -> bool:
-        """Whether encoder ``index`` of ``stage`` is an SDTA encoder."""
+        """Returns whether encoder ``index`` of ``stage`` is an SDTA encoder."""
         if self.sdta_first[stage]:
             return index < self.num_sdta[stage]
         return index >= self.depths[stage] - self.num_sdta[stage]
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The four stages, encoder by encoder."""
+        """The four stages with their encoders in order."""
         return tuple(
             Stage(
                 self.dims[i],
@@ -132,15 +121,24 @@ class Arch:
 
     @property
     def name(self) -> str | None:
-        """The variant's name, or None for an architecture of one's own."""
+        """The name of the variant, or None for a custom architecture."""
         return next((name for name, arch in ARCHS.items() if arch == self), None)
 
     def __str__(self) -> str:
         size = f'depths {self.depths}, dims {self.dims}, {self.norm}+{self.act}'
-        return f'{self.name!r} ({size})' if self.name else f'of its own ({size})'
+        return f'{self.name!r} ({size})' if self.name else f'custom ({size})'
 
 
-PER_STAGE = tuple(f.name for f in fields(Arch) if f.name not in ('norm', 'act'))
+def _per_stage(name: str, value: Any) -> tuple:
+    if not isinstance(value, (list, tuple)):
+        return (value,) * NUM_STAGES
+    if len(value) != NUM_STAGES:
+        raise UserError(
+            f'`{name}` of an EdgeNeXt arch must be one value, or one for each of the {NUM_STAGES} '
+            f'stages, got {len(value)}: {value!r}.'
+        )
+    return tuple(value)
+
 
 _SIZES: dict[str, dict[str, Any]] = {
     # 1.3M parameters, 261M MAdds at 256x256, 71.2% ImageNet-1K top-1
@@ -154,7 +152,7 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 _BNHS: dict[str, Any] = dict(norm='BN', act='HSwish')
 
-#: The variants of the paper; ``_bnhs`` are those with BatchNorm and Hard-Swish (Figure 3).
+#: The variants of the paper. Those with BatchNorm and Hard-Swish (Figure 3) end in ``_bnhs``.
 ARCHS: dict[str, Arch] = {
     **{name: Arch(**size) for name, size in _SIZES.items()},
     **{f'{name}_bnhs': Arch(**_SIZES[name], **_BNHS) for name in ('xxsmall', 'xsmall', 'small')},
@@ -162,38 +160,39 @@ ARCHS: dict[str, Arch] = {
 
 
 def build_arch(arch: str | Mapping[str, Any] | Arch) -> Arch:
-    """The architecture of a variant's name, or of a dict with :class:`Arch`'s fields.
+    """Builds an architecture from the name of a variant or from a dict.
 
     Args:
-        arch: A name in :data:`ARCHS`, a dict that holds at least ``depths`` and ``dims``, or a
-            dict with ``base`` (a name) and the fields that differ from it.
+        arch: A name in :data:`ARCHS`, or a dict with the fields of :class:`Arch`. The dict holds
+            ``depths`` and ``dims``, or the name of a variant as ``base`` and the fields that
+            differ from it.
 
     Raises:
-        UserError: If the name or a key is unknown, or a value does not fit.
+        UserError: If the name or a key is unknown, or a value is invalid.
     """
     if isinstance(arch, Arch):
         return arch
     if isinstance(arch, str):
-        return _named(arch)
+        return _find_variant(arch)
     if not isinstance(arch, Mapping):
-        raise UserError(f'`arch` is a name or a dict, got {type(arch).__name__}: {arch!r}.')
+        raise UserError(f'`arch` must be a name or a dict, got {type(arch).__name__}: {arch!r}.')
 
     values = dict(arch)
-    base = asdict(_named(values.pop('base'))) if 'base' in values else {}
+    base = asdict(_find_variant(values.pop('base'))) if 'base' in values else {}
     known = [f.name for f in fields(Arch)]
     unknown = sorted(set(values) - set(known))
     missing = sorted({'depths', 'dims'} - set(values) - set(base))
     if unknown or missing:
         problems = [f'unknown {unknown}'] * bool(unknown) + [f'missing {missing}'] * bool(missing)
         raise UserError(
-            f'The keys of an EdgeNeXt arch dict do not fit: {", ".join(problems)}. It takes '
-            f'`depths` and `dims`, or `base` (one of {", ".join(ARCHS)}), and any of '
+            f'The EdgeNeXt arch dict has wrong keys: {", ".join(problems)}. It takes `depths` and '
+            f'`dims`, or `base` (one of {", ".join(ARCHS)}), and optionally '
             f'{", ".join(known[2:])}.'
         )
     return Arch(**{**base, **values})
 
 
-def _named(name: str) -> Arch:
+def _find_variant(name: Any) -> Arch:
     if not isinstance(name, str) or name not in ARCHS:
         raise UserError(
             f'Unknown EdgeNeXt arch {name!r}. Choose one of {", ".join(ARCHS)}, or give a dict '

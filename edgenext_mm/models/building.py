@@ -13,17 +13,16 @@ from .fit import check_fit
 
 
 def build_model(config: Config) -> nn.Module:
-    """The model of a config, its weights not yet loaded.
+    """Builds the model of a config without loading weights.
 
     Raises:
-        UserError: If its parts do not fit together.
+        UserError: If backbone, neck and heads do not fit together.
     """
-    config = deepcopy(config)  # building adds to it
+    config = deepcopy(config)  # building modifies it
     import_task_library(config.get('default_scope'))
     init_default_scope(config.get('default_scope', 'mmengine'))
-    model = config.model
     if 'data_preprocessor' in config:
-        model.setdefault('data_preprocessor', config.data_preprocessor)
-    built = MODELS.build(model)
-    check_fit(built, config)
-    return built
+        config.model.setdefault('data_preprocessor', config.data_preprocessor)
+    model = MODELS.build(config.model)
+    check_fit(model, config)
+    return model

@@ -1,4 +1,4 @@
-"""The weights of an EdgeNeXt in another format."""
+"""Converts the weights of an EdgeNeXt classifier between the published formats."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .infer_arch import read_stages
 def convert(
     checkpoint: Mapping[str, Any], target: str = 'ours', key: str | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """Brings the weights of an EdgeNeXt of the paper from any format to another.
+    """Converts the weights of a variant of the paper from any known format to another.
 
     Args:
-        checkpoint: The content of a file: a classifier, or its backbone alone.
-        target: One of :data:`~edgenext_mm.checkpoints.key_maps.FORMATS`. Default: ours.
-        key: Where in the file the weights are; see
-            :func:`~edgenext_mm.checkpoints.contents.unwrap`.
+        checkpoint: Content of a checkpoint file: a classifier, or its backbone alone.
+        target: One of :data:`~edgenext_mm.checkpoints.key_maps.FORMATS`. Default: ``'ours'``.
+        key: Name of the entry to convert; see
+            :func:`~edgenext_mm.checkpoints.contents.unwrap`. Default: chosen automatically.
 
     Returns:
-        The name of the arch, and the content of the new file: bare weights for the authors' format
-        and timm's, weights under ``state_dict`` for ours and mmpretrain's.
+        The name of the variant, and the content of the new file: a state dict for ``'official'``
+        and ``'timm'``, a dict with ``state_dict`` for ``'ours'`` and ``'mmpretrain'``.
 
     Raises:
-        UserError: If it does not hold all weights, and no others, of one of the seven variants.
+        UserError: If the weights are not exactly those of one of the variants.
     """
-    weights = to_ours(without_prefix(unwrap(checkpoint, key))[1])
+    weights = to_ours(without_prefix(unwrap(checkpoint, key)[1])[1])
     stages = read_stages(weights, 'backbone.')
     name = next((name for name, arch in ARCHS.items() if arch.stages == stages), None)
     if name is None:
@@ -38,9 +38,9 @@ def convert(
             f'These are not the weights of an EdgeNeXt of the paper ({", ".join(ARCHS)}) in any '
             f'known format ({", ".join(FORMATS)}). First names: {shorten(weights)}.'
         )
-    expected = _classifier_names(name)
-    if not any(k.startswith('head.') for k in weights):
-        expected = {k for k in expected if k.startswith('backbone.')}
+    expected = {f'backbone.{k}' for k in EdgeNeXt(name, final_norm='auto').state_dict()}
+    if any(k.startswith('head.') for k in weights):
+        expected |= {'head.fc.weight', 'head.fc.bias'}
     missing, unexpected = sorted(expected - weights.keys()), sorted(weights.keys() - expected)
     if missing or unexpected:
         raise UserError(
@@ -51,9 +51,3 @@ def convert(
     if target in ('official', 'timm'):
         return name, converted
     return name, dict(meta=dict(arch=name), state_dict=converted)
-
-
-def _classifier_names(arch: str) -> set[str]:
-    backbone = EdgeNeXt(arch, final_norm='auto')
-    names = {f'backbone.{name}' for name in backbone.state_dict()}
-    return names | {'head.fc.weight', 'head.fc.bias'}

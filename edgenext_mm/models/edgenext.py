@@ -1,9 +1,10 @@
 """The EdgeNeXt backbone.
 
 Paper: `EdgeNeXt: Efficiently Amalgamated CNN-Transformer Architecture for Mobile Vision
-Applications`, https://arxiv.org/abs/2206.10589. Reference: https://github.com/mmaaz60/EdgeNeXt.
+Applications`, https://arxiv.org/abs/2206.10589. Original code and weights:
+https://github.com/mmaaz60/EdgeNeXt.
 
-Parameters carry the names of the authors' files, so that their weights are ours with a prefix.
+The parameters have the same names as in the original code.
 """
 
 from __future__ import annotations
@@ -35,43 +36,43 @@ _INIT_CFG = (
 
 @MODELS.register_module()
 class EdgeNeXt(BaseModule):
-    """EdgeNeXt backbone, for any OpenMMLab model.
+    """EdgeNeXt backbone for any OpenMMLab model.
 
-    The map of stage i has stride 4, 8, 16, 32 (or ``output_stride``, where that is less) and,
-    for an input of H x W of any size, ``H // stride`` x ``W // stride`` places: sizes round down.
+    The map of stage i has stride 4, 8, 16 or 32, at most ``output_stride``. An H x W image gives
+    a map of size ``H // stride`` x ``W // stride``.
 
     Args:
-        arch: A variant's name (``xxsmall``, ``xsmall``, ``small``, ``base``, ``xxsmall_bnhs``,
-            ``xsmall_bnhs``, ``small_bnhs``) or a dict with the fields of
-            :class:`~edgenext_mm.models.arch.Arch`, for instance
+        arch: The name of a variant (``xxsmall``, ``xsmall``, ``small``, ``base``,
+            ``xxsmall_bnhs``, ``xsmall_bnhs``, ``small_bnhs``), or a dict with the fields of
+            :class:`~edgenext_mm.models.arch.Arch`, for example
             ``dict(base='small', num_sdta=(0, 0, 0, 0))``. Default: ``'xxsmall'``.
-        in_channels: Channels of the input image. Default: 3.
-        out_indices: Stages whose maps are returned, 0 to 3, in this order; negative ones count
-            from the last. Stages after the last of them are not built. Default: ``(3,)``.
-        drop_path_rate: Drop path of the last encoder; it grows linearly from 0 at the first.
-            Default: 0.
-        layer_scale_init_value: Where layer scales start; 0 builds none. Default: 1e-6.
-        mlp_ratio: Hidden width of the MLPs over their channels. Default: 4.
-        output_stride: 32, 16 or 8. Below 32 the last stages keep the resolution and dilate their
-            depth-wise convolutions instead; the weights stay those of stride 32. Default: 32.
-        output_norms: Whether each returned map passes a norm of its own, ``norm0`` to ``norm3``,
-            as dense heads like it. Default: False.
-        final_norm: What classification needs: the output of the last stage becomes a (B, C)
-            vector through global average pooling and one norm. ``'pool_first'`` pools, then
-            normalises (the LayerNorm variants of the paper), ``'norm_first'`` normalises, then
-            pools (its BatchNorm variants), ``'auto'`` takes what the arch's family does, None
-            returns the map. Default: None.
-        frozen_stages: -1 freezes nothing, 0 the stem, n the stem and the first n stages: no
-            gradients, and evaluation mode. Default: -1.
-        norm_eval: Whether BatchNorm layers keep their running statistics fixed in training.
+        in_channels: Number of channels of the input image. Default: 3.
+        out_indices: Indices of the stages whose maps are returned, in this order. Negative
+            indices count from the last stage. Later stages are not built. Default: ``(3,)``.
+        drop_path_rate: Drop path rate of the last encoder. The rates increase linearly from 0 for
+            the first encoder. Default: 0.
+        layer_scale_init_value: Initial value of the layer scales; 0 disables layer scale.
+            Default: 1e-6.
+        mlp_ratio: Hidden width of the MLPs divided by the number of channels. Default: 4.
+        output_stride: 32, 16 or 8. Below 32, the last stages keep the resolution and use dilated
+            depth-wise convolutions. The weights have the same shapes. Default: 32.
+        output_norms: Whether to apply a norm to each returned map (``norm0`` to ``norm3``), for
+            dense prediction heads. Default: False.
+        final_norm: How the output of the last stage becomes a (B, C) feature for classification.
+            ``'pool_first'`` applies global average pooling and then a norm (LayerNorm variants of
+            the paper), ``'norm_first'`` the norm and then pooling (BatchNorm variants),
+            ``'auto'`` chooses by the arch, None returns the map. Default: None.
+        frozen_stages: Freezes the parameters and norms of the stem (0), or of the stem and the
+            first n stages (n). -1 freezes nothing. Default: -1.
+        norm_eval: Whether BatchNorm layers stay in evaluation mode during training.
             Default: False.
-        with_cp: Whether encoders recompute their activations in the backward pass, to save
-            memory. Default: False.
-        init_cfg: mmengine initialisation. Default: the paper's, truncated normal of std 0.02 for
-            weights, 0 for biases.
+        with_cp: Whether to recompute the activations of the encoders in the backward pass, which
+            saves memory. Default: False.
+        init_cfg: Initialisation config of mmengine. Default: as in the paper, truncated normal
+            with std 0.02 for weights and 0 for biases.
 
     Raises:
-        UserError: If an argument does not fit; the message names it and what is accepted.
+        UserError: If an argument is invalid.
 
     Example:
         >>> import torch
@@ -109,15 +110,10 @@ class EdgeNeXt(BaseModule):
 
         dims, norm = self.arch.dims, self.arch.norm
         num_stages = max(self.out_indices) + 1
-        strides, dilations = _dilate(output_stride)
+        strides, dilations = _strides_and_dilations(output_stride)
         self.max_stride = math.prod(strides[:num_stages])
-        drop_paths = torch.linspace(0, drop_path_rate, sum(self.arch.depths)).tolist()
-        encoder_args = dict(
-            norm=norm,
-            act=self.arch.act,
-            mlp_ratio=mlp_ratio,
-            layer_scale_init_value=layer_scale_init_value,
-        )
+        num_encoders = sum(self.arch.depths)
+        drop_paths = torch.linspace(0, drop_path_rate, num_encoders, device='cpu').tolist()
 
         stem = nn.Sequential(
             nn.Conv2d(in_channels, dims[0], kernel_size=4, stride=4, bias=norm == 'LN'),
@@ -128,18 +124,22 @@ class EdgeNeXt(BaseModule):
         for i in range(num_stages):
             if i > 0:
                 self.downsample_layers.append(
-                    _downsample(dims[i - 1], dims[i], norm, strides[i], dilations[i - 1])
+                    _downsample_layer(dims[i - 1], dims[i], norm, strides[i], dilations[i - 1])
                 )
-            self.stages.append(
-                nn.Sequential(
-                    *(
-                        self._build_encoder(
-                            i, j, dilations[i], drop_path=drop_paths.pop(0), **encoder_args
-                        )
-                        for j in range(self.arch.depths[i])
-                    )
+            stage = nn.Sequential()
+            for j in range(self.arch.depths[i]):
+                encoder = self._build_encoder(
+                    stage=i,
+                    index=j,
+                    dilation=dilations[i],
+                    norm=norm,
+                    act=self.arch.act,
+                    mlp_ratio=mlp_ratio,
+                    drop_path=drop_paths.pop(0),
+                    layer_scale_init_value=layer_scale_init_value,
                 )
-            )
+                stage.append(encoder)
+            self.stages.append(stage)
 
         if final_norm is not None:
             self.norm = build_norm(norm, dims[-1])
@@ -148,37 +148,37 @@ class EdgeNeXt(BaseModule):
             self.add_module(f'norm{i}', build_norm(norm, dims[i]))
         self._freeze()
 
-    def _build_encoder(self, stage: int, index: int, dilation: int, **args: Any) -> nn.Module:
+    def _build_encoder(self, stage: int, index: int, **kwargs: Any) -> nn.Module:
         arch, dim = self.arch, self.arch.dims[stage]
         if arch.is_sdta(stage, index):
-            heads, scales = arch.num_heads[stage], arch.scales[stage]
-            return SDTAEncoder(dim, heads, scales, arch.pos_encoding[stage], dilation, **args)
-        return ConvEncoder(dim, arch.kernel_sizes[stage], dilation, **args)
+            return SDTAEncoder(
+                dim, arch.num_heads[stage], arch.scales[stage], arch.pos_encoding[stage], **kwargs
+            )
+        return ConvEncoder(dim, arch.kernel_sizes[stage], **kwargs)
 
     def _is_pooled(self, stage: int) -> bool:
         return self.final_norm is not None and stage == NUM_STAGES - 1
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Features of the stages in ``out_indices``.
+        """Computes the features of the stages in ``out_indices``.
 
         Args:
-            x: (B, in_channels, H, W) images; H and W at least the largest stride.
+            x: (B, in_channels, H, W) images. H and W are at least the largest stride.
 
         Returns:
-            One contiguous (B, dims[i], H // stride, W // stride) map per index i; with
-            ``final_norm``, (B, dims[3]) instead for the last stage.
+            A contiguous (B, dims[i], H // stride, W // stride) map for each index i. With
+            ``final_norm``, the last stage gives a (B, dims[3]) feature instead.
 
         Raises:
-            UserError: If the image is smaller than one cell of the deepest map.
+            UserError: If the image is too small.
         """
-        smallest = self.max_stride
-        if min(x.shape[-2:]) < smallest:
+        if min(x.shape[-2:]) < self.max_stride:
             raise UserError(
                 f'EdgeNeXt with {len(self.stages)} stages needs an input of at least '
-                f'{smallest}x{smallest} pixels, got {x.shape[-2]}x{x.shape[-1]}.'
+                f'{self.max_stride}x{self.max_stride} pixels, got {x.shape[-2]}x{x.shape[-1]}.'
             )
         x = to_channels_last(x)
-        features: dict[int, Tensor] = {}
+        outputs: dict[int, Tensor] = {}
         for i, (downsample, stage) in enumerate(
             zip(self.downsample_layers, self.stages, strict=True)
         ):
@@ -186,8 +186,8 @@ class EdgeNeXt(BaseModule):
             for encoder in stage:
                 x = recompute(encoder, x) if self.with_cp else encoder(x)
             if i in self.out_indices:
-                features[i] = self._output(i, x)
-        return tuple(features[i] for i in self.out_indices)
+                outputs[i] = self._output(i, x)
+        return tuple(outputs[i] for i in self.out_indices)
 
     def _output(self, stage: int, x: Tensor) -> Tensor:
         if self._is_pooled(stage):
@@ -196,12 +196,12 @@ class EdgeNeXt(BaseModule):
             return self.norm(x).mean((2, 3))
         if stage in self._normed:
             x = self.get_submodule(f'norm{stage}')(x)
-        # mmcv's operators read the memory of a channels-last map as if it were contiguous:
+        # mmcv's operators give wrong results for channels-last maps:
         # https://github.com/open-mmlab/mmcv/issues/2203.
         return x.contiguous()
 
     def train(self, mode: bool = True) -> EdgeNeXt:
-        """Sets the mode, except for what is frozen, and returns the model."""
+        """Sets the mode, keeps frozen parts in evaluation mode, and returns the model."""
         super().train(mode)
         self._freeze()
         if mode and self.norm_eval:
@@ -220,7 +220,7 @@ class EdgeNeXt(BaseModule):
                 module.eval().requires_grad_(False)
 
     def init_weights(self) -> None:
-        """Initialises as ``init_cfg`` says; ``Pretrained`` takes checkpoints of any format."""
+        """Initialises the weights by ``init_cfg``. ``Pretrained`` loads any known format."""
         config = self.init_cfg
         if not isinstance(config, Mapping) or config.get('type') != 'Pretrained':
             super().init_weights()
@@ -229,19 +229,20 @@ class EdgeNeXt(BaseModule):
         self._is_init = True
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """How deep a parameter lies, for layer-wise learning-rate decay.
+        """Returns the layer of a parameter for layer-wise learning-rate decay.
 
-        As ConvNeXt counts: the stem is layer 0, the first two stages one layer each, the third one
-        for every three encoders, the fourth one, and what follows one more.
+        Layers are numbered as for ConvNeXt: 0 is the stem, 1 and 2 are the first two stages,
+        every three encoders of the third stage are a layer, the fourth stage is a layer, and
+        everything after it belongs to the last layer.
 
         Args:
-            param_name: Of the model that holds the backbone.
-            prefix: Of the backbone's names there.
+            param_name: Name of a parameter of the model that contains the backbone.
+            prefix: Prefix of the backbone's parameters in this model. Default: none.
 
         Returns:
-            The layer, and how many there are.
+            The layer and the number of layers.
         """
-        last = 3 + -(-self.arch.depths[2] // 3)
+        last = 3 + math.ceil(self.arch.depths[2] / 3)  # the fourth stage
         kind, *indices = param_name.removeprefix(prefix).split('.')
         if not param_name.startswith(prefix) or kind not in ('downsample_layers', 'stages'):
             return last + 1, last + 2
@@ -255,21 +256,20 @@ class EdgeNeXt(BaseModule):
         return layer, last + 2
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        # Every loader ends here, also those that would only warn of shapes that differ.
+        # Called by all loaders, including those that only warn if shapes differ.
         check_arch(state_dict, prefix, self)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _resolve_out_indices(out_indices: int | Sequence[int]) -> tuple[int, ...]:
     indices = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
-    accepted = f'between {-NUM_STAGES} and {NUM_STAGES - 1}, each stage once'
-    if not indices or not all(
-        isinstance(i, int) and -NUM_STAGES <= i < NUM_STAGES for i in indices
-    ):
-        raise UserError(f'`out_indices` are integers {accepted}, got {out_indices!r}.')
-    resolved = tuple(i % NUM_STAGES for i in indices)
-    if len(set(resolved)) < len(resolved):
-        raise UserError(f'`out_indices` are integers {accepted}, got {out_indices!r}.')
+    in_range = all(isinstance(i, int) and -NUM_STAGES <= i < NUM_STAGES for i in indices)
+    resolved = tuple(i % NUM_STAGES for i in indices) if in_range else ()
+    if not resolved or len(set(resolved)) < len(resolved):
+        raise UserError(
+            f'`out_indices` must be different integers between {-NUM_STAGES} and {NUM_STAGES - 1}, '
+            f'got {out_indices!r}.'
+        )
     return resolved
 
 
@@ -281,24 +281,25 @@ def _check_arguments(
     drop_path_rate: float,
 ) -> None:
     if output_stride not in OUTPUT_STRIDES:
-        raise UserError(f'`output_stride` is one of {OUTPUT_STRIDES}, got {output_stride!r}.')
+        raise UserError(f'`output_stride` must be one of {OUTPUT_STRIDES}, got {output_stride!r}.')
     if not 0 <= drop_path_rate < 1:
-        raise UserError(f'`drop_path_rate` is at least 0 and below 1, got {drop_path_rate!r}.')
+        raise UserError(f'`drop_path_rate` must be at least 0 and below 1, got {drop_path_rate!r}.')
     if final_norm is not None and final_norm not in FINAL_NORMS:
-        raise UserError(f'`final_norm` is None or one of {FINAL_NORMS}, got {final_norm!r}.')
+        raise UserError(f'`final_norm` must be None or one of {FINAL_NORMS}, got {final_norm!r}.')
     if final_norm is not None and NUM_STAGES - 1 not in out_indices:
         raise UserError(
-            '`final_norm` works on the last stage, which `out_indices` '
-            f'{out_indices} does not return. Add {NUM_STAGES - 1}, or give None.'
+            f'`final_norm` needs the last stage, but `out_indices` is {out_indices}. '
+            f'Add {NUM_STAGES - 1} to it, or set `final_norm` to None.'
         )
     if not -1 <= frozen_stages <= NUM_STAGES:
         raise UserError(
-            f'`frozen_stages` is between -1 (none) and {NUM_STAGES} (all), got {frozen_stages!r}.'
+            f'`frozen_stages` must be between -1 (none) and {NUM_STAGES} (all), '
+            f'got {frozen_stages!r}.'
         )
 
 
-def _dilate(output_stride: int) -> tuple[list[int], list[int]]:
-    """Stride of the layer before each stage, and dilation within the stage."""
+def _strides_and_dilations(output_stride: int) -> tuple[list[int], list[int]]:
+    """Returns the stride of the layer before each stage and the dilation of each stage."""
     strides, dilations = [4, 2, 2, 2], [1, 1, 1, 1]
     for i in range(1, NUM_STAGES):
         if 4 * 2**i > output_stride:
@@ -307,10 +308,10 @@ def _dilate(output_stride: int) -> tuple[list[int], list[int]]:
     return strides, dilations
 
 
-def _downsample(
+def _downsample_layer(
     in_channels: int, out_channels: int, norm: str, stride: int, dilation: int
 ) -> nn.Sequential:
-    """Norm and 2x2 convolution; at stride 1, padded right and below to keep the map's size."""
+    """Builds norm and 2x2 convolution. Stride 1 pads right and bottom to keep the map's size."""
     layer = nn.Sequential()
     layer.add_module('0', build_norm(norm, in_channels))
     if stride == 1:

@@ -1,4 +1,4 @@
-"""The arch that weights are of, read from their names and shapes."""
+"""Infers the architecture from a state dict, by the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ StateDict = Mapping[str, Tensor]
 
 
 def read_stages(state_dict: StateDict, prefix: str = '') -> tuple[Stage, ...]:
-    """The stages that the weights of a backbone hold, under the authors' names after ``prefix``.
+    """Infers the stages of a backbone from its weights.
+
+    Args:
+        state_dict: Weights with the authors' names after ``prefix``.
+        prefix: Prefix of the backbone's names. Default: none.
 
     Returns:
-        As many stages as are complete; none where the names are not an EdgeNeXt's.
+        The stages before the first incomplete one. Empty if this is not an EdgeNeXt.
     """
     weights = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
     stages: list[Stage] = []
     for i in range(NUM_STAGES):
-        names = [k for k in weights if k.startswith(f'stages.{i}.')]
-        depth = len({k.split('.')[2] for k in names})
-        encoders = tuple(_read_encoder(weights, f'stages.{i}.{j}.') for j in range(depth))
-        if not encoders or None in encoders:
+        depth = len({k.split('.')[2] for k in weights if k.startswith(f'stages.{i}.')})
+        encoders = [_read_encoder(weights, f'stages.{i}.{j}.') for j in range(depth)]
+        complete = tuple(encoder for encoder in encoders if encoder is not None)
+        if not complete or len(complete) < depth:
             break
         dim = weights[f'stages.{i}.0.pwconv2.bias'].shape[0]
         norm = 'BN' if f'stages.{i}.0.norm.running_mean' in weights else 'LN'
-        stages.append(Stage(dim, norm, encoders))  # type: ignore[arg-type]
+        stages.append(Stage(dim, norm, complete))
     return tuple(stages)
 
 
@@ -49,39 +53,38 @@ def _read_encoder(weights: StateDict, prefix: str) -> tuple | None:
 
 
 def check_arch(state_dict: StateDict, prefix: str, model: EdgeNeXt) -> None:
-    """Refuses weights of another architecture than the model's.
+    """Checks that weights have the architecture of a backbone.
 
     Args:
-        state_dict: Weights of a model that holds a backbone.
-        prefix: What precedes the backbone's names there.
-        model: The backbone about to take the weights.
+        state_dict: Weights of a backbone, or of a model that contains one.
+        prefix: Prefix of the backbone's names in ``state_dict``.
+        model: The backbone.
 
     Raises:
-        UserError: If the stages that both have differ; names both and the first shapes.
+        UserError: If the architectures differ in a stage that both have.
     """
     theirs, ours = read_stages(state_dict, prefix), model.arch.stages
     if all(a == b for a, b in zip(theirs, ours, strict=False)):
         return
-    own = model.state_dict()
     differing = [
-        f'{name} {shape_of(state_dict[prefix + name])} there, {shape_of(own[name])} here'
-        for name in own
-        if prefix + name in state_dict and state_dict[prefix + name].shape != own[name].shape
+        f'{name} {format_shape(state_dict[prefix + name])} there, {format_shape(value)} here'
+        for name, value in model.state_dict().items()
+        if prefix + name in state_dict and state_dict[prefix + name].shape != value.shape
     ]
     raise UserError(
         f'The checkpoint holds EdgeNeXt {_describe(theirs)}, but the model is {model.arch}. '
-        f'First shapes that differ: {"; ".join(differing[:3]) or "none, but the encoders do"}. '
-        'Give the backbone the `arch` of the checkpoint, or take a checkpoint of this arch.'
+        f'First shapes that differ: {"; ".join(differing[:3]) or "none, only the encoders"}. '
+        "Set the backbone's `arch` to that of the checkpoint, or choose a checkpoint of this arch."
     )
 
 
 def _describe(stages: tuple[Stage, ...]) -> str:
     names = [name for name, arch in ARCHS.items() if arch.stages[: len(stages)] == stages]
-    depths, dims = [len(s.encoders) for s in stages], [s.dim for s in stages]
-    size = f'(depths {tuple(depths)}, dims {tuple(dims)}, {stages[0].norm})'
-    return f'{names[0]!r} {size}' if names else f'of another arch {size}'
+    depths, dims = tuple(len(s.encoders) for s in stages), tuple(s.dim for s in stages)
+    name = repr(names[0]) if names else 'of another arch'
+    return f'{name} (depths {depths}, dims {dims}, {stages[0].norm})'
 
 
-def shape_of(tensor: Tensor) -> str:
-    """As messages tell it, such as ``3x3``."""
+def format_shape(tensor: Tensor) -> str:
+    """Formats the shape of a tensor for a message, such as ``3x3``."""
     return 'x'.join(map(str, tensor.shape)) or 'scalar'

@@ -2,15 +2,17 @@
 
 Dimension letters: B batch, C channels, H height, W width, N = H * W tokens, h heads, d = C / h.
 
-Inside the backbone, feature maps are (B, C, H, W) tensors in channels-last memory. The same memory
-serves convolutions as a map and linear layers as (B, H, W, C) or (B, N, C) tokens: the permutes
-between them are views.
+Inside the backbone, feature maps are (B, C, H, W) tensors in channels-last memory. Convolutions
+use this memory as a map and linear layers use it as (B, H, W, C) or (B, N, C) tokens, so the
+permutes between the two are views.
 """
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,17 +24,16 @@ from torch.utils.checkpoint import checkpoint
 
 
 def to_channels_last(x: Tensor) -> Tensor:
-    """A (B, C, H, W) map in channels-last memory.
+    """Returns a (B, C, H, W) map in channels-last memory.
 
-    Like ``x.contiguous(memory_format=torch.channels_last)``, which ``torch.func.vmap`` lacks.
+    ``x.contiguous(memory_format=torch.channels_last)`` does the same but does not support
+    ``torch.func.vmap``.
     """
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of each place of a (B, C, H, W) map; eps 1e-6 as published.
-
-    On a channels-last map the permutes are views and nothing is copied.
+    """LayerNorm over the channels of a (B, C, H, W) map, with eps 1e-6 as in the paper's code.
 
     Args:
         num_channels: C.
@@ -48,38 +49,38 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 def build_norm(norm: str, num_channels: int) -> nn.Module:
-    """The norm layer of a family: ``'LN'`` or ``'BN'`` (eps 1e-5)."""
+    """Builds LayerNorm (``norm='LN'``, eps 1e-6) or BatchNorm (``'BN'``, eps 1e-5)."""
     return nn.BatchNorm2d(num_channels) if norm == 'BN' else LayerNorm2d(num_channels)
 
 
 def depthwise_conv(dim: int, kernel_size: int, dilation: int, bias: bool = True) -> nn.Conv2d:
-    """A depth-wise convolution of stride 1 that keeps the size of its map.
+    """Builds a depth-wise convolution with stride 1 that keeps the size of the map.
 
     Args:
         dim: C.
-        kernel_size: Odd.
-        dilation: Distance between the elements of the kernel, in pixels.
-        bias: Whether it has a bias. Default: True.
+        kernel_size: Kernel size, odd.
+        dilation: Spacing between the elements of the kernel, in pixels.
+        bias: Whether to add a bias. Default: True.
     """
     padding = kernel_size // 2 * dilation
     conv = nn.Conv2d(
         dim, dim, kernel_size, padding=padding, dilation=dilation, groups=dim, bias=bias
     )
-    # A (C, 1, k, k) weight is contiguous in both memory formats, whose strides differ at the second
-    # dimension. Distributed training warns where they are not those of the gradient.
+    # A (C, 1, k, k) weight is contiguous in both memory formats, but the strides of its second
+    # dimension differ. DistributedDataParallel warns if they are not those of the gradient.
     return conv.to(memory_format=torch.channels_last)
 
 
 class PositionalEncodingFourier(nn.Module):
-    """Sines and cosines of a place's row and column, projected to the channels of a map.
+    """Positional encoding: sines and cosines of row and column, projected to ``dim`` channels.
 
-    Positions count from 1 and are divided by the last one, so that a map of any size spans
-    (0, 2 pi]. Of the 64 features the first half encodes the row, the second the column; even
-    features are sines, odd ones cosines.
+    Rows and columns are numbered from 1 and divided by the last number, so that a map of any size
+    covers (0, 2 pi]. The first half of the features encodes the row and the second half the
+    column. Even features are sines, odd features are cosines.
 
     Args:
-        dim: Channels of the map that the encoding is added to.
-        hidden_dim: Features per axis. Default: 32.
+        dim: Channels of the map to which the encoding is added.
+        hidden_dim: Number of features per axis. Default: 32.
         temperature: Base of the wavelengths. Default: 10000.
 
     Reference: XCiT, arXiv 2106.09681.
@@ -92,19 +93,21 @@ class PositionalEncodingFourier(nn.Module):
         self.token_projection = nn.Conv2d(2 * hidden_dim, dim, kernel_size=1)
 
     def forward(self, height: int, width: int) -> Tensor:
-        """The (1, dim, height, width) encoding of a map of that size, channels-last."""
-        weight = self.token_projection.weight
-        y = self._features(height, weight.device)[:, None, :].expand(-1, width, -1)
-        x = self._features(width, weight.device)[None, :, :].expand(height, -1, -1)
+        """Returns the (1, dim, height, width) encoding in channels-last memory."""
+        # Not the weight: if it is parametrized, as by spectral_norm, each access recomputes it.
+        like = self.token_projection.bias
+        y, x = (
+            axis_features(length, self.hidden_dim, self.temperature, like.device)
+            for length in (height, width)
+        )
+        y = y[:, None, :].expand(-1, width, -1)
+        x = x[None, :, :].expand(height, -1, -1)
         features = torch.cat((y, x), dim=2)[None].permute(0, 3, 1, 2)
-        return self.token_projection(features.to(weight.dtype))
-
-    def _features(self, length: int, device: torch.device) -> Tensor:
-        return axis_features(length, self.hidden_dim, self.temperature, device)
+        return self.token_projection(features.to(like.dtype))
 
 
 def axis_features(length: int, hidden_dim: int, temperature: float, device: torch.device) -> Tensor:
-    """The features of the positions along one axis.
+    """Computes the features of the positions along one axis.
 
     Args:
         length: Number of positions.
@@ -113,12 +116,12 @@ def axis_features(length: int, hidden_dim: int, temperature: float, device: torc
         device: Device of the result.
 
     Returns:
-        A (length, hidden_dim) tensor, computed once for the same arguments; not to be changed.
+        (length, hidden_dim) features. The tensor is cached and must not be modified.
     """
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
-        # An exporter may vary the length, and must see how the features follow from it.
+        # The exported program may take other lengths, so the computation must be recorded.
         return _compute_features(length, hidden_dim, temperature, device)
-    return _known_features(length, hidden_dim, temperature, device)
+    return _cached_features(length, hidden_dim, temperature, device)
 
 
 def _compute_features(
@@ -131,17 +134,18 @@ def _compute_features(
     return torch.stack((angle.sin(), angle.cos()), dim=2).flatten(1)
 
 
-_known_features = lru_cache(maxsize=256)(_compute_features)
+_cached_features = lru_cache(maxsize=256)(_compute_features)
 
 
 class CrossCovarianceAttention(nn.Module):
-    """Self-attention across channels, not places: linear in the number of tokens (XCA).
+    """Cross-covariance attention (XCA): self-attention between channels instead of tokens.
 
-    Per head, queries and keys are L2-normalised along the tokens, and the (d, d) attention is
-    ``softmax(q k^T * temperature)`` with a learnt temperature per head.
+    The cost grows linearly with the number of tokens. In each head, queries and keys are
+    L2-normalised along the tokens. The (d, d) attention is ``softmax(q k^T * temperature)`` with
+    one learnt temperature per head.
 
     Args:
-        dim: C, the channels of a token.
+        dim: C.
         num_heads: h, a divisor of ``dim``.
 
     Reference: XCiT, arXiv 2106.09681.
@@ -155,18 +159,18 @@ class CrossCovarianceAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, N, C) tokens to (B, N, C)."""
+        """Maps (B, N, C) tokens to (B, N, C) tokens."""
         B, N, C = x.shape
-        # The attention works along the tokens: one transposing copy serves all that follows.
+        # Everything up to the projection works along the tokens: transpose once.
         qkv = self.qkv(x).transpose(1, 2).reshape(B, 3, self.num_heads, -1, N)
         q, k, v = qkv.unbind(1)  # each (B, h, d, N)
-        attention = (_unit(q) @ _unit(k).transpose(-2, -1)) * self.temperature
+        attention = (_normalize(q) @ _normalize(k).transpose(-2, -1)) * self.temperature
         x = (attention.softmax(dim=-1) @ v).reshape(B, C, N)
         return self.proj(x.transpose(1, 2))
 
 
-def _unit(x: Tensor) -> Tensor:
-    """``x`` scaled to L2 norm 1 along the last axis; vectors shorter than 1e-12 stay near 0.
+def _normalize(x: Tensor) -> Tensor:
+    """Scales ``x`` to L2 norm 1 along the last axis.
 
     The norm is computed at least in single precision: sums of squares overflow in half precision.
     """
@@ -175,25 +179,26 @@ def _unit(x: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """What both encoders end with: norm, MLP, layer scale and drop path around a residual.
+    """Base of both encoders: norm, MLP, layer scale and drop path, added to the input.
 
     Args:
         dim: C.
-        norm: ``'LN'`` or ``'BN'``.
-        act: Name of the MLP's activation, as mmcv registers it.
-        mlp_ratio: Hidden width of the MLP over ``dim``.
-        drop_path: Probability of dropping the residual branch of a sample in training.
-        layer_scale_init_value: Where the layer scale starts; 0 builds none.
+        norm: ``'LN'`` or ``'BN'``. Default: ``'LN'``.
+        act: Activation of the MLP, by its name in mmcv's registry. Default: ``'GELU'``.
+        mlp_ratio: Hidden width of the MLP divided by ``dim``. Default: 4.
+        drop_path: Probability that the residual branch of a sample is dropped in training.
+            Default: 0.
+        layer_scale_init_value: Initial layer scale; 0 disables layer scale. Default: 1e-6.
     """
 
     def __init__(
         self,
         dim: int,
-        norm: str,
-        act: str,
-        mlp_ratio: float,
-        drop_path: float,
-        layer_scale_init_value: float,
+        norm: str = 'LN',
+        act: str = 'GELU',
+        mlp_ratio: float = 4,
+        drop_path: float = 0.0,
+        layer_scale_init_value: float = 1e-6,
     ) -> None:
         super().__init__()
         hidden = int(mlp_ratio * dim)
@@ -201,73 +206,64 @@ class Encoder(nn.Module):
         self.pwconv1 = nn.Linear(dim, hidden)
         self.act = build_activation_layer(dict(type=act))
         self.pwconv2 = nn.Linear(hidden, dim)
-        self.gamma = self._layer_scale(dim, layer_scale_init_value)
+        self.gamma: nn.Parameter | None = None
+        if layer_scale_init_value > 0:
+            self.gamma = nn.Parameter(torch.full((dim,), float(layer_scale_init_value)))
         self.drop_path = DropPath(drop_path)
 
-    @staticmethod
-    def _layer_scale(dim: int, init_value: float) -> nn.Parameter | None:
-        return nn.Parameter(torch.full((dim,), float(init_value))) if init_value > 0 else None
-
     def _add_mlp(self, x: Tensor, t: Tensor) -> Tensor:
-        """x + drop_path(gamma * mlp(norm(t)))."""
+        """Returns ``x + drop_path(gamma * mlp(norm(t)))``."""
         t = self.norm(t).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
         t = self.pwconv2(self.act(self.pwconv1(t)))
         return self._add(x, t.permute(0, 3, 1, 2), self.gamma)
 
     def _add(self, x: Tensor, branch: Tensor, gamma: nn.Parameter | None) -> Tensor:
-        """x + drop_path(gamma * branch)."""
+        """Returns ``x + drop_path(gamma * branch)``."""
         if gamma is None:
             return x + self.drop_path(branch)
         gamma = gamma.view(-1, 1, 1)
         if self.training:
             return x + self.drop_path(gamma * branch)
-        # One pass instead of two; its backward pass would take one more.
+        # One pass over memory instead of two. In training, its backward pass would be slower.
         return torch.addcmul(x, branch, gamma)
 
 
 class ConvEncoder(Encoder):
-    """Depth-wise convolution, then the MLP, around one residual.
+    """Conv. encoder: depth-wise convolution and MLP around one residual connection.
 
     Args:
         dim: C.
-        kernel_size: Kernel of the depth-wise convolution, odd.
-        dilation: Its dilation. Default: 1.
-        norm, act, mlp_ratio, drop_path, layer_scale_init_value: See :class:`Encoder`.
+        kernel_size: Kernel size of the depth-wise convolution, odd.
+        dilation: Dilation of the depth-wise convolution. Default: 1.
+        norm: ``'LN'`` or ``'BN'``. Default: ``'LN'``.
+        kwargs: Other arguments of :class:`Encoder`.
     """
 
     def __init__(
-        self,
-        dim: int,
-        kernel_size: int,
-        dilation: int = 1,
-        *,
-        norm: str = 'LN',
-        act: str = 'GELU',
-        mlp_ratio: float = 4,
-        drop_path: float = 0.0,
-        layer_scale_init_value: float = 1e-6,
+        self, dim: int, kernel_size: int, dilation: int = 1, norm: str = 'LN', **kwargs: Any
     ) -> None:
-        super().__init__(dim, norm, act, mlp_ratio, drop_path, layer_scale_init_value)
+        super().__init__(dim, norm, **kwargs)
         self.dwconv = depthwise_conv(dim, kernel_size, dilation, bias=norm == 'LN')
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps a (B, C, H, W) map to one of the same shape."""
+        """Maps a (B, C, H, W) map to a map of the same shape."""
         return self._add_mlp(x, self.dwconv(x))
 
 
 class SDTAEncoder(Encoder):
-    """Split depth-wise transpose attention: multi-scale convolutions, XCA, then the MLP.
+    """Split depth-wise transpose attention (SDTA) encoder.
 
-    The channels are split into ``scales`` groups; each group but the last goes through its own
-    3x3 depth-wise convolution, after the output of the group before it has been added.
+    Multi-scale depth-wise convolutions, cross-covariance attention and MLP: see
+    :func:`multi_scale`, :class:`CrossCovarianceAttention` and :class:`Encoder`.
 
     Args:
         dim: C.
-        num_heads: Heads of the cross-covariance attention.
-        scales: Number of channel groups; the last group can be narrower.
-        pos_encoding: Whether a positional encoding is added before the attention.
-        dilation: Dilation of the 3x3 convolutions. Default: 1.
-        norm, act, mlp_ratio, drop_path, layer_scale_init_value: See :class:`Encoder`.
+        num_heads: Number of heads of the attention, a divisor of ``dim``.
+        scales: Number of channel groups. The last group can have fewer channels.
+        pos_encoding: Whether to add a positional encoding before the attention. Default: False.
+        dilation: Dilation of the 3x3 depth-wise convolutions. Default: 1.
+        norm: ``'LN'`` or ``'BN'``. Default: ``'LN'``.
+        kwargs: Other arguments of :class:`Encoder`.
     """
 
     def __init__(
@@ -277,27 +273,23 @@ class SDTAEncoder(Encoder):
         scales: int,
         pos_encoding: bool = False,
         dilation: int = 1,
-        *,
         norm: str = 'LN',
-        act: str = 'GELU',
-        mlp_ratio: float = 4,
-        drop_path: float = 0.0,
-        layer_scale_init_value: float = 1e-6,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dim, norm, act, mlp_ratio, drop_path, layer_scale_init_value)
-        width = -(-dim // scales)
+        super().__init__(dim, norm, **kwargs)
+        width = math.ceil(dim / scales)
         self.convs = nn.ModuleList(depthwise_conv(width, 3, dilation) for _ in range(scales - 1))
         self.pos_embd = PositionalEncodingFourier(dim) if pos_encoding else None
         self.norm_xca = build_norm(norm, dim)
         self.norm_xca_is_residual = norm == 'BN'
         self.xca = CrossCovarianceAttention(dim, num_heads)
-        self.gamma_xca = self._layer_scale(dim, layer_scale_init_value)
+        self.gamma_xca = deepcopy(self.gamma)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps a (B, C, H, W) map to one of the same shape."""
+        """Maps a (B, C, H, W) map to a map of the same shape."""
         t = multi_scale(x, self.convs)
         size = H, W = t.shape[-2:]
-        # With BatchNorm, the residual of the attention starts at the norm's output.
+        # With BatchNorm, the norm comes before the positional encoding and the residual connection.
         if self.norm_xca_is_residual:
             t = self.norm_xca(t)
         if self.pos_embd is not None:
@@ -310,13 +302,16 @@ class SDTAEncoder(Encoder):
 
 
 def multi_scale(x: Tensor, convs: nn.ModuleList) -> Tensor:
-    """Each group of channels but the last through its convolution, on top of the one before.
+    """Applies the depth-wise convolutions of an SDTA encoder.
+
+    The channels are split into groups. Each group except the last is added to the output of the
+    group before it and goes through its own convolution.
 
     Args:
         x: (B, C, H, W) map.
-        convs: One for each group but the last.
+        convs: One convolution for each group except the last.
     """
-    # chunk(), not split(): exporters know the sizes of its pieces.
+    # chunk() instead of split(): exporters know the sizes of its results.
     *groups, last = x.chunk(len(convs) + 1, dim=1)
     outputs: list[Tensor] = []
     for conv, group in zip(convs, groups, strict=True):
@@ -325,30 +320,32 @@ def multi_scale(x: Tensor, convs: nn.ModuleList) -> Tensor:
 
 
 def recompute(module: nn.Module, x: Tensor) -> Tensor:
-    """Runs ``module(x)``, and again in the backward pass instead of keeping its activations.
+    """Runs ``module(x)`` and recomputes its activations in the backward pass to save memory.
 
-    The running statistics of BatchNorm are updated once per batch, as without recomputation.
+    BatchNorm updates its running statistics once per batch, as without recomputation.
     """
     return checkpoint(
         module,
         x,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _fixed_statistics(module)),
+        context_fn=lambda: (nullcontext(), _keep_statistics(module)),
     )
 
 
 @contextmanager
-def _fixed_statistics(module: nn.Module) -> Iterator[None]:
-    """Lets BatchNorm normalise by the batch without an update of its running statistics."""
-    norms = [
-        m
-        for m in module.modules()
-        if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
+def _keep_statistics(module: nn.Module) -> Iterator[None]:
+    """Lets BatchNorm layers update copies of their running statistics."""
+    # track_running_stats=False would save fewer tensors than the first pass, which is an error.
+    statistics = [
+        (norm, name, buffer)
+        for norm in module.modules()
+        if isinstance(norm, _BatchNorm)
+        for name, buffer in norm.named_buffers(recurse=False)
     ]
-    for norm in norms:
-        norm.track_running_stats = False
+    for norm, name, buffer in statistics:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, name, buffer in statistics:
+            setattr(norm, name, buffer)

@@ -1,4 +1,4 @@
-"""From the content of a checkpoint to a model: which weights are taken, and which are not."""
+"""Loads the content of a checkpoint into a model: chooses, renames and checks the weights."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..checkpoints.contents import unwrap_named, without_prefix
+from ..checkpoints.contents import shorten, unwrap, without_prefix
 from ..checkpoints.finding import read_checkpoint
 from ..checkpoints.key_maps import to_ours
 from ..errors import UserError
 from .arch import Arch
-from .infer_arch import check_arch, shape_of
+from .infer_arch import check_arch, format_shape
 
 if TYPE_CHECKING:
     from .edgenext import EdgeNeXt
 
 
 def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:
-    """The weights in a checkpoint's content, under the names of the model that is to take them.
+    """Returns the weights in the content of a checkpoint, with the names of the model.
 
     Args:
-        content: Of :func:`~edgenext_mm.checkpoints.finding.read_checkpoint`.
-        model: If it holds an EdgeNeXt of ours, weights in any published format are renamed.
+        content: Content of a checkpoint, see
+            :func:`~edgenext_mm.checkpoints.finding.read_checkpoint`.
+        model: The model. If it contains an EdgeNeXt, weights of all known formats are renamed.
 
     Raises:
-        UserError: If there are none.
+        UserError: If there are no weights, or several sets of weights and none is preferred.
     """
-    entry, weights = unwrap_named(content)
-    taken = [f'the entry {entry}'] if entry not in ('', 'state_dict') else []
-    own = model.state_dict()
+    entry, weights = unwrap(content)
+    chosen = [f'the entry {entry}'] if entry not in ('', 'state_dict') else []
     if any(_backbones(model)):
-        if not weights.keys() & own.keys():
+        if not weights.keys() & model.state_dict().keys():
             prefix, weights = without_prefix(weights)
-            taken += [f'the weights under {prefix}'] if prefix else []
+            chosen += [f'the weights under {prefix}'] if prefix else []
         weights = to_ours(weights)
-    if taken:
-        print_log(f'Of the checkpoint, {", ".join(taken)} is taken.', 'current')
+    if chosen:
+        print_log(f'Loading {", ".join(chosen)} of the checkpoint.', 'current')
     return weights
 
 
 class Fit(NamedTuple):
-    """Which weights a model takes.
+    """The weights that a model can load.
 
     Args:
-        taken: By name.
-        report: What was loaded, what was left out and why, what is missing; a line each.
+        taken: Weights by name.
+        report: Log message: what is loaded, what is left out and why, and what is missing.
     """
 
     taken: dict[str, Tensor]
@@ -56,105 +56,112 @@ class Fit(NamedTuple):
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> Fit:
-    """Chooses the weights that a model can take.
+    """Selects the weights that a model can load: those with the same names and shapes.
 
     Args:
-        model: Not changed.
-        weights: Under the model's names.
-        source: Where they come from, for the report.
+        model: The model. It is not changed.
+        weights: Weights with the names of the model.
+        source: Where the weights come from, for messages.
 
     Raises:
-        UserError: If the model has none of the names, or the weights are of another arch.
+        UserError: If no name fits, or the weights are for another EdgeNeXt architecture.
     """
-    _check_archs(model, weights)
+    missing, unexpected, mismatched = _compare(model, weights)
     own = model.state_dict()
-    unused = [k for k in weights if k not in own]
-    if len(unused) == len(weights):
+    if len(unexpected) == len(weights):
         raise UserError(
-            f'{source} holds none of the weights of this model: it has {_first(unused)}, '
-            f'the model {_first(list(own))}.'
+            f'{source} holds none of the weights of this model: it has {shorten(unexpected, 3)}, '
+            f'the model has {shorten(own, 3)}.'
         )
-    shapes = [k for k in own if k in weights and weights[k].shape != own[k].shape]
-    taken = {k: weights[k] for k in own if k in weights and k not in shapes}
-    missing = [k for k in own if k not in weights]
-    left_out = [
-        f'{k} ({shape_of(weights[k])} in the file, {shape_of(own[k])} here)' for k in shapes
-    ] + [f'{_first(unused)} (no such part here)'] * bool(unused)
+    taken = {k: weights[k] for k in own if k in weights and k not in mismatched}
+    left_out = list(mismatched.values())
+    if unexpected:
+        left_out.append(f'{shorten(unexpected, 3)} (not in the model)')
     return Fit(
         taken,
         f'{source}: loaded {len(taken)} of {len(own)} tensors.\n'
         f'Left out: {", ".join(left_out) or "nothing"}.\n'
-        f'Starting anew: {_first([*shapes, *missing])}.',
+        f'Initialised anew: {shorten([*mismatched, *missing], 3)}.',
     )
 
 
 def load_backbone(model: EdgeNeXt, checkpoint: str | Path, prefix: str = 'backbone.') -> None:
-    """Loads a backbone from a checkpoint of any format, of a backbone alone or a whole model.
+    """Loads a backbone from a checkpoint in any known format.
 
     Args:
         model: The backbone.
-        checkpoint: See :func:`~edgenext_mm.checkpoints.finding.find_checkpoint`.
-        prefix: What precedes the backbone's names in a whole model. Default: ``backbone.``.
+        checkpoint: Path, URL or zoo name of a backbone or of a model that contains one; see
+            :func:`~edgenext_mm.checkpoints.finding.find_checkpoint`.
+        prefix: Prefix of the backbone's names in a model. Default: ``'backbone.'``.
 
     Raises:
-        UserError: If the checkpoint cannot be read, or is of another arch.
+        UserError: If the checkpoint cannot be read, or has another architecture.
     """
     weights = weights_of(read_checkpoint(checkpoint), model)
     own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     if not own:
-        raise UserError(f'{checkpoint} holds nothing named {prefix}*; it has {_first([*weights])}.')
+        raise UserError(f'{checkpoint} has no weights {prefix}*; it has {shorten(weights, 3)}.')
     fit = fit_weights(model, own, str(checkpoint))
     model.load_state_dict(fit.taken, strict=False)
     print_log(fit.report, logger='current')
 
 
 def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
-    """Makes sure that weights are all those of a model, before they are loaded.
+    """Checks that a state dict has exactly the weights of a model, and that they are finite.
+
+    Args:
+        model: The model.
+        state_dict: The weights.
+        source: Where the weights come from, for messages.
 
     Raises:
-        UserError: If names or shapes differ, or weights are NaN; names the first ones, and says
-            what to do.
+        UserError: If names, shapes or architectures differ, or weights are NaN or infinite.
     """
-    _check_archs(model, state_dict)
-    own = model.state_dict()
-    missing = sorted(own.keys() - state_dict.keys())
-    unexpected = sorted(state_dict.keys() - own.keys())
-    shapes = [
-        f'{k} ({shape_of(state_dict[k])} there, {shape_of(own[k])} here)'
-        for k in own
-        if k in state_dict and state_dict[k].shape != own[k].shape
-    ]
-    if missing or unexpected or shapes:
+    missing, unexpected, mismatched = _compare(model, state_dict)
+    if missing or unexpected or mismatched:
         raise UserError(
-            f'The weights in {source} are not those of this model. '
-            f'Missing: {_first(missing)}. Unexpected: {_first(unexpected)}. '
-            f'Of other shape: {_first(shapes)}. Give the config that the checkpoint was trained '
-            'with.'
+            f'The weights in {source} are not those of this model. Missing: {shorten(missing, 3)}. '
+            f'Unexpected: {shorten(unexpected, 3)}. '
+            f'Of other shape: {shorten(mismatched.values(), 3)}. '
+            'Use the config with which the checkpoint was trained.'
         )
-    learned = dict(model.named_parameters())
-    if spoilt := [
+    # Running statistics may be infinite, parameters may not.
+    parameters = dict(model.named_parameters())
+    invalid = [
         name
         for name, value in state_dict.items()
-        if value.isnan().any() or (name in learned and value.isinf().any())
-    ]:
+        if value.isnan().any() or (name in parameters and value.isinf().any())
+    ]
+    if invalid:
         raise UserError(
-            f'Weights in {source} are NaN or infinite: {_first(spoilt)}. The training that '
-            'wrote it has diverged; take an earlier checkpoint.'
+            f'Weights in {source} are NaN or infinite: {shorten(invalid, 3)}. The training that '
+            'wrote them diverged; use an earlier checkpoint.'
         )
 
 
-def _check_archs(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def _compare(
+    model: nn.Module, weights: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """Returns missing names, unexpected names, and by name a description of differing shapes.
+
+    Raises:
+        UserError: If the weights are for another EdgeNeXt architecture.
+    """
     for name, backbone in _backbones(model):
         check_arch(weights, f'{name}.' if name else '', backbone)
+    own = model.state_dict()
+    mismatched = {
+        k: f'{k} ({format_shape(weights[k])} in the file, {format_shape(value)} here)'
+        for k, value in own.items()
+        if k in weights and weights[k].shape != value.shape
+    }
+    missing = [k for k in own if k not in weights]
+    unexpected = [k for k in weights if k not in own]
+    return missing, unexpected, mismatched
 
 
 def _backbones(model: nn.Module) -> Iterator[tuple[str, EdgeNeXt]]:
-    """The EdgeNeXts within a model, by name."""
+    """Yields the EdgeNeXts in a model, also in deploy form, with their names."""
     for name, module in model.named_modules():
         if isinstance(getattr(module, 'arch', None), Arch):
             yield name, cast('EdgeNeXt', module)
-
-
-def _first(names: list[str], count: int = 3) -> str:
-    rest = f' and {len(names) - count} more' if len(names) > count else ''
-    return ', '.join(names[:count]) + rest if names else 'none'

@@ -1,4 +1,4 @@
-"""The course of a training, from the log that mmengine writes."""
+"""Training curves, from the log that mmengine writes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ NOT_METRICS = {'data_time', 'time', 'step', 'epoch', 'iter', 'memory', 'lr', 'ba
 
 
 def plot_curves(work_dir: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Draws loss, learning rate and validation metrics of a training, resumed or not.
+    """Draws loss, learning rate and validation metrics of a training, with its resumed parts.
 
     Args:
-        work_dir: The run's work folder, with ``*/vis_data/scalars.json``.
-        path: The PNG, SVG or PDF to write.
+        work_dir: Work folder of the training, with ``*/vis_data/scalars.json``.
+        path: PNG, SVG or PDF file to write.
 
     Raises:
-        UserError: If the folder holds no log.
+        UserError: If the folder holds no training log.
     """
     records = _read_logs(Path(work_dir))
     train = [r for r in records if 'loss' in r]
-    # A validation record counts in epochs, or in iterations where training does.
+    # Validation records count epochs, or iterations if the training does.
     epoch_ends = {r['epoch']: r['iter'] for r in train if 'epoch' in r}
     val = [r for r in records if 'loss' not in r and 'step' in r]
     if not train:
         raise UserError(
-            f'{work_dir} holds no training log (*/vis_data/scalars.json with a loss in it). '
-            'Give the work folder of tools/train.py.'
+            f'{work_dir} holds no training log (*/vis_data/scalars.json with a loss). Give the '
+            'work folder of a training with tools/train.py.'
         )
 
     metrics = sorted({k for r in val for k in r} - NOT_METRICS)
@@ -62,12 +62,12 @@ def plot_curves(work_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
 
 
 def _read_logs(work_dir: Path) -> list[dict]:
-    """The records of the latest run, with those of the runs that it resumed."""
+    """Returns the records of the latest run and of the runs that it resumed."""
     records: list[dict] = []
     for log in sorted(work_dir.glob('*/vis_data/scalars.json')):
         run = [json.loads(line) for line in log.read_text().splitlines()]
         start = next((r['step'] for r in run if 'loss' in r), None)
-        if start is None:  # resumed when it was done
+        if start is None:  # resumed after the last iteration
             continue
         earlier = [r for r in records if r.get('iter', 0) < start]
         resumed = any('loss' in r for r in earlier)

@@ -1,4 +1,4 @@
-"""How an image and what is in it are drawn, for any task."""
+"""Drawing of an image with its result, for any task."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ RIGHT, WRONG, UNKNOWN = 'tab:green', 'tab:red', 'black'
 
 
 def num_panels(result: Result) -> int:
-    """Axes that a result takes: a segmented image has its mask and the overlay."""
+    """Returns the number of axes for a result: two for a segmented image (mask and overlay)."""
     return 2 if 'sem_seg' in result else 1
 
 
 def draw(axes: Sequence[Axes], image: np.ndarray, result: Result, truth: str | None = None) -> None:
-    """Draws an image with a result onto as many axes as :func:`num_panels` says.
+    """Draws an image with a result.
 
     Args:
-        axes: Where to draw.
-        image: As :func:`displayable` takes it.
-        result: See :mod:`~edgenext_mm.apis.results`; a prediction or the ground truth.
-        truth: Name of the true class of a classified image, where it is known.
+        axes: Axes to draw on, as many as :func:`num_panels` returns.
+        image: Image in the form that :func:`displayable` accepts.
+        result: A prediction or the ground truth, see :mod:`~edgenext_mm.apis.results`.
+        truth: Name of the true class of a classified image. Default: None, unknown.
     """
     image = displayable(image)[..., ::-1]
     for axis in axes:
@@ -42,13 +42,13 @@ def draw(axes: Sequence[Axes], image: np.ndarray, result: Result, truth: str | N
 
 
 def displayable(image: np.ndarray) -> np.ndarray:
-    """An image of any depth and number of channels as (H, W, 3) uint8, blue-green-red.
+    """Converts an image of any type and number of channels to (H, W, 3) uint8, blue-green-red.
 
     Args:
-        image: (H, W) or (H, W, C), as a loading step or a pipeline leaves it. Of more than three
-            channels the first three are shown, of two the first. Values that fit eight bits, give
-            or take what a photometric transform does to them, stay as they are; others are spread
-            from the lowest to the highest.
+        image: (H, W) or (H, W, C), as a loading step or a pipeline returns it. With more than three
+            channels the first three are shown, with two the first. Values in the range of eight
+            bits, with a margin for photometric transforms, are kept; others are scaled so that the
+            lowest becomes 0 and the highest 255.
     """
     image = image if image.ndim == 3 else image[..., None]
     image = image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
@@ -62,7 +62,7 @@ def displayable(image: np.ndarray) -> np.ndarray:
 
 
 def add_legend(figure: Figure, results: Iterable[Result]) -> None:
-    """Adds the colours of all classes in segmented images below a figure."""
+    """Adds a legend of all classes in segmented images below a figure."""
     names: dict[int, str] = {}
     for result in results:
         if 'sem_seg' in result:
@@ -82,7 +82,7 @@ def add_legend(figure: Figure, results: Iterable[Result]) -> None:
 
 
 def box_colour(label: int) -> np.ndarray:
-    """A bright colour, (3,) float, as far as can be from those of the labels before it."""
+    """Returns a bright colour, (3,) float, that differs from those of neighbouring labels."""
     return hsv_to_rgb([label * 0.618 % 1, 0.85, 1.0])
 
 
@@ -111,18 +111,18 @@ def _draw_objects(axis: Axes, image: np.ndarray, result: Result) -> None:
         names = [f'{name} {score:.0%}' for name, score in zip(names, result['scores'], strict=True)]
     for box, label, name in zip(result['bboxes'], result['labels'], names, strict=True):
         colour = box_colour(label)
-        corners = box_corners(box) - 0.5  # pixels are drawn around their index
+        corners = box_corners(box) - 0.5  # matplotlib centres pixels on their index
         axis.add_patch(Polygon(corners, fill=False, edgecolor=colour, linewidth=1.5))
-        place = corners[corners[:, 1].argmin()].clip(0, image.shape[1::-1])
+        x, y = corners[corners[:, 1].argmin()].clip(0, image.shape[1::-1])
         background = dict(facecolor=colour, edgecolor='none', pad=0.8)
-        axis.text(place[0], place[1], name, fontsize=7, verticalalignment='bottom', bbox=background)
+        axis.text(x, y, name, fontsize=7, verticalalignment='bottom', bbox=background)
 
 
 def box_corners(box: np.ndarray) -> np.ndarray:
-    """(4, 2) corners of a box.
+    """Returns the (4, 2) corners of a box.
 
     Args:
-        box: x1, y1, x2, y2; or of a rotated one centre, size and angle, or the corners.
+        box: x1, y1, x2, y2; or, for a rotated box, centre, size and angle, or 8 coordinates.
     """
     if len(box) == 8:
         return box.reshape(4, 2)
@@ -140,6 +140,6 @@ def _draw_segmentation(axes: Sequence[Axes], image: np.ndarray, sem_seg: np.ndar
     mask = voc_palette()[sem_seg % 256]
     axes[0].imshow(mask, interpolation='nearest')
     axes[1].imshow(image)
-    # The first class is the background in most data sets: seen through in full.
+    # The first class is the background in most data sets; it is transparent.
     alpha = np.where(sem_seg == 0, 0.0, 0.6)
     axes[1].imshow(np.dstack([mask / 255, alpha]), interpolation='nearest')

@@ -1,4 +1,4 @@
-"""Matplotlib without a screen, and files that appear whole."""
+"""Figures without a display, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..files import replacing
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that many inches that needs no display."""
+    """Creates an empty figure, in inches, that needs no display."""
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes the figure; a file that was there stays until the new one is complete.
+    """Writes a figure; an existing file is replaced once the new one is complete.
 
     Args:
-        figure: Of :func:`new_figure`.
-        path: Its ending tells the format; with another ending, or none, it is a PNG.
+        figure: Figure from :func:`new_figure`.
+        path: File to write. Its suffix determines the format; other suffixes mean PNG.
     """
     ending = Path(path).suffix[1:].lower()
     kind = ending if ending in figure.canvas.get_supported_filetypes() else 'png'
-    # An SVG is alike whenever and wherever it is drawn.
+    # The same figure gives the same SVG file.
     metadata = {'Date': None} if kind == 'svg' else None
     with replacing(path) as temporary, rc_context({'svg.hashsalt': 'edgenext_mm'}):
         figure.savefig(temporary, dpi=120, format=kind, metadata=metadata)

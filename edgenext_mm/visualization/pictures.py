@@ -1,4 +1,4 @@
-"""Pictures of results: one image, or many side by side."""
+"""Pictures of results, for one image or many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ..errors import UserError
 from .draw import add_legend, draw, num_panels
 from .figure import new_figure, save
 
-LIMITS = {'classification': 48, 'dense': 12}
+#: Maximum number of images in an overview: classified ones, and those of other tasks.
+MAX_CLASSIFIED, MAX_DENSE = 48, 12
 
 
 def plot_predictions(
@@ -25,28 +26,29 @@ def plot_predictions(
     title: str = '',
     read: Callable[[ImageSource], np.ndarray] = read_image,
 ) -> list[Path]:
-    """Draws results: an overview, and each image on its own where there is more than its class.
+    """Draws an overview of results, and one picture per image if the results are not only classes.
 
     Args:
-        sources: What ``inference_model`` was given, as a list.
-        results: What it returned; images without a result are left out.
-        classes: Names of the classes; the folder of a classified image tells its true class if
-            it is named like one.
-        folder: Where to write ``predictions.png`` and ``predictions/NAME.png``.
-        title: Printed above the overview.
-        read: Reads an image as the model was given it, (H, W) or (H, W, C). Default:
+        sources: Images that ``inference_model`` was given, as a list.
+        results: Results that it returned; images that failed are left out.
+        classes: Class names. If the folder of a classified image has the name of a class, that is
+            its true class.
+        folder: Folder for ``predictions.png`` and ``predictions/NAME.png``.
+        title: Title of the overview. Default: none.
+        read: Reads an image as the model sees it, (H, W) or (H, W, C). Default:
             :func:`~edgenext_mm.datasets.images.read_image`.
 
     Returns:
-        The overview, and the folder of the others where there are any.
+        The path of the overview, and the folder of the other pictures if there are any.
 
     Raises:
-        UserError: If a picture would take the place of one of the images, before any is written;
-            if one cannot be drawn, once the others are.
+        UserError: If a picture would replace one of the images; then none is written. Also if some
+            pictures cannot be drawn; then the others are written.
     """
     overview, single = Path(folder) / 'predictions.png', Path(folder) / 'predictions'
     good = [i for i, result in enumerate(results) if 'error' not in result]
-    names = [picture_names(sources)[i] for i in good]
+    names = picture_names(sources)
+    names = [names[i] for i in good]
     sources, results = [sources[i] for i in good], [results[i] for i in good]
     if not results:
         return []
@@ -73,7 +75,7 @@ def plot_predictions(
                 plot_grid(images, chosen, path, [truths[i] for i in shown], title)
             else:
                 plot_result(images[0], results[shown[0]], path)
-        except Exception as error:  # one picture must not cost the others
+        except Exception as error:  # the other pictures are still drawn
             failures.append(f'{path} ({type(error).__name__}: {error})')
     if failures:
         raise UserError(f'{len(failures)} pictures cannot be drawn: {"; ".join(failures)[:2000]}')
@@ -81,21 +83,25 @@ def plot_predictions(
 
 
 def picture_names(sources: Sequence[ImageSource]) -> list[str]:
-    """Names of pictures: the images' own, numbered where those are not all different."""
+    """Returns names for pictures: those of the images, numbered if they are not unique."""
     paths = [Path(s) if isinstance(s, (str, Path)) else Path('image') for s in sources]
     for names in ([p.stem[:100] for p in paths], [p.name[:100] for p in paths]):
-        if len({name.lower() for name in names}) == len(names):  # some file systems know one case
+        if len({name.lower() for name in names}) == len(names):  # some file systems ignore case
             return names
     return [f'{i:04d}_{path.stem[:100]}' for i, path in enumerate(paths)]
 
 
 def choose(results: Sequence[Result], truths: Sequence[str | None]) -> list[int]:
-    """Which results to draw where there are too many.
+    """Returns the indices of the results to draw in an overview.
 
-    Wrongly classified images come first; the rest are spread evenly over what was given.
+    Wrongly classified images come first; the others are spread evenly.
+
+    Args:
+        results: Results of one task.
+        truths: Names of the true classes, None where unknown.
     """
     dense = not is_class(results[0])
-    limit = LIMITS['dense' if dense else 'classification']
+    limit = MAX_DENSE if dense else MAX_CLASSIFIED
     wrong = [
         i
         for i, (result, truth) in enumerate(zip(results, truths, strict=True))
@@ -114,15 +120,15 @@ def plot_grid(
     truths: Sequence[str | None] | None = None,
     title: str = '',
 ) -> None:
-    """Draws images with their results side by side, to a PNG, SVG or PDF.
+    """Draws images with their results side by side.
 
     Args:
-        images: (H, W) or (H, W, C), blue-green-red; see
+        images: Images, (H, W) or (H, W, C), blue-green-red; see
             :func:`~edgenext_mm.visualization.draw.displayable`.
-        results: One per image, all of one task; see :mod:`~edgenext_mm.apis.results`.
-        path: The file to write.
+        results: One result per image, of one task; see :mod:`~edgenext_mm.apis.results`.
+        path: PNG, SVG or PDF file to write.
         truths: Names of the true classes of classified images. Default: unknown.
-        title: Printed above the grid.
+        title: Title of the figure. Default: none.
     """
     truths = truths or [None] * len(images)
     panels = num_panels(results[0])
@@ -142,12 +148,12 @@ def plot_grid(
 
 
 def plot_result(image: np.ndarray, result: Result, path: str | os.PathLike[str]) -> None:
-    """Draws one image with its result at about the image's size, 640 pixels wide at least.
+    """Draws one image with its result at about the size of the image, at least 640 pixels wide.
 
     Args:
-        image: As for :func:`plot_grid`.
-        result: See :mod:`~edgenext_mm.apis.results`.
-        path: The file to write.
+        image: Image, (H, W) or (H, W, C), blue-green-red.
+        result: Its result, see :mod:`~edgenext_mm.apis.results`.
+        path: PNG, SVG or PDF file to write.
     """
     panels, (height, width) = num_panels(result), image.shape[:2]
     inches = max(width, 640) / 120

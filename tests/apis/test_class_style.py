@@ -1,4 +1,4 @@
-"""Configs whose types are classes, as mmengine's users write them with ``read_base()``."""
+"""Configs whose types are classes, as mmengine supports them with ``read_base()``."""
 
 import json
 
@@ -11,7 +11,7 @@ from edgenext_mm.apis.testing import run_test
 from edgenext_mm.config import load_config, with_type_names
 from edgenext_mm.datasets.checks.config_data import check_data, describe_data
 from edgenext_mm.datasets.image_pipeline import input_shape
-from edgenext_mm.deployment.metadata import model_config, preprocessing_of
+from edgenext_mm.deployment.content import model_config, preprocessing_of
 from edgenext_mm.engine.hooks import WholeCheckpointHook
 from edgenext_mm.engine.runner import build_runner
 
@@ -73,7 +73,7 @@ def config(few_digits, tmp_path, monkeypatch):
     return tmp_path / 'birds.py'
 
 
-def test_such_a_config_is_trained_tested_run_and_exported(config, few_digits):
+def test_training_testing_inference_and_metadata_of_such_a_config(config, few_digits):
     loaded = load_config(config, {'optim_wrapper.optimizer.lr': 2e-3})
     assert loaded.default_scope == 'mmpretrain'
     assert loaded.model.type.endswith('.ImageClassifier')
@@ -92,12 +92,12 @@ def test_such_a_config_is_trained_tested_run_and_exported(config, few_digits):
     again = load_config(config)
     again.work_dir, again.experiment_name = 'work_dirs/birds', 'class_style_test'
     again.load_from = str(next(config.parent.glob('work_dirs/birds/best_*.pth')))
-    again.resume = True  # of a training
+    again.resume = True  # ignored in testing
     assert run_test(again).keys() == {'accuracy/top1'}
 
 
-def test_a_config_made_in_python_may_hold_classes(digits_checkpoint, config):
-    """Classes of a script stay what they are."""
+def test_classes_of_a_script_are_not_renamed():
+    """They cannot be imported by name."""
 
     class Own:
         pass
@@ -109,7 +109,7 @@ def test_a_config_made_in_python_may_hold_classes(digits_checkpoint, config):
 
 
 @pytest.mark.parametrize(
-    ('text', 'told'),
+    ('text', 'message'),
     [
         ("from nowhere import Thing\nmodel = dict(type=Thing)", r"No module named 'nowhere'"),
         ('x = 1 / 0', 'ZeroDivisionError: division by zero'),
@@ -118,7 +118,7 @@ def test_a_config_made_in_python_may_hold_classes(digits_checkpoint, config):
          'none'),
     ],
 )  # fmt: skip
-def test_a_config_with_a_fault_is_named(text, told, tmp_path):
+def test_a_config_with_an_error_is_named(text, message, tmp_path):
     (tmp_path / 'faulty.py').write_text(text)
-    with pytest.raises(ValueError, match=rf'faulty\.py cannot be read as a config: .*{told}'):
+    with pytest.raises(ValueError, match=rf'faulty\.py cannot be read as a config: .*{message}'):
         load_config(tmp_path / 'faulty.py')

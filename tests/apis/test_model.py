@@ -50,9 +50,9 @@ def test_the_latest_checkpoint_of_the_work_folder_is_the_default(
     assert model.dataset_meta['classes'] == tuple('0123456789')
 
 
-def test_no_weights_is_an_error_with_the_ways_out(tmp_path, monkeypatch):
+def test_missing_weights_are_an_error_that_says_how_to_give_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r'No weights for edgenext-xxsmall_digits: give'):
+    with pytest.raises(UserError, match=r'No weights for edgenext-xxsmall_digits: .*--checkpoint'):
         load_model(DIGITS_CONFIG)
 
 
@@ -64,18 +64,18 @@ def test_weights_of_another_arch_are_refused(digits_checkpoint):
 
 def test_weights_with_another_head_are_refused(digits_checkpoint):
     config = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_8xb256_in1k.py'
-    with pytest.raises(UserError, match=r'head\.fc\.weight \(10x168 there, 1000x168 here'):
+    with pytest.raises(UserError, match=r'head\.fc\.weight \(10x168 in the file, 1000x168 here'):
         load_model(config, digits_checkpoint)
 
 
-# Which weights are taken where none is named.
+# Which weights are used by default.
 
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """The work folder of a config, and a function that leaves a checkpoint there.
+    """A config, and a function that writes a checkpoint to its work folder.
 
-    Each checkpoint has its own value in all weights.
+    All weights of a checkpoint have one value.
     """
     monkeypatch.chdir(tmp_path)
     config = tmp_path / 'birds.py'
@@ -97,9 +97,9 @@ def value_of(model):
     return model.head.fc.bias[0].item()
 
 
-def test_trained_weights_come_before_those_that_training_starts_with(trained, mirror):
+def test_trained_weights_are_preferred_to_those_that_training_starts_from(trained, mirror):
     config, leave = trained
-    with pytest.raises(UserError, match=r'work_dirs/birds holds no checkpoint.*`load_from`.*start'):
+    with pytest.raises(UserError, match=r'work_dirs/birds holds no checkpoint.*`load_from`.*train'):
         load_model(config, device='cpu')
     leave('epoch_2.pth', 2, 20)
     leave('epoch_10.pth', 10, 100)
@@ -121,17 +121,17 @@ def test_a_name_of_the_zoo_means_its_published_weights(trained, mirror):
     torch.testing.assert_close(dict(model.state_dict()), dict(mirror))
 
 
-def test_the_weights_in_use_are_named(trained):
+def test_the_weights_in_use_are_logged(trained):
     config, leave = trained
     leave('best_accuracy_top1_epoch_3.pth', 3, 30)
     with logged() as lines:
         load_model(config, device='cpu')
     name = 'best_accuracy_top1_epoch_3.pth'
-    assert f'{name} (epoch 3, iter 30, the best by accuracy_top1)' in lines[0]
+    assert f'{name} (epoch 3, iter 30, best accuracy_top1)' in lines[0]
 
 
 @pytest.mark.parametrize(
-    ('change', 'told'),
+    ('change', 'expected'),
     [
         ("model = dict(backbone=dict(arch='small'))", "arch='small'"),
         ("train_dataloader = dict(dataset=dict(data_root='other'))", "data_root='other'"),
@@ -139,7 +139,9 @@ def test_the_weights_in_use_are_named(trained):
         ('train_dataloader = dict(batch_size=3)', None),
     ],
 )
-def test_the_training_of_another_config_of_the_same_name_is_told(trained, tmp_path, change, told):
+def test_the_training_of_another_config_of_the_same_name_is_a_warning(
+    trained, tmp_path, change, expected
+):
     config, leave = trained
     leave('epoch_1.pth', 1, 10)
     other = tmp_path / 'other.py'
@@ -148,5 +150,5 @@ def test_the_training_of_another_config_of_the_same_name_is_told(trained, tmp_pa
     with logged() as lines:
         load_model(config, device='cpu')
     warnings = [line for line in lines if 'holds a training by another config' in line]
-    assert len(warnings) == (told is not None)
-    assert told is None or told in warnings[0]
+    assert len(warnings) == (expected is not None)
+    assert expected is None or expected in warnings[0]

@@ -24,7 +24,7 @@ def detected(**more):
     return BaseDataElement(pred_instances=instances)
 
 
-def test_objects_come_by_falling_score_and_the_weak_ones_go():
+def test_objects_are_sorted_by_score_and_filtered_by_the_threshold():
     result = to_result(detected(), META, score_thr=0.3)
     assert result['classes'] == ['cat', 'dog']
     np.testing.assert_array_equal(result['labels'], [0, 1])
@@ -92,7 +92,7 @@ def test_multi_label_results_are_the_labels_of_the_head(scores, labels, head):
     assert to_text('a.jpg', result) == f'a.jpg: {found or "nothing"}'
 
 
-def test_several_labels_or_none_are_multi_label_in_any_case():
+def test_several_labels_or_none_are_always_multi_label():
     for labels in ([0, 2], []):
         sample = DataSample().set_pred_score([0.9, 0.1, 0.8]).set_pred_label(labels)
         assert to_result(sample, META)['pred_labels'].tolist() == labels
@@ -111,7 +111,7 @@ def test_a_single_label_is_the_one_of_the_head():
 
 
 def test_segmentation_of_one_channel_and_a_threshold():
-    """mmseg's binary segmentors give floats; a class without a name keeps its number."""
+    """mmseg's binary segmentors return floats; a class without a name keeps its number."""
     sem_seg = torch.tensor([[[0.0, 1, 1], [0, 0, 1]]])
     sample = BaseDataElement(pred_sem_seg=PixelData(data=sem_seg))
     result = to_result(sample, dict(classes=('ground', 'road')))
@@ -124,8 +124,12 @@ def test_segmentation_of_one_channel_and_a_threshold():
     ('sample', 'message'),
     [
         (DataSample().set_pred_score([3.5]).set_pred_label(torch.tensor([3.5])), 'regression'),
-        (MultiTaskDataSample(colour=DataSample()), 'MultiTaskDataSample with colour are not known'),
-        (BaseDataElement(pred_panoptic_seg=PixelData()), 'pred_panoptic_seg are not known'),
+        (
+            MultiTaskDataSample(colour=DataSample()),
+            'MultiTaskDataSample with colour is not supported',
+        ),
+        (BaseDataElement(pred_panoptic_seg=PixelData()), 'pred_panoptic_seg is not supported'),
+        (BaseDataElement(), 'BaseDataElement with no prediction is not supported'),
     ],
 )
 def test_results_of_other_tasks_are_refused(sample, message):
@@ -145,8 +149,6 @@ def test_ground_truth_has_the_form_of_results():
     )
 
 
-def test_other_results_are_errors():
-    with pytest.raises(UserError, match='kind BaseDataElement with nothing are not known'):
-        to_result(BaseDataElement(), META)
-    with pytest.raises(UserError, match='holds no annotation to show'):
+def test_a_sample_without_ground_truth_is_refused():
+    with pytest.raises(UserError, match='BaseDataElement without annotations'):
         to_truth(BaseDataElement(), META)

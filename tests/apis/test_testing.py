@@ -11,8 +11,8 @@ FOLDER = ROOT / 'configs/classification/edgenext-xxsmall_1xb64-30e_folder.py'
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
-def test_a_model_is_tested_as_it_is(num_workers, few_digits, tmp_path):
-    """What a training would start from or resume is not loaded into it."""
+def test_a_model_is_tested_with_its_own_weights(num_workers, few_digits, tmp_path):
+    """Weights that a training would start from or resume are not loaded."""
     loader = dict(num_workers=num_workers, batch_size=10, dataset=dict(data_root=str(few_digits)))
     config = load_config(
         FOLDER, dict(test_dataloader=loader, model=dict(head=dict(num_classes=10)))
@@ -27,7 +27,7 @@ def test_a_model_is_tested_as_it_is(num_workers, few_digits, tmp_path):
 
 
 @pytest.mark.parametrize('as_model', [False, True])
-def test_classes_in_another_order_than_those_of_the_weights(as_model, few_digits, tmp_path):
+def test_classes_in_another_order_than_in_training_are_refused(as_model, few_digits, tmp_path):
     loader = dict(num_workers=0, batch_size=20, dataset=dict(data_root=str(few_digits)))
     options = dict(test_dataloader=loader, model=dict(head=dict(num_classes=10)))
     config = load_config(FOLDER, options)

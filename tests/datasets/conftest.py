@@ -1,4 +1,4 @@
-"""Data to spoil, and data that are spoilt."""
+"""Data sets with faults."""
 
 import shutil
 
@@ -8,7 +8,7 @@ from broken_images import broken, damaged, rare
 
 @pytest.fixture
 def scenes(scenes_root, tmp_path):
-    """A copy to spoil."""
+    """A copy that a test may damage."""
     shutil.copytree(scenes_root, tmp_path / 'scenes')
     return tmp_path / 'scenes'
 

@@ -1,47 +1,30 @@
 """More than 100 broken files, each of which is found; those of rare kinds are loaded rightly."""
 
-import json
+import re
 import shutil
 
+import cv2
 import mmcv
 import numpy as np
 import pytest
 from broken_images import broken, damaged, encode, picture, rare
-from paths import DIGITS_CONFIG, ROOT
+from mmcv.transforms import LoadImageFromFile
+from paths import ROOT
 from PIL import Image
+from spoiled_data import DETECTION, DIGITS, assert_refused, config_on, found, list_config
 
-from edgenext_mm.config import load_config
-from edgenext_mm.datasets.checks.findings import KINDS
-from edgenext_mm.datasets.checks.image_files import file_problem
+from edgenext_mm.datasets.checks.findings import ERRORS, WARNINGS
+from edgenext_mm.datasets.checks.image_files import file_problem, format_problems
 from edgenext_mm.datasets.checks.inspection import inspect_data
-
-DIGITS = '0123456789'
-DETECTION = 'detection/ssdlite_edgenext-xxsmall_digits.py'
-SEGMENTATION = 'segmentation/deeplabv3_edgenext-xxsmall_digits.py'
-ROTATED = 'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits.py'
-
-
-def config_on(path, root):
-    options = {f'{s}_dataloader.dataset.data_root': str(root) for s in ('train', 'val', 'test')}
-    return load_config(ROOT / 'configs' / path, options)
-
-
-def inspect(config, *splits, **options):
-    return inspect_data(config, splits, **options)
-
-
-def found(report):
-    """Pairs of a file's name and a kind; few images do not show every class."""
-    pairs = {(finding.file.rsplit('/', 1)[-1], finding.kind) for finding in report.findings}
-    return {pair for pair in pairs if pair[1] != 'empty_class'}
+from edgenext_mm.datasets.images import ImageReader
+from edgenext_mm.errors import UserError
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
 def test_every_broken_file_is_found_and_no_other(folder_of_all, num_workers):
     cases = {**broken(), **damaged(), **rare()}
-    report = inspect(config_on(DIGITS_CONFIG, folder_of_all), 'train', num_workers=num_workers)[
-        'train'
-    ]
+    config = config_on(DIGITS, folder_of_all)
+    report = inspect_data(config, ['train'], num_workers=num_workers)['train']
     expected = {(f'{name}.jpg', case.kind) for name, case in cases.items() if case.kind}
     # Files of the same bytes are named as such, too.
     assert {pair for pair in found(report) if pair[1] != 'duplicate_image'} == expected
@@ -58,7 +41,7 @@ def test_images_of_rare_kinds_are_loaded_rightly(name):
     assert np.abs(pixels - case.pixels).max() <= case.tolerance
 
 
-def test_a_jpeg_is_whole_with_anything_after_its_end_and_not_without_it():
+def test_a_jpeg_is_complete_with_anything_after_its_end_and_not_without_it():
     jpeg = encode(picture(), 'JPEG')
     assert file_problem(jpeg) is None
     assert file_problem(jpeg + bytes(5000)) is None
@@ -67,24 +50,39 @@ def test_a_jpeg_is_whole_with_anything_after_its_end_and_not_without_it():
         assert file_problem(jpeg[:length]).kind == 'truncated'
 
 
+@pytest.mark.parametrize('compression', [None, 1, 5, 8])  # OpenCV's default for colours: SGILOG
+@pytest.mark.parametrize('channels', [1, 3])
+def test_floats_are_read_unchanged_or_refused(tmp_path, channels, compression):
+    floats = np.random.default_rng(0).random((16, 24, channels), np.float32).squeeze()
+    options = [] if compression is None else [cv2.IMWRITE_TIFF_COMPRESSION, compression]
+    content = cv2.imencode('.tif', floats, options)[1].tobytes()
+    (tmp_path / 'a.tif').write_bytes(content)
+    for decoder in ('cv2', 'pillow'):
+        assert file_problem(content, decoder, 'color').kind == 'unreadable'
+        reader = ImageReader(LoadImageFromFile(imdecode_backend=decoder))
+        with pytest.raises(UserError, match=r"a\.tif is a TIFF of floats.*color_type='unchanged'"):
+            reader(tmp_path / 'a.tif')
+    pixels = ImageReader(LoadImageFromFile(color_type='unchanged'))(tmp_path / 'a.tif')['img']
+    np.testing.assert_allclose(pixels, floats, atol=0.02)
+
+
+def test_only_what_a_loading_step_drops_is_a_warning():
+    deep, alpha = rare()['sixteen-bit-grey'].content, rare()['alpha'].content
+    for content, kind in ((deep, 'sixteen_bit'), (alpha, 'alpha')):
+        assert [p.kind for p in format_problems(content, 'cv2')] == [kind]
+        assert list(format_problems(content, 'cv2', 'unchanged')) == []
+
+
 def test_images_of_training_among_those_of_validation(few_digits, tmp_path):
     shutil.copytree(few_digits, tmp_path, dirs_exist_ok=True)
     image = next((tmp_path / 'train' / '3').iterdir())
     shutil.copy(image, tmp_path / 'val' / '5' / 'leaked.png')
     shutil.copy(image, tmp_path / 'train' / '7' / 'again.png')
-    reports = inspect(config_on(DIGITS_CONFIG, tmp_path), 'train', 'val', 'test')
+    reports = inspect_data(config_on(DIGITS, tmp_path), ['train', 'val', 'test'])
     assert found(reports['train']) == {('again.png', 'duplicate_image')}
     assert found(reports['val']) == {('leaked.png', 'split_overlap')}
     assert found(reports['test']) == found(reports['val'])
     assert reports['train'].num_per_class['7'] == 5
-
-
-def write_list(root, lines):
-    (root / 'train.txt').write_text('\n'.join(lines))
-    config = config_on(DIGITS_CONFIG, root)
-    config.train_dataloader.dataset.ann_file = 'train.txt'
-    config.train_dataloader.dataset.metainfo = dict(classes=tuple(DIGITS))
-    return config
 
 
 def test_lists_of_labels(few_digits, tmp_path):
@@ -94,7 +92,7 @@ def test_lists_of_labels(few_digits, tmp_path):
     lines += [f'{images[0]} {images[0][0]}', '5/none.png 5']
     lines[7], lines[9] = f'{lines[7][:-2]} 10', f'{lines[9][:-2]} -1'
     lines += [f'{images[3]} {9 - int(images[3][0])}']
-    report = inspect(write_list(tmp_path, lines), 'train')['train']
+    report = inspect_data(list_config(tmp_path, lines), ['train'])['train']
     assert found(report) == {
         ('train.txt:8', 'label_range'),
         ('train.txt:10', 'label_range'),
@@ -103,54 +101,21 @@ def test_lists_of_labels(few_digits, tmp_path):
         ('train.txt:43', 'label_conflict'),
     }
     lines[4] = lines[4][:-2]
-    report = inspect(write_list(tmp_path, lines), 'train')['train']
+    report = inspect_data(list_config(tmp_path, lines), ['train'])['train']
     assert {('train.txt:5', 'malformed')} < found(report)
 
 
-def spoil_boxes(coco):
-    """Gives the first annotations wrong boxes; returns what is to be found, by image."""
-    nan, inf = float('nan'), float('inf')
-    boxes = [
-        ([nan, 0, 9, 9], 'box_not_finite'), ([3, 3, inf, 9], 'box_not_finite'),
-        ([60, 60, -20, 10], 'box_negative'), ([60, 60, 10, -20], 'box_negative'),
-        ([200, 10, 30, 30], 'box_outside'), ([10, -50, 30, 30], 'box_outside'),
-        ([10, 10, 0, 30], 'box_empty'), ([110, 10, 30, 30], 'box_partly_outside'),
-    ]  # fmt: skip
-    names = {image['id']: image['file_name'] for image in coco['images']}
-    expected = set()
-    for annotation, (box, kind) in zip(coco['annotations'], boxes, strict=False):
-        annotation['bbox'] = box
-        expected.add((names[annotation['image_id']], kind))
-    return expected
-
-
-def change_coco(scenes, change):
-    path = scenes / 'annotations' / 'train.json'
-    content = json.loads(path.read_text())
-    result = change(content)
-    path.write_text(json.dumps(content))
-    return result
-
-
-def test_boxes_and_outlines_in_coco_format(scenes):
-    expected = change_coco(scenes, spoil_boxes)
-
-    def change(content):
-        last, other, third = content['annotations'][-3:]
-        last['segmentation'] = [[1, 2, 3, 4]]
-        other['segmentation'] = [[1, 2, float('nan'), 4, 5, 6]]
-        third['segmentation'] = dict(size=[3, 3], counts=[9])
-        names = {image['id']: image['file_name'] for image in content['images']}
-        kinds = ('outline_short', 'outline_not_finite', 'mask_size')
-        return {
-            (names[entry['image_id']], kind)
-            for entry, kind in zip(content['annotations'][-3:], kinds, strict=True)
-        }
-
-    expected |= change_coco(scenes, change)
-    report = inspect(config_on(DETECTION, f'{scenes}/'), 'train')['train']
-    assert found(report) == expected
-    assert len(expected) >= 9
+@pytest.mark.parametrize('named_by', ['data', 'head'])
+def test_labels_beyond_the_classes_are_found_before_training(few_digits, tmp_path, named_by):
+    shutil.copytree(few_digits, tmp_path, dirs_exist_ok=True)
+    images = sorted((tmp_path / 'train').rglob('*.png'))
+    lines = [f'{p.parent.name}/{p.name} {p.parent.name}' for p in images]
+    lines[5] = lines[5][:-1] + '10'
+    config = list_config(tmp_path, lines)
+    if named_by == 'head':
+        del config.train_dataloader.dataset['metainfo']
+    message = 'train.txt:6 has the label 10; with 10 classes, labels are 0 to 9'
+    assert_refused(config, 'train', message, 'label_range')
 
 
 def test_images_in_coco_format(scenes):
@@ -167,101 +132,14 @@ def test_images_in_coco_format(scenes):
         ('0003.png', 'exif_orientation'), ('0003.png', 'size_mismatch'),
         ('0004.png', 'size_mismatch'),
     }  # fmt: skip
-    report = inspect(config_on(DETECTION, f'{scenes}/'), 'train')['train']
+    report = inspect_data(config_on(DETECTION, scenes), ['train'])['train']
     # Boxes reach beyond the smaller images, of course.
     assert {pair for pair in found(report) if pair[1] != 'box_partly_outside'} - {
         (name, 'box_outside') for name in ('0003.png', '0004.png')
     } == expected
 
 
-def repeat_image(content):
-    content['images'].append(dict(content['images'][0], file_name='0001.png'))
-
-
-def repeat_annotation(content):
-    content['annotations'].append(dict(content['annotations'][0]))
-
-
-def lose_image(content):
-    content['annotations'][0]['image_id'] = 999
-
-
-def lose_category(content):
-    content['annotations'][0]['category_id'] = 99
-
-
-def lose_area(content):
-    del content['annotations'][0]['area']
-
-
-@pytest.mark.parametrize(
-    ('change', 'kind', 'detail'),
-    [
-        (repeat_image, 'duplicate_id', 'has the id 0 2 times in images'),
-        (repeat_annotation, 'duplicate_id', 'has the id 1 2 times in annotations'),
-        (lose_image, 'orphan', 'has annotation 1 of image 999, which'),
-        (lose_category, 'orphan', 'has annotation 1 of category 99, which'),
-        (lose_area, 'malformed', 'has no `area` in annotations[0]'),
-    ],
-)
-def test_entries_of_coco_files(scenes, change, kind, detail):
-    change_coco(scenes, change)
-    (scenes / 'train' / 'images' / '0005.png').write_bytes(b'')
-    report = inspect(config_on(DETECTION, f'{scenes}/'), 'train')['train']
-    assert [f.kind for f in report.findings if detail in f.detail] == [kind]
-    if kind != 'malformed':  # the rest is looked at all the same
-        assert ('0005.png', 'empty_file') in found(report)
-
-
-def test_labels_in_dota_format(scenes):
-    labels = scenes / 'train' / 'labelTxt'
-    (labels / '0000.txt').write_text('-90 -90 -50 -90 -50 -50 -90 -50 3 0')
-    (labels / '0001.txt').write_text('20 20 20 20 20 20 20 20 3 0')
-    (labels / '0002.txt').write_text('')
-    (scenes / 'train' / 'images' / '0003.png').unlink()
-    (scenes / 'train' / 'images' / '0004.png').write_bytes(b'<html>')
-    config = config_on(ROTATED, f'{scenes}/')
-    report = inspect(config, 'train')['train']
-    assert found(report) == {
-        ('0000.png', 'box_outside'), ('0001.png', 'box_empty'), ('0003.png', 'missing_image'),
-        ('0004.png', 'unreadable'),
-    }  # fmt: skip
-    (labels / '0005.txt').write_text('1 1 9 1 9 9 1 nan 3 0\n1 1 9 1 9 9 1 9 cat 0')
-    report = inspect(config, 'train')['train']
-    assert {('0005.txt:1', 'malformed'), ('0005.txt:2', 'label_range')} < found(report)
-
-
-def spoil_masks(scenes):
-    """Spoils seven masks and an image; returns what is to be found."""
-    masks = scenes / 'train' / 'masks'
-
-    def write(name, array):
-        Image.fromarray(array).save(masks / f'{name}.png')
-
-    (masks / '0000.png').unlink()
-    write('0001', np.zeros((64, 128), np.uint8))
-    write('0002', np.full((128, 128), 99, np.uint8))
-    write('0003', np.full((128, 128), 259, np.uint16))  # 3 in eight bits
-    write('0004', np.zeros((128, 128, 3), np.uint8))
-    content = (masks / '0005.png').read_bytes()
-    # Pillow reads the rest as zeros, which is the background.
-    (masks / '0005.png').write_bytes(content[: len(content) // 2].ljust(len(content), b'\0'))
-    (masks / '0006.png').write_bytes(b'')
-    (scenes / 'train' / 'images' / '0007.png').write_bytes(b'GIF89a')
-    return {
-        ('0000.png', 'missing_mask'), ('0001.png', 'mask_size'), ('0002.png', 'mask_value'),
-        ('0003.png', 'mask_value'), ('0004.png', 'mask_mode'), ('0005.png', 'truncated'),
-        ('0006.png', 'empty_file'), ('0007.png', 'unreadable'),
-    }  # fmt: skip
-
-
-def test_masks(scenes):
-    expected = spoil_masks(scenes)
-    report = inspect(config_on(SEGMENTATION, scenes), 'train')['train']
-    assert found(report) == expected
-
-
-def test_all_kinds_are_explained():
+def test_every_kind_is_documented_with_its_severity():
     page = (ROOT / 'docs' / 'datasets' / 'checking.md').read_text()
-    for name, kind in KINDS.items():
-        assert f'| `{name}` | {kind.severity} | {kind.meaning} |' in page
+    rows = re.findall(r'^\| `(\w+)` \| (error|warning) \|', page, re.MULTILINE)
+    assert dict(rows) == {**dict.fromkeys(ERRORS, 'error'), **dict.fromkeys(WARNINGS, 'warning')}

@@ -21,9 +21,9 @@ from edgenext_mm import inference_model
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.testing import run_test
 from edgenext_mm.config import load_config
-from edgenext_mm.datasets.checks.image_files import format_problems
 from edgenext_mm.deployment import export
 from edgenext_mm.deployment.calibration import normalised_images
+from edgenext_mm.models.building import build_model
 
 HEIGHT, WIDTH = 32, 64
 RGB = picture(HEIGHT, WIDTH, seed=1)
@@ -31,7 +31,6 @@ IMAGE = Image.fromarray(RGB)
 GREY = np.asarray(IMAGE.convert('L'))
 DEEP = GREY.astype(np.uint16) * 16 + 5  # 12 bits
 ALPHA = np.dstack([RGB, GREY // 2])
-FLOATS = GREY.astype(np.float32) * 37.5 - 100
 
 
 def saved(image, form, turned=False, **options):
@@ -89,39 +88,18 @@ def by_pillow(content):
 #: By settings of the loading step: channels of the model, files, and what decodes them.
 CASES = {
     'colour': (dict(), 3, FILES, by_cv2(cv2.IMREAD_COLOR)),
-    'not turned': (
-        dict(color_type='color_ignore_orientation'),
-        3,
-        FILES,
-        by_cv2(cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION),
-    ),
     'pillow': (
         dict(imdecode_backend='pillow'), 3, {n: FILES[n] for n in EIGHT_BITS}, by_pillow
     ),
-    'grey': (dict(color_type='grayscale'), 1, FILES, by_cv2(cv2.IMREAD_GRAYSCALE)),
-    'one channel unchanged': (
-        dict(color_type='unchanged'),
-        1,
-        {n: FILES[n] for n in ('grey.png', 'deep.png')},
-        by_cv2(cv2.IMREAD_UNCHANGED),
+    'grey': (
+        dict(color_type='grayscale_ignore_orientation'), 1, FILES,
+        by_cv2(cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION),
     ),
-    'three channels unchanged': (
+    'unchanged': (
         dict(color_type='unchanged', to_float32=True),
         3,
         {n: FILES[n] for n in ('rgb.png', 'deep-rgb.png', 'turned.jpg', 'turned.webp')},
         by_cv2(cv2.IMREAD_UNCHANGED),
-    ),
-    'four channels': (
-        dict(color_type='unchanged'),
-        4,
-        {'alpha.png': FILES['alpha.png']},
-        by_cv2(cv2.IMREAD_UNCHANGED),
-    ),
-    'floats': (
-        dict(imdecode_backend='tifffile'),
-        1,
-        {'floats.tif': tiff(FLOATS), 'deep.tif': tiff(DEEP)},
-        lambda content: tifffile.imread(io.BytesIO(content)),
     ),
     'six bands': (
         dict(imdecode_backend='tifffile', color_type='unchanged', to_float32=True),
@@ -160,8 +138,6 @@ def case(request, tmp_path_factory):
         (root / 'b' / name).write_bytes(content)
     config = config_for(load, channels, root)
     torch.manual_seed(0)
-    from edgenext_mm.models.building import build_model
-
     torch.save(dict(state_dict=build_model(config).state_dict()), root / 'weights.pth')
     model = load_model(config, root / 'weights.pth', 'cpu')
     exported = root / 'model.torchscript'
@@ -215,30 +191,3 @@ def test_models_and_files_agree_on_such_images(case):
         inference_model(model, paths), inference_model(exported, paths), strict=True
     ):
         np.testing.assert_allclose(own['pred_scores'], other['pred_scores'], atol=1e-4)
-
-
-def test_the_check_of_data_warns_of_what_is_dropped_only():
-    for name, kind in (('deep.png', 'sixteen_bit'), ('alpha.png', 'alpha')):
-        assert [p.kind for p in format_problems(FILES[name], 'cv2')] == [kind]
-        assert list(format_problems(FILES[name], 'cv2', 'unchanged')) == []
-
-
-def test_arrays_are_what_the_decoder_gives(case):
-    """An array of the pixels of a file, and a Pillow image, are read as the file is."""
-    _, model, _, paths, expected = case
-    by_name = {path.name: path for path in paths}
-    grey = model.cfg.test_dataloader.dataset.pipeline[0].get('color_type') == 'grayscale'
-    sources = {
-        'rgb.png': (RGB[..., ::-1], IMAGE),
-        'grey.png': (GREY, GREY[..., None], Image.fromarray(GREY)),
-        'alpha.png': (ALPHA[..., [2, 1, 0, 3]], Image.fromarray(ALPHA)),
-        'deep.png': (DEEP, DEEP.astype('>u2'), Image.fromarray(DEEP)),
-        'palette.png': (IMAGE.quantize(32),),
-        'floats.tif': (FLOATS, Image.fromarray(FLOATS)),
-        'turned.png': (Image.open(io.BytesIO(FILES['turned.png'])),),
-    }
-    for name in by_name.keys() & sources.keys():
-        for source in sources[name]:
-            [pixels] = seen(model.data_preprocessor, lambda s=source: inference_model(model, s))
-            # libpng and OpenCV round grey differently.
-            np.testing.assert_allclose(pixels, expected[name], 0, 1 if grey else 0, name)

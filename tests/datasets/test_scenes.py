@@ -1,8 +1,10 @@
 import json
+import runpy
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+from paths import ROOT
 from PIL import Image
 from pycocotools import mask as coco_mask
 from shapely.geometry import Polygon
@@ -109,14 +111,14 @@ def test_a_complete_folder_is_left_alone_and_others_refused(tmp_path):
     root = tmp_path / 'scenes'
     assert write_digit_scenes(root, settings)
     assert not write_digit_scenes(root, settings)
-    with pytest.raises(UserError, match=r"holds scenes of other settings: .*'num_train': 1"):
+    with pytest.raises(UserError, match=r"contains scenes of other settings: .*'num_train': 1"):
         write_digit_scenes(root, SceneSettings(num_train=2, num_val=1))
     (root / 'train' / 'masks' / '0000.png').unlink()
-    with pytest.raises(UserError, match='holds 0 files instead of 1'):
+    with pytest.raises(UserError, match='contains 0 files instead of 1'):
         write_digit_scenes(root, settings)
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'thesis.txt').write_text('precious')
-    with pytest.raises(UserError, match='holds no digit scenes'):
+    with pytest.raises(UserError, match='contains no digit scenes'):
         write_digit_scenes(tmp_path / 'other', settings)
     assert (tmp_path / 'other' / 'thesis.txt').read_text() == 'precious'
 
@@ -134,9 +136,9 @@ def test_a_failure_leaves_nothing_behind(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ('setting', 'message'),
     [
-        (dict(size=32), '`size` is between 64 and 192, got 32'),
-        (dict(num_train=0), '`num_train` is between 1 and 9999, got 0'),
-        (dict(max_digits=50), '`max_digits` is between 1 and 20, got 50'),
+        (dict(size=32), '`size` must be between 64 and 192, got 32'),
+        (dict(num_train=0), '`num_train` must be between 1 and 9999, got 0'),
+        (dict(max_digits=50), '`max_digits` must be between 1 and 20, got 50'),
     ],
 )
 def test_settings_out_of_range_are_errors(setting, message):
@@ -144,13 +146,13 @@ def test_settings_out_of_range_are_errors(setting, message):
         SceneSettings(**setting)
 
 
-def test_the_tool_writes_what_it_is_asked_for(run_tool, tmp_path):
+def test_the_tool_writes_what_it_is_asked_for(monkeypatch, capsys, tmp_path):
     out = tmp_path / 'scenes'
-    done = run_tool(
-        'dataset_converters/digit_scenes.py', '--out', out,
-        '--num-train', 2, '--num-val', 1, '--size', 96, '--max-digits', 2, '--seed', 7,
-    )  # fmt: skip
-    assert 'written' in done.stdout
+    tool = ROOT / 'tools' / 'dataset_converters' / 'digit_scenes.py'
+    options = '--num-train 2 --num-val 1 --size 96 --max-digits 2 --seed 7'
+    monkeypatch.setattr('sys.argv', [str(tool), '--out', str(out), *options.split()])
+    runpy.run_path(str(tool), run_name='__main__')
+    assert 'written' in capsys.readouterr().out
     settings = json.loads((out / 'settings.json').read_text())
     assert settings == asdict(SceneSettings(2, 1, 96, 2, 7))
     assert Image.open(out / 'train' / 'images' / '0001.png').size == (96, 96)

@@ -82,11 +82,6 @@ def test_polygons_agree_with_shapely_but_for_their_borders():
     assert compared > 20 * 0.8 * HEIGHT * WIDTH
 
 
-def test_an_object_in_two_pieces_is_one_instance():
-    mask = draw(instance(1, rectangle(0, 0, 4, 4) + rectangle(10, 10, 14, 14)))
-    assert np.count_nonzero(mask == PERSON) == 32
-
-
 @pytest.mark.parametrize('packed', [False, True])
 def test_run_lengths_are_exact(packed):
     shape = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.3
@@ -227,7 +222,7 @@ def test_mmseg_reads_the_result(coco):
     assert dataset[1]['img'].shape == (HEIGHT, WIDTH, 3)
 
 
-def test_a_second_run_keeps_whole_masks_and_mends_others(coco):
+def test_a_second_run_keeps_complete_masks_and_fixes_others(coco):
     folder = coco[2] / 'SegmentationClass'
     convert_coco_to_voc(*coco, min_pixels=1)
     kept, damaged = (folder / f'{i:012d}.png' for i in range(2))
@@ -241,12 +236,6 @@ def test_a_second_run_keeps_whole_masks_and_mends_others(coco):
     Image.new('P', (4, 4)).save(damaged)
     assert convert_coco_to_voc(*coco, min_pixels=1).written == 1
     assert damaged.read_bytes() == content
-
-
-def test_masks_below_another_limit_leave_the_list(coco):
-    convert_coco_to_voc(*coco, min_pixels=1)
-    done = convert_coco_to_voc(*coco)
-    assert (done.listed, done.written, done.too_small) == (1, 0, 1)
 
 
 def test_an_interruption_leaves_no_part_of_a_mask(coco, monkeypatch):
@@ -273,21 +262,17 @@ def test_names_in_folders_keep_their_folders(coco):
     assert (coco[2] / 'SegmentationClass/a/000000000000.png').is_file()
 
 
-def test_a_missing_annotation_file_is_told(coco):
-    with pytest.raises(UserError, match=r'no annotation file .*absent.json.*cocodataset.org'):
-        convert_coco_to_voc(coco[0].with_name('absent.json'), *coco[1:])
-
-
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        ('{"images": [', 'cannot be read as JSON; it may be cut short'),
-        ('{"images": []}', 'needs the lists images, annotations, categories'),
-        ('[]', 'holds no COCO instances'),
+        (None, r'no annotation file .*instances_train2017.json.*cocodataset.org'),
+        ('{"images": [', 'cannot be read as JSON'),
+        ('{"images": []}', 'has no `annotations`'),
+        ('[]', 'is no COCO annotation file'),
     ],
 )
 def test_other_annotation_files_are_refused(coco, content, message):
-    coco[0].write_text(content)
+    coco[0].unlink() if content is None else coco[0].write_text(content)
     with pytest.raises(UserError, match=message):
         convert_coco_to_voc(*coco)
 
@@ -301,19 +286,19 @@ def test_other_annotation_files_are_refused(coco, content, message):
         ),
         (
             dict(annotations=[dict(id=9, image_id=10, category_id=2)]),
-            'Annotation 9 in .* is of category 2, which the file does not describe',
+            'Annotation 9 in .* is of category 2, which the file does not list',
         ),
         (
             dict(annotations=[dict(id=9, image_id=99, category_id=1)]),
-            'Annotation 9 in .* is of image 99, which the file does not describe',
+            'Annotation 9 in .* is of image 99, which the file does not list',
         ),
         (
             dict(images=[dict(id=i, file_name='../a.jpg') for i in range(10, 14)]),
-            r"within their folder, got '../a.jpg'",
+            r"inside the folder, got '../a.jpg'",
         ),
         (
             dict(images=[dict(id=i, file_name=f'a.{i}') for i in range(10, 14)]),
-            r'end in \.10, \.11; mmseg reads a list of one kind',
+            r'extensions \.10, \.11; mmseg needs',
         ),
     ],
 )
@@ -326,18 +311,18 @@ def test_annotations_that_do_not_fit_are_refused(coco, changes, message):
 
 def test_missing_images_are_counted_before_anything_is_written(coco):
     (coco[1] / '000000000001.jpg').unlink()
-    with pytest.raises(UserError, match=r'1 of 2 images are not in .*first: 000000000001.jpg'):
+    with pytest.raises(UserError, match=r'1 of 2 images named .* first is .*000000000001.jpg'):
         convert_coco_to_voc(*coco)
     assert not coco[2].exists()
-    with pytest.raises(UserError, match='no folder of images'):
+    with pytest.raises(UserError, match=r'folder of images .* does not exist'):
         convert_coco_to_voc(coco[0], coco[1] / 'absent', coco[2])
 
 
-def test_images_without_vocs_classes_need_not_be_there(coco):
+def test_images_without_vocs_classes_need_not_exist(coco):
     (coco[1] / '000000000002.jpg').unlink()
     assert convert_coco_to_voc(*coco).listed == 1
 
 
 def test_min_pixels_is_positive(coco):
-    with pytest.raises(UserError, match='`min_pixels` is at least 1, got 0'):
+    with pytest.raises(UserError, match='`min_pixels` must be at least 1, got 0'):
         convert_coco_to_voc(*coco, min_pixels=0)

@@ -1,22 +1,25 @@
-"""Boxes that come out of files are those that mmdet's own ``predict`` gives."""
+"""Files give the boxes that mmdet's own ``predict`` gives."""
+
+import copy
 
 import numpy as np
 import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from detectors import DECODED, UNDECODED, detector
 from mmdet.structures import DetDataSample
+from mmengine.structures import BaseDataElement
 from onnx import numpy_helper
+from small_models import DECODED, UNDECODED, detector, task_model
 from torchvision.ops import batched_nms
 
 from edgenext_mm.deployment import ExportedModel, export
 from edgenext_mm.deployment.boxes import NO_SCORE, BoxNetwork
-from edgenext_mm.deployment.verify import check_deviations, compare
+from edgenext_mm.deployment.verify import _compare_boxes, check_deviations, compare
 from edgenext_mm.errors import UserError
 
 SIZE = (128, 128)
-#: Heights and widths of images within the padding, and the factors by which they were resized.
+#: Sizes of images without padding, and the factors by which they were resized.
 IMAGES = (((128, 96), (0.4, 0.5)), ((80, 128), (1.5, 1.25)))
 
 
@@ -26,7 +29,7 @@ def folder(tmp_path_factory):
 
 
 def padded_batch():
-    """Two images of other shapes, padded to one size, and what mmdet knows about them."""
+    """Two images of different shapes, padded to one size, and their data samples."""
     generator = torch.Generator().manual_seed(0)
     images, samples = [], []
     for size, scale in IMAGES:
@@ -39,7 +42,7 @@ def padded_batch():
 
 
 def assert_same_boxes(actual, expected):
-    """Compares as sets: each box of one has its box in the other."""
+    """Compares boxes as sets."""
     assert len(actual.scores) == len(expected.scores) > 5
     distance = np.abs(rows_of(actual)[:, None] - rows_of(expected)[None]).max(2)
     for column in range(distance.shape[1]):
@@ -49,16 +52,17 @@ def assert_same_boxes(actual, expected):
 
 
 def rows_of(found):
-    """(N, 6) corners, scores and labels, each in a scale of its own."""
+    """(N, 6) corners, scores and labels, scaled to be comparable."""
     columns = (found.bboxes, 100 * found.scores[:, None], 1000 * found.labels[:, None])
     # Random weights let PAA's voting divide 0 by 0.
     return torch.cat(columns, dim=1).nan_to_num(-1e4).numpy()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('name', DECODED)
+@pytest.mark.parametrize('name', [*DECODED, 'ssdlite'])
 def test_every_head_gives_the_boxes_of_its_own_predict(name, folder):
-    model = detector(DECODED[name], folder)
+    model = task_model(name, folder) if name == 'ssdlite' else detector(DECODED[name], folder)
+    settings = model.bbox_head.test_cfg
     images, samples = padded_batch()
     for i, sample in enumerate(samples):
         height, width = sample.img_shape
@@ -69,7 +73,8 @@ def test_every_head_gives_the_boxes_of_its_own_predict(name, folder):
         boxes, scores, labels = (part[0] for part in BoxNetwork(model)(image))
         solid = (boxes[:, 2:] > boxes[:, :2]).all(1) & (scores != NO_SCORE)
         boxes, scores, labels = boxes[solid], scores[solid], labels[solid]
-        kept = batched_nms(boxes, scores, labels, 0.6)[:100]
+        kept = batched_nms(boxes, scores, labels, settings.nms.iou_threshold)
+        kept = kept[: settings.max_per_img]
         actual = expected.pred_instances.new(
             bboxes=boxes[kept], scores=scores[kept], labels=labels[kept]
         )
@@ -77,25 +82,25 @@ def test_every_head_gives_the_boxes_of_its_own_predict(name, folder):
 
 
 @pytest.mark.parametrize(
-    ('head', 'options', 'told'),
+    ('head', 'options', 'message'),
     [
-        (UNDECODED['paa'], {}, 'its PAAHead has its own `predict_by_feat`'),
-        (UNDECODED['fovea'], {}, 'its FoveaHead has its own `'),
-        (UNDECODED['yolox'], {}, 'no boxes to decode'),
+        (UNDECODED['paa'], {}, 'its PAAHead overrides `predict_by_feat`'),
+        (UNDECODED['fovea'], {}, 'its FoveaHead overrides `'),
+        (UNDECODED['yolox'], {}, 'no `bbox_coder`'),
         (DECODED['fcos'], {'nms.type': 'soft_nms'}, r'`test_cfg\.nms` is .*soft_nms'),
         (DECODED['fcos'], {'nms_pre': -1}, r'`test_cfg\.nms_pre` is -1; set a positive number'),
         (DECODED['fcos'], {'max_per_img': -1}, r'`test_cfg\.max_per_img` is -1'),
     ],
 )
-def test_what_a_file_cannot_reproduce_is_refused(head, options, told, folder, tmp_path):
+def test_what_a_file_cannot_reproduce_is_refused(head, options, message, folder, tmp_path):
     settings = {f'model.test_cfg.{key}': value for key, value in options.items()}
     model = detector(head, folder, settings)
-    with pytest.raises(UserError, match=rf'(?s){told}.*Without --decode, export the raw heads'):
+    with pytest.raises(UserError, match=rf'(?s){message}.*Without --decode, export the raw heads'):
         export(model, tmp_path / 'model', 'onnx', SIZE, decode=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_head_with_a_way_of_its_own_is_refused(folder, tmp_path):
+def test_a_subclass_that_overrides_a_step_is_refused(folder, tmp_path):
     model = detector(DECODED['fcos'], folder)
 
     class OwnHead(type(model.bbox_head)):
@@ -103,7 +108,7 @@ def test_a_head_with_a_way_of_its_own_is_refused(folder, tmp_path):
             return super()._bbox_post_process(*args, **kwargs)
 
     model.bbox_head.__class__ = OwnHead
-    with pytest.raises(UserError, match=r'its OwnHead has its own `_bbox_post_process`'):
+    with pytest.raises(UserError, match=r'its OwnHead overrides `_bbox_post_process`'):
         export(model, tmp_path / 'model', 'onnx', SIZE, decode=True)
 
 
@@ -112,7 +117,7 @@ def test_a_head_with_a_way_of_its_own_is_refused(folder, tmp_path):
 
 @pytest.fixture(scope='module')
 def atss(folder):
-    """A head with score factors, whose small boxes are dropped, and its file."""
+    """A detector with score factors that drops small boxes, and its file."""
     model = detector(DECODED['atss'], folder, {'model.test_cfg.min_bbox_size': 25})
     export(model, folder / 'atss', 'onnx', SIZE, ('batch',), decode=True)
     return model, folder / 'atss.onnx'
@@ -125,6 +130,9 @@ def predict_with(exported, images, samples):
 
 def test_padded_images_give_the_boxes_of_the_model(atss):
     model, path = atss
+    operators = {(n.domain, n.op_type) for n in onnx.load(path).graph.node}
+    assert ('', 'NonMaxSuppression') in operators
+    assert {domain for domain, _ in operators} == {''}
     images, samples = padded_batch()
     with torch.no_grad():
         expected = [s.pred_instances for s in model(*padded_batch(), mode='predict')]
@@ -136,25 +144,74 @@ def test_padded_images_give_the_boxes_of_the_model(atss):
     assert sum(len(e.scores) for e in expected) != len(boxes[0])
 
 
+@torch.no_grad()
+def test_an_openvino_file_gives_the_boxes_of_the_model(folder):
+    """Of one image at a time, without the filter for small boxes; all inputs need values."""
+    model = detector(DECODED['gfl'], folder, {'model.test_cfg.min_bbox_size': -1})
+    images, samples = padded_batch()
+    deviations = export(
+        model, folder / 'gfl', 'openvino', SIZE, decode=True, images=[images[:1]], bound=1e-4
+    )
+    assert [d.output for d in deviations] == ['boxes', 'scores']
+    expected = [s.pred_instances for s in model(*padded_batch(), mode='predict')]
+    exported = ExportedModel(folder / 'gfl.xml')
+    for a, e in zip(predict_with(exported, images, samples), expected, strict=True):
+        assert_same_boxes(a, e)
+
+
 def test_scores_that_tie_are_no_deviation(atss, tmp_path):
     """Of boxes with one score, a file may keep others than the model, and in another order."""
     model, path = atss
     graph = onnx.load(path)
-    classes = [w for w in graph.graph.initializer if w.name.endswith('atss_cls.weight')]
-    assert len(classes) == 1
-    zeros = np.zeros_like(numpy_helper.to_array(classes[0]))
-    classes[0].CopyFrom(numpy_helper.from_array(zeros, classes[0].name))
+    (classes,) = (w for w in graph.graph.initializer if w.name.endswith('atss_cls.weight'))
+    zeros = np.zeros_like(numpy_helper.to_array(classes))
+    classes.CopyFrom(numpy_helper.from_array(zeros, classes.name))
     onnx.save(graph, tmp_path / 'ties.onnx')
-    untrained = detector(DECODED['atss'], tmp_path, {'model.test_cfg.min_bbox_size': 25})
+    untrained = copy.deepcopy(model)
     torch.nn.init.zeros_(untrained.bbox_head.atss_cls.weight)
-    images = padded_batch()[0][:1]
+    images = [padded_batch()[0][:1]]
     metadata = ExportedModel(path).metadata
-    deviations = compare(BoxNetwork(untrained), tmp_path / 'ties.onnx', [images], metadata)
+    deviations = compare(BoxNetwork(untrained), tmp_path / 'ties.onnx', images, metadata)
     check_deviations(deviations, 'fp32')
-    # A file that gives the boxes of another model is told from ties.
-    deviations = compare(BoxNetwork(model), tmp_path / 'ties.onnx', [images], metadata)
-    with pytest.raises(UserError, match='deviates from the model: scores'):
+    # The boxes of another model are not mistaken for ties.
+    deviations = compare(BoxNetwork(model), tmp_path / 'ties.onnx', images, metadata)
+    with pytest.raises(UserError, match='deviates from the model'):
         check_deviations(deviations, 'fp32')
+
+
+class Results:
+    """Stands for a file whose boxes are known."""
+
+    def __init__(self, **fields):
+        sample = BaseDataElement(pred_instances=BaseDataElement(**fields))
+        self.shell = lambda image, samples, mode: [sample]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ('change', 'output'),
+    [
+        (lambda boxes, scores, labels: (boxes, scores, labels), None),
+        (lambda boxes, scores, labels: (boxes[::2], scores[::2], labels[::2]), 'scores'),
+        (lambda boxes, scores, labels: (boxes[:0], scores[:0], labels[:0]), 'scores'),
+        (lambda *parts: tuple(part[[0, 0, *range(1, len(part))]] for part in parts), 'scores'),
+        (lambda boxes, scores, labels: (boxes, scores * 0.99, labels), 'scores'),
+        (lambda boxes, scores, labels: (boxes + 1, scores, labels), 'boxes'),
+        (lambda boxes, scores, labels: (boxes, scores, (labels + 1) % 5), 'boxes'),
+    ],
+    ids=['same', 'missing', 'none', 'twice', 'other scores', 'moved', 'other labels'],
+)
+def test_wrong_boxes_are_deviations(change, output, atss):
+    model, _ = atss
+    image, (sample, _) = padded_batch()
+    image = image[:1]
+    sample.set_metainfo(dict(img_shape=SIZE, ori_shape=SIZE, scale_factor=(1.0, 1.0)))
+    found = model(image, [sample], mode='predict')[0].pred_instances
+    boxes, scores, labels = change(found.bboxes, found.scores, found.labels)
+    file = Results(bboxes=boxes, scores=scores, labels=labels)
+    deviations = _compare_boxes(BoxNetwork(model), file, image, 1e-4)
+    wrong = [deviation.output for deviation in deviations if not deviation.relative <= 1e-4]
+    assert output in wrong if output else not wrong
 
 
 @pytest.mark.parametrize('name', ['fcos', 'paa', 'yolox'])

@@ -1,52 +1,33 @@
-"""Files of fixed size and images that do not fill it, heads with several outputs, refusals."""
+"""Images that do not fill a file of fixed size, heads with several outputs, refused models."""
 
 import copy
 import importlib
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from detectors import DECODED, detector
 from mmdet.models import SingleStageDetector
 from mmdet.registry import MODELS
 from mmengine.dataset import pseudo_collate
-from paths import DIGITS_CONFIG, ROOT
 from PIL import Image
+from small_models import DECODED, built, config_of, detector
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.model import load_model
-from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import ImagePipeline, input_shape
 from edgenext_mm.deployment import ExportedModel, export
 from edgenext_mm.deployment.calibration import default_images, normalised_images
 from edgenext_mm.errors import UserError
-from edgenext_mm.models.building import build_model
 
-SEGMENTOR = ROOT / 'configs/segmentation/deeplabv3_edgenext-xxsmall_digits.py'
-ROTATED = ROOT / 'configs/rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits.py'
-TINY = dict(arch=dict(base='xxsmall', depths=(1, 1, 1, 1)), init_cfg=None)
 #: Photographs of 128x85, 85x128 and 96x128 pixels, once the longer side is resized to 128.
 PHOTOGRAPHS = [default_images()[0][:300, :200], default_images()[1][:200, :300],
                default_images()[0][:240, :320]]  # fmt: skip
 
 
-def built(config, folder, draw=True):
-    """A model with random weights, as if they had been trained."""
-    torch.manual_seed(0)
-    config.model.backbone.update(TINY)
-    model = build_model(config)
-    if draw:  # so that classes differ from place to place
-        for part in model.modules():
-            if isinstance(part, torch.nn.BatchNorm2d):
-                part.running_var.uniform_(0.2, 2)
-    torch.save(dict(state_dict=model.state_dict()), folder / 'weights.pth')
-    return load_model(config, folder / 'weights.pth', 'cpu')
-
-
 def segmentor(folder, padded, head=None, **settings):
     """A segmentor for images up to 128x128, which mmseg itself pads to that, or does not."""
-    config = load_config(SEGMENTOR)
+    config = config_of('segmentor')
     config.model.data_preprocessor.test_cfg = dict(size=(128, 128)) if padded else None
     config.test_dataloader.dataset.pipeline = [
         dict(type='LoadImageFromFile'),
@@ -88,17 +69,17 @@ ENCODING = dict(
         (None, dict(test_cfg=dict(mode='slide', crop_size=(128, 128), stride=(80, 80)))),
     ],
 )
-def test_masks_are_those_of_images_that_mmseg_pads(head, settings, tmp_path):
+def test_masks_equal_those_of_images_that_mmseg_pads(head, settings, tmp_path):
     expected = segmentor(tmp_path, True, copy.deepcopy(head), **settings)
     exported = segmentor(tmp_path, False, copy.deepcopy(head), **settings)
     export(exported, tmp_path / 'model', 'torchscript', (128, 128))
     exported = ExportedModel(tmp_path / 'model.torchscript')
     for image in PHOTOGRAPHS:
-        wanted = logits_of(expected, image)
-        assert len(wanted.argmax(0).unique()) > 1
-        torch.testing.assert_close(logits_of(exported, image), wanted, rtol=0, atol=1e-3)
+        logits = logits_of(expected, image)
+        assert len(logits.argmax(0).unique()) > 1
+        torch.testing.assert_close(logits_of(exported, image), logits, rtol=0, atol=1e-3)
         mask = inference_model(exported, image)['sem_seg']
-        assert (mask == wanted.argmax(0).numpy()).mean() > 0.999
+        assert (mask == logits.argmax(0).numpy()).mean() > 0.999
 
 
 def test_a_file_for_other_crops_is_refused(tmp_path):
@@ -110,7 +91,7 @@ def test_a_file_for_other_crops_is_refused(tmp_path):
 
 
 def test_a_classifier_takes_no_padding(tmp_path):
-    config = load_config(DIGITS_CONFIG)
+    config = config_of('classifier')
     steps = [dict(type='LoadImageFromFile'), dict(type='ResizeEdge', scale=64)]
     steps.append(dict(type='PackInputs'))
     config.merge_from_dict({'test_dataloader.dataset.pipeline': steps})
@@ -119,10 +100,10 @@ def test_a_classifier_takes_no_padding(tmp_path):
         input_shape(model.cfg)
     export(model, tmp_path / 'model', 'torchscript', (64, 128))
     path = tmp_path / 'model.torchscript'
-    told = r'64x128 pixels.*, got 64x96.*padding as part of the image.*--dynamic'
-    with pytest.raises(UserError, match=told):
+    message = r'64x128 pixels.*, got 64x96.*padding as part of the image.*--dynamic'
+    with pytest.raises(UserError, match=message):
         inference_model(path, PHOTOGRAPHS[1])
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         list(normalised_images(model, PHOTOGRAPHS[1:2], (64, 128)))
     whole = default_images()[0][:200, :400]
     np.testing.assert_allclose(
@@ -133,7 +114,7 @@ def test_a_classifier_takes_no_padding(tmp_path):
 
 
 def test_several_labels_stay_several(tmp_path):
-    config = load_config(DIGITS_CONFIG)
+    config = config_of('classifier')
     config.model.head = dict(
         type='MultiLabelLinearClsHead',
         num_classes=10,
@@ -147,18 +128,20 @@ def test_several_labels_stay_several(tmp_path):
     exported = ExportedModel(tmp_path / 'model.torchscript')
     data = pseudo_collate([ImagePipeline(model.cfg)(PHOTOGRAPHS[0])])
     with torch.no_grad():
-        (wanted,) = model.test_step(copy.deepcopy(data))
+        (expected,) = model.test_step(copy.deepcopy(data))
     (actual,) = exported.test_step(data)
-    assert len(wanted.pred_label) > 1
-    assert actual.pred_label.tolist() == wanted.pred_label.tolist()
-    torch.testing.assert_close(actual.pred_score, wanted.pred_score, rtol=0, atol=1e-5)
+    assert len(expected.pred_label) > 1
+    assert actual.pred_label.tolist() == expected.pred_label.tolist()
+    torch.testing.assert_close(actual.pred_score, expected.pred_score, rtol=0, atol=1e-5)
+    result = inference_model(exported, PHOTOGRAPHS[0])
+    assert result['pred_labels'].tolist() == expected.pred_label.tolist()
 
 
 # Models whose results need more than the outputs of one head.
 
 
 def detr(folder):
-    config = load_config(ROOT / 'configs/detection/gfl_edgenext-xxsmall_fpn_digits.py')
+    config = config_of('gfl')
     backbone = {**config.model.backbone, 'out_indices': (3,)}
     attention = dict(embed_dims=16, num_heads=2, batch_first=True)
     layer = dict(self_attn_cfg=attention, ffn_cfg=dict(embed_dims=16, feedforward_channels=16))
@@ -183,11 +166,11 @@ def detr(folder):
         ),
         test_cfg=dict(max_per_img=5),
     )
-    return built(config, folder, draw=False)
+    return built(config, folder)
 
 
 def cascade(folder):
-    config = load_config(SEGMENTOR)
+    config = config_of('segmentor')
     head = dict(
         type='FCNHead', in_channels=88, in_index=0, channels=16, num_classes=11, num_convs=1
     )
@@ -195,7 +178,7 @@ def cascade(folder):
     config.model.decode_head = [
         dict(**head, loss_decode=dict(type='CrossEntropyLoss')) for _ in range(2)
     ]
-    return built(config, folder, draw=False)
+    return built(config, folder)
 
 
 @MODELS.register_module()
@@ -220,33 +203,41 @@ def scaled(folder):
 
 
 @pytest.mark.parametrize(
-    ('make', 'told'),
+    ('make', 'message'),
     [
         (detr, 'DETR cannot be exported.*does not run on the features of an image alone'),
         (cascade, 'CascadeEncoderDecoder cannot be exported.*cascades'),
         (scaled, 'ScaledDetector cannot be exported.*not enough to predict with'),
     ],
 )
-def test_models_that_need_more_than_one_head_are_refused(make, told, tmp_path):
+def test_models_that_need_more_than_one_head_are_refused(make, message, tmp_path):
     model = make(tmp_path)
-    with pytest.raises(UserError, match=f'(?s){told}'):
+    with pytest.raises(UserError, match=f'(?s){message}'):
         export(model, tmp_path / 'files' / 'model', 'torchscript', (128, 128))
     assert not (tmp_path / 'files').exists()
 
 
 # Another process has registered nothing yet.
 
+PROGRAM = """
+import sys
+from edgenext_mm import inference_model
 
-@pytest.mark.parametrize(
-    'config', [ROOT / 'configs/detection/ssdlite_edgenext-xxsmall_digits.py', ROTATED]
-)
-def test_another_process_runs_files_with_parts_of_ours(config, tmp_path, run_tool):
-    model = built(load_config(config), tmp_path)
-    export(model, tmp_path / 'model', 'torchscript', (128, 128))
+for name in sys.argv[2:]:
+    print('bboxes' in inference_model(name, sys.argv[1]))
+"""
+
+
+def test_another_process_runs_files_with_parts_of_this_package(tmp_path):
+    """The neck of SSDLite and the head of the rotated detector are registered here."""
     image = tmp_path / 'photograph.png'
     Image.fromarray(np.ascontiguousarray(PHOTOGRAPHS[0][..., ::-1])).save(image)
-    done = run_tool('infer.py', tmp_path / 'model.torchscript', image, '--json')
-    assert 'bboxes' in done.stdout
+    paths = [tmp_path / f'{name}.torchscript' for name in ('ssdlite', 'rotated')]
+    for path in paths:
+        export(built(config_of(path.stem), tmp_path), path, 'torchscript', (128, 128))
+    command = [sys.executable, '-c', PROGRAM, image, *paths]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.stdout.splitlines()[-2:] == ['True', 'True'], done.stderr
 
 
 def test_parts_that_cannot_be_imported_are_named(tmp_path, monkeypatch):
@@ -255,14 +246,13 @@ def test_parts_that_cannot_be_imported_are_named(tmp_path, monkeypatch):
         '@MODELS.register_module()\nclass BirdsHead(LinearClsHead):\n    pass\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
-    config = load_config(DIGITS_CONFIG)
+    config = config_of('classifier')
     config.custom_imports = dict(imports='birds_parts', allow_failed_imports=False)
     importlib.import_module('birds_parts')
     config.model.head.type = 'BirdsHead'
     export(built(config, tmp_path), tmp_path / 'model', 'torchscript', (64, 64))
-    assert (
-        ExportedModel(tmp_path / 'model.torchscript').shell.head.__class__.__name__ == 'BirdsHead'
-    )
+    head = ExportedModel(tmp_path / 'model.torchscript').shell.head
+    assert type(head).__name__ == 'BirdsHead'
     monkeypatch.undo()
     monkeypatch.delitem(sys.modules, 'birds_parts')
     with pytest.raises(UserError, match=r'birds_parts.*custom_imports.*PYTHONPATH'):

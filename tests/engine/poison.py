@@ -1,4 +1,4 @@
-"""Hooks that make a training fail, in the place of a bad sample or of numbers that overflow."""
+"""Hooks that simulate a bad sample or an overflow."""
 
 import math
 
@@ -25,7 +25,7 @@ class PoisonImages(Hook):
 
 @HOOKS.register_module()
 class PoisonGradients(Hook):
-    """Makes a gradient infinite in some iterations, behind a finite loss."""
+    """Makes a gradient infinite in some iterations, although the loss is finite."""
 
     def __init__(self, iterations):
         self.iterations = iterations

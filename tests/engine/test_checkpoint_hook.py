@@ -1,4 +1,4 @@
-"""Checkpoints on a disk that fills, and files that a killed run left."""
+"""Checkpoints on a full disk, and files of killed runs."""
 
 import contextlib
 import resource
@@ -9,30 +9,29 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.hooks import Hook
-from paths import DIGITS_CONFIG
 
 from edgenext_mm.checkpoints.latest import check_resumable, find_latest
-from edgenext_mm.config import load_config
+from edgenext_mm.engine.hooks import WholeCheckpointHook
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 
 
-def make_runner(work_dir, data, name, val_interval=4, max_epochs=4, **options):
-    """A training of four epochs of two steps."""
-    config = load_config(DIGITS_CONFIG)
-    config.work_dir, config.experiment_name = str(work_dir), name
-    for split in ('train', 'val'):
-        loader = config[f'{split}_dataloader']
-        loader.update(batch_size=20, num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = str(data)
-    config.train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=val_interval)
-    config.model.backbone.arch = dict(depths=(1, 1, 1, 1), dims=(24, 48, 88, 168))
-    config.default_hooks.logger.interval = 1
-    config.default_hooks.checkpoint.update(options)
-    return build_runner(config)
+@pytest.fixture
+def make_runner(digits_training):
+    """Builds a training of four epochs of two steps in a folder."""
+
+    def make(work_dir, val_interval=4, max_epochs=4, **options):
+        config = digits_training(20, max_epochs)
+        config.train_cfg.val_interval = val_interval
+        config.work_dir, config.experiment_name = str(work_dir), str(work_dir)
+        config.default_hooks.logger.interval = 1
+        config.default_hooks.checkpoint.update(options)
+        return build_runner(config)
+
+    return make
 
 
-def test_the_best_checkpoint_of_another_folder_stays(tmp_path, few_digits):
+def test_the_best_checkpoint_of_another_folder_stays(tmp_path, make_runner):
     class Better(Hook):
         priority = 'HIGH'
 
@@ -41,9 +40,7 @@ def test_the_best_checkpoint_of_another_folder_stays(tmp_path, few_digits):
 
     options = dict(val_interval=1, save_best='progress', rule='greater', interval=1)
     for name, max_epochs in (('first', 2), ('second', 4)):
-        runner = make_runner(
-            tmp_path / name, few_digits, f'best_{name}', max_epochs=max_epochs, **options
-        )
+        runner = make_runner(tmp_path / name, max_epochs=max_epochs, **options)
         runner.register_hook(Better())
         if name == 'second':
             runner._resume, runner._load_from = True, str(tmp_path / 'first' / 'epoch_2.pth')
@@ -77,7 +74,7 @@ def small_disk(tmp_path):
     subprocess.run(['umount', '-l', folder], check=True)
 
 
-def test_a_full_disk_does_not_end_the_training(small_disk, few_digits):
+def test_a_full_disk_does_not_end_the_training(small_disk, make_runner):
     work, filler = small_disk / 'work', small_disk / 'filler'
     logged = []
 
@@ -92,7 +89,7 @@ def test_a_full_disk_does_not_end_the_training(small_disk, few_digits):
         assert not list(work.glob('.*'))
         filler.unlink()
 
-    runner = make_runner(work, few_digits, 'full', max_keep_ckpts=1, save_best=None)
+    runner = make_runner(work, max_keep_ckpts=1, save_best=None)
     errors = []
     runner.logger.error = errors.append
     runner.register_hook(At(epoch_2=fill, epoch_4=look))
@@ -106,8 +103,8 @@ def test_a_full_disk_does_not_end_the_training(small_disk, few_digits):
     assert (work / 'last_checkpoint').read_text() == str(work / 'epoch_4.pth')
 
 
-def test_files_that_could_not_be_replaced_are_not_removed(few_digits, tmp_path):
-    """Each score is the best one so far; the second and third epoch cannot be saved."""
+def test_old_files_stay_if_new_ones_cannot_be_written(make_runner, tmp_path):
+    """Each score is the best so far. The second and third epochs cannot be saved."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     left = []
 
@@ -115,7 +112,7 @@ def test_files_that_could_not_be_replaced_are_not_removed(few_digits, tmp_path):
         left.extend(sorted(path.name for path in tmp_path.glob('*.pth')))
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    runner = make_runner(tmp_path, few_digits, 'limited', val_interval=1, max_keep_ckpts=1)
+    runner = make_runner(tmp_path, val_interval=1, max_keep_ckpts=1)
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))  # noqa: E731
     runner.register_hook(At(epoch_2=limit, epoch_4=look))
     runner.val_loop.evaluator.evaluate = lambda size: {'accuracy/top1': float(runner.epoch)}
@@ -135,42 +132,36 @@ def test_files_that_could_not_be_replaced_are_not_removed(few_digits, tmp_path):
     assert info['keep_ckpt_ids'] == [4]
 
 
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path, few_digits):
-    (tmp_path / '.epoch_3-abcd1234.pth').write_bytes(b'half')
+def test_incomplete_files_of_a_killed_run_are_removed(tmp_path, make_runner):
+    (tmp_path / '.epoch_3-abcd1234.pth').write_bytes(b'incomplete')
     (tmp_path / 'mine-12345678.pth').write_bytes(b'kept')
-    runner = make_runner(tmp_path, few_digits, 'leftovers')
-    runner.register_hook(StopAtOnce())
-    with pytest.raises(ConnectionError):
-        runner.train()
+    runner = make_runner(tmp_path)
+    hook = next(h for h in runner.hooks if isinstance(h, WholeCheckpointHook))
+    hook.before_train(runner)
     assert [p.name for p in tmp_path.glob('*.pth')] == ['mine-12345678.pth']
 
 
-class StopAtOnce(Hook):
-    def before_train_epoch(self, runner):
-        raise ConnectionError
-
-
-def test_a_work_folder_that_cannot_be_written_to_is_an_error(tmp_path, few_digits):
+def test_a_work_folder_that_cannot_be_written_to_is_an_error(tmp_path, make_runner):
     (tmp_path / 'file').touch()
-    with pytest.raises(UserError, match=r'Nothing can be written to the work folder .*--work-dir'):
-        make_runner(tmp_path / 'file' / 'work', few_digits, 'none')
+    with pytest.raises(UserError, match=r'The work folder .* is not writable .*--work-dir'):
+        make_runner(tmp_path / 'file' / 'work')
 
 
-def test_figures_that_cannot_be_written_do_not_end_the_training(tmp_path, few_digits):
-    runner = make_runner(tmp_path, few_digits, 'figures')
+def test_values_that_cannot_be_written_do_not_end_the_training(tmp_path, make_runner):
+    runner = make_runner(tmp_path)
     errors = []
     runner.logger.error = errors.append
     scalars = Path(runner.log_dir, 'vis_data', 'scalars.json')
     runner.register_hook(At(epoch_2=lambda: (scalars.unlink(), scalars.mkdir())))
     runner.train()
     assert (tmp_path / 'epoch_4.pth').is_file()
-    assert all('Logged figures are lost: ' in error for error in errors)
+    assert all('Could not write logged values: ' in error for error in errors)
     assert len(errors) == 5  # four steps and a validation
 
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    """Three checkpoints, a best one, and the note of the last."""
+    """Three checkpoints, a best one, and ``last_checkpoint``."""
     for epoch in (3, 2, 1):
         content = dict(meta=dict(iter=epoch), x=torch.rand(1000))
         torch.save(content, tmp_path / f'epoch_{epoch}.pth')
@@ -184,7 +175,7 @@ def cut(path):
 
 
 def flip(path):
-    """Changes a bit of the largest tensor; what lies between them does not matter."""
+    """Changes a bit of the largest tensor."""
     with zipfile.ZipFile(path) as archive:
         payload = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
     content = bytearray(path.read_bytes())
@@ -197,7 +188,7 @@ def empty(path):
 
 
 @pytest.mark.parametrize('damage', [cut, flip, empty, lambda path: path.unlink()])
-def test_the_one_before_a_damaged_checkpoint_is_resumed(checkpoints, damage):
+def test_the_latest_complete_checkpoint_is_found(checkpoints, damage):
     assert find_latest(checkpoints) == str(checkpoints / 'epoch_3.pth')
     damage(checkpoints / 'epoch_3.pth')
     assert find_latest(checkpoints) == str(checkpoints / 'epoch_2.pth')
@@ -205,34 +196,34 @@ def test_the_one_before_a_damaged_checkpoint_is_resumed(checkpoints, damage):
     assert find_latest(checkpoints) == str(checkpoints / 'epoch_1.pth')
 
 
-def test_a_note_that_is_empty_or_gone_is_no_loss(checkpoints):
+def test_last_checkpoint_may_be_empty_or_missing(checkpoints):
     for damage in (lambda note: note.write_text(''), lambda note: note.unlink()):
         damage(checkpoints / 'last_checkpoint')
         assert find_latest(checkpoints) == str(checkpoints / 'epoch_3.pth')
 
 
-def test_a_folder_that_was_moved_is_found(checkpoints, tmp_path_factory):
+def test_a_moved_folder_is_searched(checkpoints, tmp_path_factory):
     moved = tmp_path_factory.mktemp('moved') / 'work'
     checkpoints.rename(moved)
     assert find_latest(moved) == str(moved / 'epoch_3.pth')
 
 
-def test_training_never_starts_anew_over_damaged_checkpoints(checkpoints):
+def test_damaged_checkpoints_are_an_error_if_no_other_is_left(checkpoints):
     for epoch in (1, 2, 3):
         cut(checkpoints / f'epoch_{epoch}.pth')
-    with pytest.raises(UserError, match=r'epoch_3\.pth is cut short .* No whole checkpoint'):
+    with pytest.raises(UserError, match=r'epoch_3\.pth is cut short .* No complete checkpoint'):
         find_latest(checkpoints)
 
 
 def test_a_new_folder_has_none(tmp_path):
     assert find_latest(tmp_path) is None
-    # What a training leaves that is killed while it writes its first one.
+    # A training that was killed while it wrote its first checkpoint.
     (tmp_path / '.iter_2-x1.pth').write_bytes(b'PK')
     assert find_latest(tmp_path) is None
 
 
-def test_files_that_are_no_checkpoints_are_not_resumed(checkpoints):
-    """The loss watch leaves one that has weights and an optimiser, but no training."""
+def test_other_files_are_not_resumed(checkpoints):
+    """The loss watch writes a file with weights and an optimizer, but without progress."""
     content = torch.load(checkpoints / 'epoch_3.pth')
     (checkpoints / 'last_checkpoint').unlink()
     torch.save(dict(iter=9, state_dict={}, optimizer={}), checkpoints / 'non_finite_iter_9.pth')
@@ -244,5 +235,5 @@ def test_files_that_are_no_checkpoints_are_not_resumed(checkpoints):
         if not path.name.startswith('mine'):
             path.unlink()
     assert find_latest(checkpoints) is None
-    with pytest.raises(UserError, match=r'cannot go on from .*non_finite_iter_9\.pth'):
+    with pytest.raises(UserError, match=r'cannot resume from .*non_finite_iter_9\.pth'):
         check_resumable(checkpoints / 'non_finite_iter_9.pth')

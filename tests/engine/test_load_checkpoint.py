@@ -1,4 +1,4 @@
-"""What a training that starts from a checkpoint says of it."""
+"""Checkpoints that a training starts from or resumes from."""
 
 import logging
 
@@ -30,14 +30,14 @@ def load(runner, path):
     return records
 
 
-def test_a_head_of_other_classes_starts_anew(runner, digits_checkpoint):
+def test_a_head_for_other_classes_is_not_loaded(runner, digits_checkpoint):
     head = runner.model.head.fc.weight.detach().clone()
     records = load(runner, digits_checkpoint)
-    line = next(r for r in records if 'Starting anew' in r)
+    line = next(r for r in records if 'Initialised anew' in r)
     total = len(runner.model.state_dict())
     assert f'loaded {total - 2} of {total} tensors' in line
     assert 'Left out: head.fc.weight (10x168 in the file, 7x168 here), head.fc.bias (10 in' in line
-    assert 'Starting anew: head.fc.weight, head.fc.bias.' in line
+    assert 'Initialised anew: head.fc.weight, head.fc.bias.' in line
     assert len(line.splitlines()) == 3
     stored = torch.load(digits_checkpoint)['state_dict']
     torch.testing.assert_close(
@@ -46,14 +46,14 @@ def test_a_head_of_other_classes_starts_anew(runner, digits_checkpoint):
     torch.testing.assert_close(runner.model.head.fc.weight, head)
 
 
-def test_weights_of_something_else_are_refused(runner, tmp_path):
+def test_weights_of_another_model_are_refused(runner, tmp_path):
     torch.save(dict(state_dict=dict(x=torch.zeros(1))), tmp_path / 'other.pth')
     with pytest.raises(UserError, match=r'other\.pth holds none of the weights of this model'):
         load(runner, tmp_path / 'other.pth')
 
 
 @pytest.mark.parametrize('target', ['official', 'timm', 'mmpretrain'])
-def test_weights_of_any_format_are_taken(runner, digits_checkpoint, tmp_path, target):
+def test_weights_of_any_format_are_loaded(runner, digits_checkpoint, tmp_path, target):
     stored = torch.load(digits_checkpoint)['state_dict']
     torch.save(dict(model_ema=rename(stored, 'ours', target)), tmp_path / 'theirs.pth')
     load(runner, tmp_path / 'theirs.pth')
@@ -63,8 +63,23 @@ def test_weights_of_any_format_are_taken(runner, digits_checkpoint, tmp_path, ta
 
 def test_a_training_of_another_model_is_not_resumed(runner, digits_checkpoint):
     runner._resume = True
-    with pytest.raises(UserError, match=r'Of other shape: head\.fc\.weight \(10x168 there, 7x168'):
+    with pytest.raises(
+        UserError, match=r'Of other shape: head\.fc\.weight \(10x168 in the file, 7x168'
+    ):
         load(runner, digits_checkpoint)
+
+
+@pytest.mark.parametrize('saved', ['AdamW', 'SGD'])
+def test_a_training_with_another_optimizer_is_not_resumed(runner, tmp_path, saved):
+    config = load_config(DIGITS_CONFIG, {'optim_wrapper.optimizer.type': f'torch.optim.{saved}'})
+    content = dict(meta=dict(cfg=config.pretty_text), optimizer={})
+    torch.save(dict(content, state_dict=runner.model.state_dict()), tmp_path / 'epoch_1.pth')
+    runner._resume = True
+    if saved == 'AdamW':  # the one of the runner
+        runner.load_checkpoint(str(tmp_path / 'epoch_1.pth'))
+        return
+    with pytest.raises(UserError, match=r'epoch_1\.pth: its optimizer is SGD, .* is AdamW'):
+        runner.load_checkpoint(str(tmp_path / 'epoch_1.pth'))
 
 
 def test_weights_of_another_arch_are_refused(runner, tmp_path):

@@ -1,66 +1,67 @@
-"""What the doctor says of trainings that ended in one way or another."""
+"""The report on trainings that ended in different ways."""
 
 import json
 import os
-import shutil
+import runpy
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from paths import DIGITS_CONFIG, ROOT
+import torch
+from paths import ROOT
 
-from edgenext_mm.engine.run_record import FINISHED, STARTED
 from edgenext_mm.engine.run_report import examine_run
 from edgenext_mm.errors import UserError
 
 LONG_AGO = time.time() - 9000
+VALUES = [
+    dict(loss=2.5, lr=0.004, epoch=1, iter=5, step=5),
+    dict(step=1, **{'accuracy/top1': 30.0}),
+    dict(loss=1.25, lr=0.002, epoch=2, iter=10, step=10),
+]
+WORKER = 'Caught UserError in worker 0.\nOriginal Traceback (most recent ...):\nUserError'
+RECORD = dict(
+    state='running', host=socket.gethostname(), pid=2**22 + 1, process_start='7', rank=0,
+    world_size=1, launcher='none', command=['tools/train.py'], config='/configs/birds.py',
+    max_epochs=3, max_iters=None,
+)  # fmt: skip
 
 
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory, run_tool, few_digits):
-    """The work folder of a training of two epochs."""
-    folder = tmp_path_factory.mktemp('runs') / 'work'
-    data = [f'{split}_dataloader.dataset.data_root={few_digits}' for split in ('train', 'val')]
-    run_tool(
-        'train.py', DIGITS_CONFIG, '--work-dir', folder, '--cfg-options', *data,
-        'train_cfg.max_epochs=2', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=8',
-    )  # fmt: skip
-    return folder
+def reason(kind, message, lost_connection=False, file='loader.py'):
+    lines = ['Traceback (most recent call last):', f'  File "/site/{file}", line 7, in load']
+    lines += f'{kind}: {message}'.splitlines()
+    return dict(type=kind, message=message, lost_connection=lost_connection, traceback=lines)
 
 
 @pytest.fixture
-def work(finished, tmp_path):
-    """A copy of it, to spoil."""
-    return shutil.copytree(finished, tmp_path / 'work', symlinks=True)
+def work(tmp_path):
+    """The work folder of a training with two checkpoints and a best one."""
+    logs = tmp_path / '20261127_120000'
+    (logs / 'vis_data').mkdir(parents=True)
+    write_record(tmp_path)
+    log_values(tmp_path, VALUES)
+    for epoch in (1, 2):
+        meta = dict(epoch=epoch, iter=5 * epoch)
+        torch.save(dict(meta=meta, x=torch.zeros(9999)), tmp_path / f'epoch_{epoch}.pth')
+        os.utime(tmp_path / f'epoch_{epoch}.pth', (LONG_AGO, LONG_AGO + epoch))
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    hub = dict(runtime_info=dict(best_score=31.25))
+    torch.save(dict(message_hub=hub), tmp_path / 'best_accuracy_top1_epoch_1.pth')
+    return tmp_path
 
 
-def log_of(work):
-    (path,) = work.glob('*/*.log')
-    return path
+def write_record(work, rank=0, **changes):
+    name = f'run_rank{rank}.json' if rank else 'run.json'
+    content = {**RECORD, 'rank': rank, 'end_time': 9 - rank, **changes}
+    next(work.glob('2*')).joinpath(name).write_text(json.dumps(content))
 
 
-def cut_log(work, *, at=FINISHED, host=None, age=None, more=''):
-    """Ends a log before a word, as if the run had ended there, on a host and some time ago."""
-    path = log_of(work)
-    assert at in path.read_text()
-    text = path.read_text().partition(at)[0].rpartition('\n')[0] + '\n' + more
-    path.write_text(text.replace(socket.gethostname(), host) if host else text)
-    if age is not None:
-        for file in work.rglob('*'):
-            os.utime(file, (time.time() - age,) * 2)
-
-
-def kill_in_second_epoch(work, **kwargs):
-    """Leaves what a run has written when its second epoch is not yet saved."""
-    for path in (work / 'epoch_2.pth', *work.glob('best_*.pth')):
-        path.unlink()
-    (work / 'last_checkpoint').write_text(str(work / 'epoch_1.pth'))
-    (scalars,) = work.glob('*/vis_data/scalars.json')
-    lines = scalars.read_text().splitlines()
-    scalars.write_text('\n'.join([*lines[:2], lines[2][:20]]))
-    cut_log(work, at='Epoch(train) [2]', **kwargs)
+def log_values(work, values):
+    path = next(work.glob('2*')) / 'vis_data' / 'scalars.json'
+    path.write_text('\n'.join(map(json.dumps, values)) + '\n{"loss": 0.9')  # cut by a kill
 
 
 def report(work):
@@ -68,169 +69,159 @@ def report(work):
     return finished, {finding.name: finding for finding in findings}
 
 
-def test_a_finished_run_is_finished(finished, run_tool):
-    shown = run_tool('doctor.py', '--run', finished).stdout
-    assert 'finished, epoch 2 of 2, iteration 10' in shown
-    assert f'{finished}/epoch_2.pth (epoch 2, iter 10)' in shown
-    assert 'WRONG' not in shown
-    done, found = report(finished)
-    assert done
-    best = next(finished.glob('best_*.pth'))
-    (scalars,) = finished.glob('*/vis_data/scalars.json')
-    scores = [json.loads(line).get('accuracy/top1', 0) for line in scalars.read_text().splitlines()]
-    assert found['best checkpoint'].state == f'{best} (score {max(scores):.4g})'
-    assert f'accuracy/top1 {scores[-1]:.4g}' in found['last validation'].state
+def test_a_finished_run(work):
+    write_record(work, state='finished')
+    finished, found = report(work)
+    assert finished
+    assert {name: finding.state for name, finding in found.items()} == {
+        'run': 'finished, epoch 2 of 3, iteration 10',
+        'last loss': '1.25, learning rate 0.002',
+        'last validation': 'accuracy/top1 30 at step 1',
+        'checkpoint': f'{work}/epoch_2.pth (epoch 2, iter 10)',
+        'best checkpoint': f'{work}/best_accuracy_top1_epoch_1.pth (score 31.25)',
+    }
+    assert not any(finding.fix for finding in found.values())
 
 
-def test_a_killed_run_is_resumed_by_the_command_given(work, few_digits):
-    kill_in_second_epoch(work, age=9000)
-    done, found = report(work)
-    assert not done
-    run = found['run']
-    assert run.state.startswith('ended without a word after epoch 1 of 2, iteration 5')
-    copy = work / 'edgenext-xxsmall_digits.py'
-    assert run.mend == f'python tools/train.py {copy} --work-dir {work} --resume'
-    subprocess.run(
-        [sys.executable, *run.mend.split()[1:]], cwd=ROOT, check=True, capture_output=True
-    )
-    assert report(work)[0]
-    assert (work / 'epoch_2.pth').is_file()
+def test_a_killed_run_can_be_resumed(work):
+    finished, found = report(work)
+    assert not finished
+    state = 'ended without a recorded reason after epoch 2 of 3, iteration 10: it was killed'
+    assert found['run'].state.startswith(state)
+    command = f'python tools/train.py {work}/birds.py --work-dir {work} --resume'
+    assert found['run'].fix == command
 
 
-def test_the_status_tells(work, run_tool):
-    kill_in_second_epoch(work, age=9000)
-    assert 'fix: python tools/train.py' in run_tool('doctor.py', '--run', work, status=1).stdout
+@pytest.mark.parametrize(('state', 'status'), [('finished', 0), ('running', 1)])
+def test_the_status_of_the_tool(work, state, status, monkeypatch, capsys):
+    write_record(work, state=state)
+    monkeypatch.setattr('sys.argv', ['doctor.py', '--run', str(work)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / 'tools' / 'doctor.py'), run_name='__main__')
+    assert ended.value.code == status
+    shown = capsys.readouterr().out
+    assert 'epoch 2 of 3, iteration 10' in shown
+    assert ('python tools/train.py' in shown) == bool(status)
 
 
-def test_a_truncated_checkpoint_is_named_and_passed_over(work):
-    cut_log(work, age=9000)
-    for path in (work / 'epoch_2.pth', *work.glob('best_*.pth')):
-        path.write_bytes(path.read_bytes()[:100_000])
-    os.utime(work / 'epoch_1.pth', (LONG_AGO, LONG_AGO - 9))
+def test_damaged_checkpoints_are_named_and_skipped(work):
+    for name in ('epoch_2.pth', 'best_accuracy_top1_epoch_1.pth'):
+        (work / name).write_bytes((work / name).read_bytes()[:500])
+    _, findings = examine_run(work)
+    assert [finding.fix for finding in findings if finding.name == 'damaged'] == [
+        f'rm {work}/epoch_2.pth', f'rm {work}/best_accuracy_top1_epoch_1.pth',
+    ]  # fmt: skip
     _, found = report(work)
-    assert 'epoch_1.pth (epoch 1, iter 5)' in found['checkpoint'].state
-    assert 'cut short' in found['damaged'].state
-    assert found['run'].mend.endswith(f'--resume {work / "epoch_1.pth"}')
+    assert found['checkpoint'].state == f'{work}/epoch_1.pth (epoch 1, iter 5)'
+    assert found['run'].fix.endswith('--resume')
     assert 'best checkpoint' not in found
 
 
-def test_a_run_without_a_checkpoint_starts_anew(work):
-    cut_log(work, age=9000)
+@pytest.mark.parametrize('damaged', [True, False])
+def test_without_a_checkpoint_the_training_starts_again(work, damaged):
     for path in work.glob('*.pth'):
-        path.unlink()
+        path.write_bytes(b'') if damaged else path.unlink()
     _, found = report(work)
     assert found['checkpoint'].state == 'none that can be read'
-    assert found['run'].mend.endswith(f'--work-dir {work}')
-
-
-def test_an_error_of_the_training_is_told(run_tool, few_digits, tmp_path):
-    """One that no tool foresees, in the midst of mmengine."""
-    data = [f'{split}_dataloader.dataset.data_root={few_digits}' for split in ('train', 'val')]
-    done = run_tool(
-        'train.py', DIGITS_CONFIG, '--work-dir', tmp_path, '--cfg-options', *data,
-        'optim_wrapper.accumulative_counts=0', status=1,
-    )  # fmt: skip
-    assert 'Traceback' in done.stderr
-    finished, found = report(tmp_path)
-    assert not finished
-    state = found['run'].state
-    assert 'before the first logged iteration: on process 0 by AssertionError: ' in state
-    assert '__init__, ' in found['raised in'].state
-    assert 'optimizer_wrapper.py' in found['raised in'].state
-    assert log_of(tmp_path).read_text().rstrip().endswith(done.stderr.splitlines()[-1])
-
-
-#: Of a data loading process that is killed before it has ended.
-BROKEN_CONNECTION = """ConnectionResetError: [Errno 104] Connection reset by peer
-Traceback (most recent call last):
-  File "torch/utils/data/dataloader.py", line 1310, in _try_get_data
-    data = self._data_queue.get(timeout=timeout)
-ConnectionResetError: [Errno 104] Connection reset by peer"""
-
-
-def stopped(by):
-    return f'2026/11/22 00:42:29 - mmengine - ERROR - Run stopped on process 1 by {by}\n'
+    assert found['run'].fix.endswith(f'--work-dir {work}')
 
 
 @pytest.mark.parametrize(
-    ('error', 'state', 'mend'),
+    ('error', 'state', 'fix'),
     [
-        ('OSError: [Errno 28] No space left on device', 'on process 1 by OSError', 'free some'),
-        ('OutOfMemoryError: CUDA out of memory.', 'by OutOfMemoryError', 'lower train_dataloader'),
-        ('RuntimeError: DataLoader worker (pid 7) is killed by', 'pid 7', 'num_workers'),
-        (BROKEN_CONNECTION, 'reset by peer', 'num_workers'),
+        (reason('OSError', '[Errno 28] No space left on device'), 'by OSError on rank 0', 'free'),
+        (reason('OutOfMemoryError', 'CUDA out of memory.'), 'CUDA', 'lower train_dataloader'),
+        (reason('RuntimeError', 'DataLoader worker (pid 7) is killed by'), 'pid 7', 'num_workers'),
         (
-            'RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:7',
-            'on process 1 by RuntimeError',
-            'another process ended first',
+            reason(
+                'ConnectionResetError', 'reset', file='dataloader.py", line 9, in _try_get_data'
+            ),
+            'reset',
+            'num_workers',
         ),
-        ('UserError: Iteration 3: the loss is not finite', 'the loss is', 'training.md'),
-        ('SystemExit: 75', 'was told to stop, epoch 1 of 2', 'python tools/train.py'),
-        ('KeyboardInterrupt: ', 'was told to stop, epoch 1 of 2', 'python tools/train.py'),
+        (reason('RuntimeError', 'closed by peer', True), 'closed', 'another process ended first'),
+        (reason('UserError', f'{WORKER}: a.png is cut short'), 'on rank 0: UserError: a.png', ''),
+        (reason('UserError', 'the loss is not finite'), 'the loss is', 'docs/training.md'),
+        (reason('SystemExit', '75'), 'was told to stop, epoch 2 of 3', 'python tools/train.py'),
+        (
+            reason('KeyboardInterrupt', ''),
+            'was told to stop, epoch 2 of 3',
+            'python tools/train.py',
+        ),
     ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else None,
 )
-def test_the_reason_is_understood(work, error, state, mend):
-    kill_in_second_epoch(work, more=stopped(error))
-    done, found = report(work)
-    assert not done
+def test_the_reason_of_the_end(work, error, state, fix):
+    write_record(work, state='stopped', reason=error)
+    finished, found = report(work)
+    assert not finished
     assert state in found['run'].state
-    assert mend in found['run'].mend
-    assert '--resume' in found['run'].mend
+    assert fix in found['run'].fix
+    assert '--resume' in found['run'].fix
 
 
-def test_a_loss_that_was_not_finite_is_pointed_out(work):
-    (scalars,) = work.glob('*/vis_data/scalars.json')
-    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
-    next(line for line in lines if line.get('iter') == 10)['loss'] = float('nan')
-    scalars.write_text('\n'.join(map(json.dumps, lines)))
+def test_the_first_error_of_several_processes(work):
+    """Rank 1 fails, rank 2 loses its connection earlier by the clock, rank 0 is told to stop."""
+    write_record(work, rank=0, state='stopped', reason=reason('SystemExit', '75'))
+    write_record(work, rank=1, state='stopped', reason=reason('KeyError', "'x'", file='mine.py'))
+    write_record(work, rank=2, state='stopped', reason=reason('RuntimeError', 'peer', True))
+    _, found = report(work)
+    assert (
+        found['run'].state == "stopped after epoch 2 of 3, iteration 10 by KeyError on rank 1: 'x'"
+    )
+    assert found['raised in'].state.startswith('File /site/mine.py, line 7, in load; ')
+
+
+def test_a_loss_that_is_not_finite_is_reported(work):
+    log_values(work, [*VALUES[:2], {**VALUES[2], 'loss': float('nan')}])
     assert report(work)[1]['loss'].state == 'not finite: nan at iteration 10'
 
 
-def test_a_run_elsewhere_may_go_on(work):
-    kill_in_second_epoch(work, host='elsewhere')
-    assert report(work)[1]['run'].state.startswith('running on elsewhere, as it seems, epoch 1')
+def test_a_run_on_another_host(work):
+    write_record(work, host='elsewhere')
+    assert report(work)[1]['run'].state.startswith('probably running on elsewhere, epoch 2')
     for file in work.rglob('*'):
         os.utime(file, (LONG_AGO, LONG_AGO))
-    assert report(work)[1]['run'].state.startswith('ended without a word')
+    assert report(work)[1]['run'].state.startswith('ended without a recorded reason')
 
 
-def test_a_run_here_goes_on_while_its_process_does(work):
-    kill_in_second_epoch(work)
-    log = log_of(work)
-    with subprocess.Popen([sys.executable, '-c', 'input()', 'tools/train.py'], stdin=-1) as process:
-        me = dict(host=socket.gethostname(), pid=process.pid, command=['tools/train.py'])
-        text = log.read_text()
-        line = next(line for line in text.splitlines() if STARTED in line)
-        log.write_text(text.replace(line, STARTED + json.dumps(me)))
-        done, found = report(work)
+def test_a_run_on_this_host_lasts_as_long_as_its_process(work):
+    with subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1) as process:
+        ticks = Path(f'/proc/{process.pid}/stat').read_text().split()[21]
+        write_record(work, pid=process.pid, process_start=ticks)
+        finished, found = report(work)
+        write_record(work, pid=process.pid, process_start='7')  # another process had this number
+        assert report(work)[1]['run'].state.startswith('ended without a recorded reason')
         process.communicate(b'\n')
-    assert not done
-    assert found['run'].state.startswith(f'running as process {process.pid}, epoch 1 of 2')
-    assert found['run'].mend == ''
-    assert report(work)[1]['run'].state.startswith('ended without a word')
+    assert not finished
+    assert found['run'].state.startswith(f'running as process {process.pid}, epoch 2 of 3')
+    assert found['run'].fix == ''
 
 
-def test_runs_of_other_tools_are_understood(work):
-    """mmengine's own log says neither who started a run nor that it is over."""
-    log = log_of(work)
-    lines = log.read_text().splitlines()
-    log.write_text('\n'.join(line for line in lines if 'Run ' not in line))
-    assert report(work)[0]
-    kill_in_second_epoch(work, age=9000)
-    assert not report(work)[0]
+def test_runs_of_other_programs_have_a_shorter_report(work):
+    next(work.glob('*/run.json')).unlink()
+    finished, found = report(work)
+    assert not finished
+    assert found['run'].state.startswith('unknown: not started by edgenext_mm.Runner, iteration 10')
+    assert 'epoch_2.pth' in found['checkpoint'].state
 
 
-def test_two_processes_are_resumed_as_two(work):
-    kill_in_second_epoch(work, age=9000)
-    log = log_of(work)
-    text = log.read_text().replace('Distributed launcher: none', 'Distributed launcher: pytorch')
-    log.write_text(text.replace('GPU number: 1', 'GPU number: 2'))
-    assert report(work)[1]['run'].mend.startswith(f'bash tools/dist_train.sh {work}')
-    assert ' 2 --work-dir ' in report(work)[1]['run'].mend
+def test_a_later_test_of_the_model_is_not_reported(work):
+    (work / '20261128_120000').mkdir()
+    assert 'epoch 2 of 3' in report(work)[1]['run'].state
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'start'),
+    [('pytorch', 'dist_train.sh {}/birds.py 2'), ('slurm', 'slurm_train.sh PARTITION JOB {}/')],
+)
+def test_launchers_are_part_of_the_command(work, launcher, start):
+    write_record(work, launcher=launcher, world_size=2)
+    assert report(work)[1]['run'].fix.startswith(f'bash tools/{start.format(work)}')
 
 
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match='There is no folder'):
         examine_run(tmp_path / 'none')
-    with pytest.raises(UserError, match='is no work folder of a training'):
+    with pytest.raises(UserError, match='is not the work folder of a training'):
         examine_run(tmp_path)

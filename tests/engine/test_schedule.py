@@ -19,7 +19,7 @@ def warnings_of(train_cfg, *schedulers):
 
 
 @pytest.mark.parametrize(
-    ('train_cfg', 'schedulers', 'told'),
+    ('train_cfg', 'schedulers', 'warning'),
     [
         (dict(max_epochs=60), [WARMUP, COSINE], 'CosineAnnealingLR, ends at epoch 30: '),
         (dict(max_epochs=60), [COSINE], 'param_scheduler.0.end to match'),
@@ -36,9 +36,9 @@ def warnings_of(train_cfg, *schedulers):
         ),
     ],
 )
-def test_a_training_longer_than_its_schedule_is_told(train_cfg, schedulers, told):
+def test_a_schedule_that_ends_early_is_warned_of(train_cfg, schedulers, warning):
     (line,) = warnings_of(train_cfg, *schedulers)
-    assert re.search(told, line)
+    assert re.search(warning, line)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_training_longer_than_its_schedule_is_told(train_cfg, schedulers, told
         ({}, [COSINE]),
     ],
 )
-def test_other_schedules_are_left_alone(train_cfg, schedulers):
+def test_other_schedules_give_no_warning(train_cfg, schedulers):
     assert not warnings_of(train_cfg, *schedulers)
 
 

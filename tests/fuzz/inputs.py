@@ -1,4 +1,4 @@
-"""What a program may be handed in the place of an image, as strategies of hypothesis."""
+"""Images and other objects in place of images, as hypothesis strategies."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-#: Rarely drawn, the extremes would rarely meet.
+#: Extremes are frequent, so that they also occur together.
 SIDES = st.one_of(st.integers(1, 96), st.integers(1, 4096), st.sampled_from([1, 2, 31, 33, 4096]))
 SMALL_SIDES = st.one_of(st.integers(1, 96), st.integers(1, 600))
 DTYPES = (
@@ -47,7 +47,7 @@ LAYOUTS = {
 
 @st.composite
 def arrays(draw, sides=SIDES):
-    """Arrays of any bytes; as floats they hold NaN and infinities."""
+    """Arrays of random bytes; floats include NaN and infinities."""
     height, width, channels = draw(sides), draw(sides), draw(st.sampled_from(CHANNELS))
     shape = (height, width) if channels is None else (height, width, channels)
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
@@ -85,7 +85,7 @@ ALL_MODES = tuple(dict.fromkeys(mode for modes in MODES.values() for mode in mod
 
 @st.composite
 def pillow_images(draw, sides=SIDES, modes=ALL_MODES):
-    """Pillow images of all modes that files come in."""
+    """Pillow images of all modes that occur in files."""
     size, mode = (draw(sides), draw(sides)), draw(st.sampled_from(modes))
     if mode.startswith('I;'):
         return Image.new(mode, size, draw(st.integers(0, 65535)))
@@ -108,7 +108,7 @@ def sound_files(sides=SMALL_SIDES):
 
 
 def encode(image, file_format):
-    """An image as the bytes of a file."""
+    """Encodes an image as the bytes of a file."""
     buffer = io.BytesIO()
     if file_format == 'ICO':
         image = image.resize((16, 16))  # the smallest that Pillow writes
@@ -118,7 +118,7 @@ def encode(image, file_format):
 
 @st.composite
 def damaged_files(draw):
-    """Image files cut short, with other bytes in places, or that go on after their end."""
+    """Image files that are truncated, partly overwritten or continued after their end."""
     content = bytearray(draw(sound_files()))
     at = draw(st.integers(0, len(content)))
     match draw(st.sampled_from(['cut', 'bytes', 'garbage', 'more'])):
@@ -135,7 +135,7 @@ def damaged_files(draw):
 
 
 def png(width, height, data):
-    """A PNG of one channel whose header may promise more than its data holds."""
+    """A PNG with one channel, whose header may announce more than its data contains."""
     header = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
     chunks = [(b'IHDR', header), (b'IDAT', data), (b'IEND', b'')]
     return b'\x89PNG\r\n\x1a\n' + b''.join(
@@ -146,7 +146,7 @@ def png(width, height, data):
 MAGIC = (b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff\xe0', b'GIF89a', b'BM', b'II*\0', b'MM\0*',
          b'RIFF\x10\0\0\0WEBPVP8 ', b'P6 ', b'%!PS-Adobe-3.0 EPSF-3.0\n', b'8BPS', b'\0\0\1\0',
          b'\0\0\0\x0cjP  \r\n\x87\n', b'\0\0\0 ftypavif')  # fmt: skip
-#: What headers promise.
+#: Sizes for headers.
 SIZES = st.tuples(*[st.sampled_from([9_000, 14_000, 30_000, 65_535, 2**31 - 1])] * 2)
 HANDMADE = st.one_of(
     st.binary(max_size=2000),
@@ -157,13 +157,13 @@ HANDMADE = st.one_of(
     SIZES.map(lambda size: b'BM' + struct.pack('<4I2i2H6I', 99, 0, 54, 40, *size, 1, 24, *[0] * 6)),
     SIZES.map(lambda size: b'GIF89a' + struct.pack('<2H', *np.minimum(size, 65535)) + b'\0\0\0,'),
 )
-#: A small file that unpacks to much.
+#: A small file that decodes to a large image.
 ZEROS = png(9_000, 9_000, zlib.compress(bytes(9_001 * 9_000), 9))
 FILES = st.one_of(sound_files(), damaged_files(), HANDMADE, st.just(ZEROS))
 
-#: Names of files, none of which is a folder of the machine's.
+#: File names that cannot be existing folders.
 NAMES = st.text(st.characters(codec='utf-8', exclude_characters='./~'), max_size=30)
-#: What is no image at all.
+#: Objects that are not images.
 OTHERS = st.one_of(
     st.sampled_from(
         [None, True, 7, 0.5, float('nan'), b'', b'abc', object, object(), '', 'a' * 5000, '\udc80']

@@ -1,7 +1,6 @@
-"""Whatever is handed in, the outcome is a result or an error that a user can read.
+"""Every input leads to a result or a UserError: no other exception, crash, hang or memory growth.
 
-Never another exception, a crash, a hang or the machine's memory. A few hundred examples; thousands
-with ``pytest tests/fuzz --hypothesis-profile=long``.
+A few hundred examples; thousands with ``pytest tests/fuzz --hypothesis-profile=long``.
 """
 
 import resource
@@ -21,7 +20,7 @@ from edgenext_mm.datasets.images import ImageReader, read_image
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model
 
-#: How far the process may grow, in MiB, over all examples.
+#: Limit for the growth of the process over all examples, in MiB.
 MEMORY = 1500
 DENSE = {
     'gfl': 'detection/gfl_edgenext-xxsmall_fpn_digits.py',
@@ -31,12 +30,12 @@ DENSE = {
 
 
 def peak():
-    """The most memory that this process has held, in MiB."""
+    """Peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def outcome_of(model):
-    """Runs a model: the result, or None where the error is the user's."""
+    """Returns a function that runs a model: its result, or None for a UserError."""
 
     def run(source, **options):
         try:
@@ -49,7 +48,7 @@ def outcome_of(model):
 
 @pytest.fixture(scope='module')
 def forms(classifier, exported):
-    """The digit classifier, and files of it, once they have run."""
+    """The digit classifier and exported files of it, after a first run."""
     files = {name: load_model(exported(name)[0]) for name in ('onnx', 'openvino')}
     models = dict(model=classifier, **files)
     for model in models.values():
@@ -66,13 +65,13 @@ def _memory(forms):
 
 @pytest.fixture(scope='module', params=['model', 'onnx', 'openvino'])
 def run_digits(request, forms):
-    """The outcome of the digit classifier in one of its forms."""
+    """Runs the digit classifier or an exported file."""
     return outcome_of(forms[request.param])
 
 
 @pytest.fixture(scope='module', params=DENSE)
 def run_dense(request):
-    """The outcome of a model whose results lie in the image, with random weights."""
+    """Runs a detector or segmentor with random weights."""
     config = load_config(ROOT / 'configs' / DENSE[request.param], {'model.backbone.init_cfg': None})
     model = build_model(config).eval()
     model.cfg, model.dataset_meta = config, {}
@@ -81,13 +80,13 @@ def run_dense(request):
 
 @pytest.fixture(scope='module')
 def run_classifier(classifier):
-    """The outcome of the digit classifier."""
+    """Runs the digit classifier."""
     return outcome_of(classifier)
 
 
 @pytest.fixture(scope='module', autouse=True)
 def _empty_folder(tmp_path_factory):
-    """The current folder, which names without a folder are looked for in."""
+    """An empty current folder, in which relative names are looked up."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp('empty'))
         yield
@@ -95,7 +94,7 @@ def _empty_folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def path(tmp_path_factory):
-    """A place for a file."""
+    """Path for a file."""
     return tmp_path_factory.mktemp('files') / 'image.png'
 
 

@@ -18,11 +18,7 @@ PAPER = {
 }
 
 
-def test_the_variants_are_those_of_the_paper():
-    assert set(ARCHS) == set(PAPER)
-
-
-@pytest.mark.parametrize('name', PAPER)
+@pytest.mark.parametrize('name', {**PAPER, **ARCHS})
 def test_a_name_gives_the_architecture_of_the_paper(name):
     arch = build_arch(name)
     depths, dims, num_heads, norm, act = PAPER[name]
@@ -50,12 +46,12 @@ def test_stages_list_the_encoders_in_order():
     ('sdta_first', 'order'),
     [(False, ['conv', 'conv', 'sdta']), (True, ['sdta', 'conv', 'conv'])],
 )
-def test_sdta_encoders_stand_last_or_first(sdta_first, order):
+def test_sdta_encoders_come_last_or_first(sdta_first, order):
     arch = build_arch(dict(base='xsmall', sdta_first=sdta_first))
     assert [encoder[0] for encoder in arch.stages[3].encoders] == order
 
 
-def test_an_arch_is_taken_as_it_is():
+def test_an_arch_is_returned_unchanged():
     arch = Arch(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
     assert build_arch(arch) is arch
 
@@ -66,7 +62,7 @@ def test_a_dict_needs_only_depths_and_dims():
     assert (arch.norm, arch.act, arch.kernel_sizes) == ('LN', 'GELU', (3, 5, 7, 9))
 
 
-def test_a_base_gives_what_the_dict_leaves_out():
+def test_a_base_gives_the_other_fields():
     arch = build_arch(dict(base='small_bnhs', depths=(1, 1, 3, 1)))
     assert arch.depths == (1, 1, 3, 1)
     assert (arch.dims, arch.num_heads) == ((48, 96, 160, 304), (8, 8, 8, 8))
@@ -86,34 +82,34 @@ def test_a_base_gives_what_the_dict_leaves_out():
         ('pos_encoding', True),
     ],
 )
-def test_one_value_stands_for_all_stages(field, value):
+def test_one_value_counts_for_all_stages(field, value):
     one = build_arch(dict(base='xxsmall', **{field: value}))
     each = build_arch(dict(base='xxsmall', **{field: [value] * 4}))
     assert getattr(one, field) == (value,) * 4
     assert one == each
 
 
-def test_the_dict_of_the_caller_stays_as_it_was():
+def test_the_dict_of_the_caller_is_not_changed():
     arch = dict(base='xxsmall', depths=[1, 1, 3, 1])
     before = deepcopy(arch)
     build_arch(arch)
     assert arch == before
 
 
-def test_a_variant_by_its_fields_has_its_name():
+def test_the_fields_of_a_variant_give_its_name():
     arch = build_arch(dict(depths=(2, 2, 6, 2), dims=(24, 48, 88, 168)))
     assert arch.name == 'xxsmall'
     assert "'xxsmall'" in str(arch)
 
 
-def test_an_architecture_of_ones_own_has_no_name():
+def test_a_custom_architecture_has_no_name():
     arch = build_arch(dict(base='xxsmall', depths=(1, 1, 3, 1)))
     assert arch.name is None
     assert '(1, 1, 3, 1)' in str(arch)
 
 
 @pytest.mark.parametrize(
-    ('arch', 'told'),
+    ('arch', 'texts'),
     [
         ('tiny', ["'tiny'", *PAPER]),
         (dict(base='tiny'), ["'tiny'", *PAPER]),
@@ -124,15 +120,15 @@ def test_an_architecture_of_ones_own_has_no_name():
         (dict(kernel=3), ["unknown ['kernel']", "missing ['depths', 'dims']"]),
     ],
 )
-def test_wrong_names_and_keys_are_told_with_the_choices(arch, told):
+def test_errors_for_wrong_names_and_keys_list_the_choices(arch, texts):
     with pytest.raises(UserError) as error:
         build_arch(arch)
-    for text in told:
+    for text in texts:
         assert text in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ('fields', 'told'),
+    ('fields', 'texts'),
     [
         (dict(dims=(24, 48, 88)), ['`dims`', 'each of the 4 stages', 'got 3: (24, 48, 88)']),
         (dict(depths=[2] * 5), ['`depths`', 'each of the 4 stages', 'got 5', '[2, 2, 2, 2, 2]']),
@@ -143,21 +139,21 @@ def test_wrong_names_and_keys_are_told_with_the_choices(arch, told):
         (dict(kernel_sizes=(3, 4, 7, 9)), ['`kernel_sizes`', 'odd', 'got 4 in stage 1']),
         (dict(num_heads=5), ['`num_heads`', 'a divisor of the dim 48', 'got 5 in stage 1']),
         (dict(num_heads=(4, 4, 0, 4)), ['`num_heads`', 'dim 88', 'got 0 in stage 2']),
-        (dict(num_sdta=(0, 1, 7, 1)), ['`num_sdta`', '0 and the depth, here 6', '7 in stage 2']),
+        (dict(num_sdta=(0, 1, 7, 1)), ['`num_sdta`', '0 and the depth 6', '7 in stage 2']),
         (dict(num_sdta=(0, -1, 1, 1)), ['`num_sdta`', 'between 0', 'got -1 in stage 1']),
         (dict(scales=(2, 1, 3, 4)), ['`scales`', 'at least 2', 'got 1 in stage 1']),
         # 88 channels in 12 groups of ceil(88 / 12) = 8 end with the 11th.
         (dict(scales=(2, 2, 12, 4)), ['`scales`', 'last group of 88', 'got 12 in stage 2']),
     ],
 )
-def test_a_wrong_value_is_told_with_its_field_its_stage_and_the_rule(fields, told):
+def test_errors_for_wrong_values_name_field_stage_and_rule(fields, texts):
     with pytest.raises(UserError) as error:
         build_arch(dict(base='xxsmall', **fields))
-    for text in told:
+    for text in texts:
         assert text in str(error.value)
 
 
 @pytest.mark.parametrize('fields', [dict(num_heads=5), dict(scales=1)])
-def test_attention_is_not_checked_where_no_encoder_has_it(fields):
+def test_attention_is_not_checked_without_sdta_encoders(fields):
     arch = build_arch(dict(base='xxsmall', num_sdta=0, **fields))
     assert {encoder[0] for stage in arch.stages for encoder in stage.encoders} == {'conv'}

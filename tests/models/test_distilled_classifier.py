@@ -1,4 +1,4 @@
-"""Distillation: the divergence, the teacher's isolation, and what is refused."""
+"""Distillation: loss, isolation of the teacher, errors."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def batch():
 
 
 @pytest.mark.parametrize('temperature', [1, 4])
-def test_the_divergence_is_scipys(temperature):
+def test_the_divergence_agrees_with_scipy(temperature):
     generator = torch.Generator().manual_seed(0)
     ours, theirs = (torch.randn(8, 30, generator=generator, dtype=torch.double) for _ in range(2))
     p, q = (softmax(x.numpy() / temperature, axis=1) for x in (theirs, ours))
@@ -72,7 +72,7 @@ def test_the_loss_is_that_of_the_head_and_the_weighted_divergence(digits_checkpo
     assert losses['loss'].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_the_teacher_stays_as_it_is(digits_checkpoint, batch):
+def test_the_teacher_is_not_changed(digits_checkpoint, batch):
     model = student(str(DIGITS_CONFIG), digits_checkpoint)
     model.train()
     teacher = model.teacher.model
@@ -94,7 +94,7 @@ def test_only_the_student_is_saved_and_optimised(digits_checkpoint):
     assert len(list(model.parameters())) == len(list(plain.parameters()))
 
 
-def test_the_teacher_sees_images_normalised_as_it_wants(digits_checkpoint, batch):
+def test_the_images_are_normalised_for_the_teacher(digits_checkpoint, batch):
     config = load_config(DIGITS_CONFIG).model
     own = dict(config.to_dict(), data_preprocessor=dict(mean=[0.0] * 3, std=[255.0] * 3))
     model = student(own, digits_checkpoint)
@@ -105,7 +105,7 @@ def test_the_teacher_sees_images_normalised_as_it_wants(digits_checkpoint, batch
     torch.testing.assert_close(seen[0], raw / 255, rtol=1e-5, atol=1e-5)
 
 
-def test_timm_teaches(tmp_path, batch):
+def test_a_timm_model_can_be_the_teacher(tmp_path, batch):
     import timm
 
     teacher = timm.create_model('edgenext_xx_small', num_classes=10)
@@ -117,14 +117,14 @@ def test_timm_teaches(tmp_path, batch):
     torch.testing.assert_close(model.teacher(batch[0], model.data_preprocessor), expected)
 
 
-def test_a_teacher_of_other_classes_is_refused(digits_checkpoint, tmp_path, batch):
+def test_a_teacher_with_other_classes_is_refused(digits_checkpoint, tmp_path, batch):
     config = load_config(DIGITS_CONFIG).model.to_dict()
     config['head'] = dict(HEAD, num_classes=20)
-    with pytest.raises(UserError, match=r'head\.fc\.weight \(10x168 there, 20x168 here'):
+    with pytest.raises(UserError, match=r'head\.fc\.weight \(10x168 in the file, 20x168 here'):
         student(config, digits_checkpoint)
     torch.save(MODELS.build(config).state_dict(), tmp_path / 'twenty.pth')
     model = student(config, tmp_path / 'twenty.pth')
-    with pytest.raises(UserError, match='The teacher knows 20 classes, the student 10'):
+    with pytest.raises(UserError, match='The teacher has 20 classes, but the student has 10'):
         model.loss(*batch)
 
 

@@ -17,7 +17,7 @@ NO_SDTA = dict(base='xxsmall', num_sdta=(0, 0, 0, 0))
 
 
 def drawn(*args, **kwargs):
-    """A backbone in evaluation mode, with weights that leave no branch without effect."""
+    """A backbone in evaluation mode, with weights for which all branches matter."""
     model = EdgeNeXt(*args, **kwargs)
     model.load_state_dict(draw_like(model.state_dict()))
     return model.eval()
@@ -59,19 +59,11 @@ def test_a_field_of_the_arch_has_its_effect(field, value, name, shape):
     assert name not in plain or plain[name].shape != shape
 
 
-def test_the_depths_of_the_arch_are_those_of_the_stages():
-    model = EdgeNeXt(dict(base='xxsmall', depths=(1, 1, 3, 2)))
+def test_depths_activation_and_positions_of_the_arch_have_their_effect():
+    model = EdgeNeXt(dict(base='xxsmall', depths=(1, 1, 3, 2), act='ReLU', pos_encoding=False))
     assert [len(stage) for stage in model.stages] == [1, 1, 3, 2]
-
-
-def test_the_activation_of_the_arch_is_that_of_all_encoders():
-    model = EdgeNeXt(dict(base='xxsmall', act='ReLU'))
     assert {type(encoder.act) for encoder in encoders(model)} == {nn.ReLU}
-
-
-def test_positions_can_be_switched_off():
-    names = EdgeNeXt(dict(base='xxsmall', pos_encoding=False)).state_dict()
-    assert not [name for name in names if 'pos_embd' in name]
+    assert not [name for name in model.state_dict() if 'pos_embd' in name]
 
 
 def test_only_convolutions_of_the_batch_norm_family_drop_their_biases():
@@ -101,7 +93,7 @@ def test_images_can_have_other_channels(in_channels):
     [((3,), [3]), ([0, 2], [0, 2]), ((3, 1), [3, 1]), (1, [1]), (-1, [3]), ((-4, -2), [0, 2])],
 )
 @torch.no_grad()
-def test_out_indices_choose_stages_in_their_order(out_indices, stages):
+def test_out_indices_select_stages_in_their_order(out_indices, stages):
     model, x = drawn(out_indices=out_indices), make_input(1, 64, 96)
     every = drawn(out_indices=ALL)(x)
     outputs = model(x)
@@ -121,14 +113,14 @@ def test_maps_have_the_size_of_the_image_over_the_stride_rounded_down(height, wi
 
 
 @torch.no_grad()
-def test_rows_and_columns_that_fill_no_cell_are_not_seen():
+def test_incomplete_rows_and_columns_are_ignored():
     model, x = drawn(out_indices=ALL), make_input(1, 67, 93)
     torch.testing.assert_close(model(x), model(x[..., :64, :92]))
 
 
 @pytest.mark.parametrize('stage', ALL)
 @torch.no_grad()
-def test_an_image_smaller_than_a_cell_is_refused(stage):
+def test_an_image_smaller_than_the_stride_is_refused(stage):
     model, stride = EdgeNeXt(out_indices=stage).eval(), STRIDES[stage]
     assert shapes(model(torch.rand(1, 3, stride, stride))) == [(1, DIMS[stage], 1, 1)]
     with pytest.raises(UserError, match=f'at least {stride}x{stride} .* got {stride}x{stride - 1}'):
@@ -162,7 +154,7 @@ def test_maps_inside_are_channels_last_in_memory(arch, arguments):
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.3])
-def test_drop_path_grows_linearly_over_the_encoders(rate):
+def test_drop_path_increases_linearly(rate):
     model = EdgeNeXt(drop_path_rate=rate)
     rates = [encoder.drop_path.drop_prob for encoder in encoders(model)]
     assert rates == pytest.approx([rate * i / 11 for i in range(12)])
@@ -187,7 +179,7 @@ def test_layer_scales_start_at_the_given_value(value):
 
 
 @torch.no_grad()
-def test_without_layer_scales_branches_count_in_full():
+def test_without_layer_scale_branches_are_not_scaled():
     model, x = EdgeNeXt(layer_scale_init_value=0).eval(), make_input(1, 64, 64)
     weights = model.state_dict()
     scaled = EdgeNeXt(layer_scale_init_value=1.0).eval()
@@ -237,7 +229,7 @@ def test_final_norm_pools_and_normalises_in_its_order(arch, final_norm):
 
 
 @torch.no_grad()
-def test_final_norm_leaves_the_other_stages_their_output_norms():
+def test_final_norm_keeps_output_norms_of_other_stages():
     model = drawn(out_indices=(3, 0), final_norm='auto', output_norms=True)
     assert shapes(model(make_input(2, 64, 96))) == [(2, 168), (2, 24, 16, 24)]
     assert [name for name, _ in model.named_children() if name.startswith('norm')] == [
@@ -249,11 +241,12 @@ def test_final_norm_leaves_the_other_stages_their_output_norms():
 # Dilation.
 
 
-@pytest.mark.parametrize('size', [512, 513])
+@pytest.mark.parametrize('size', [64, 65])
 @pytest.mark.parametrize('output_stride', [16, 8])
 @torch.no_grad()
 def test_output_stride_bounds_the_stride_of_every_map(output_stride, size):
-    outputs = EdgeNeXt(out_indices=ALL, output_stride=output_stride)(make_input(1, size, size))
+    model = EdgeNeXt(out_indices=ALL, output_stride=output_stride).eval()
+    outputs = model(make_input(1, size, size))
     sides = [size // min(stride, output_stride) for stride in STRIDES]
     assert shapes(outputs) == [(1, d, s, s) for d, s in zip(DIMS, sides, strict=True)]
 
@@ -261,8 +254,8 @@ def test_output_stride_bounds_the_stride_of_every_map(output_stride, size):
 @pytest.mark.parametrize('output_stride', [32, 16, 8])
 @pytest.mark.parametrize('norm', ['LN', 'BN'])
 @torch.no_grad()
-def test_a_dilated_map_holds_the_undilated_one(output_stride, norm):
-    arch, x = dict(NO_SDTA, norm=norm), make_input(1, 128, 160)
+def test_a_dilated_map_contains_the_map_without_dilation(output_stride, norm):
+    arch, x = dict(NO_SDTA, norm=norm), make_input(1, 64, 96)
     plain = drawn(arch, out_indices=ALL)
     dilated = EdgeNeXt(arch, out_indices=ALL, output_stride=output_stride).eval()
     dilated.load_state_dict(plain.state_dict())
@@ -332,11 +325,11 @@ def changed_statistics(model):
         (dict(norm_eval=True), []),
     ],
 )
-def test_statistics_follow_the_batches_where_they_should(arguments, changed):
+def test_running_statistics_of_layers_that_train_change(arguments, changed):
     assert changed_statistics(EdgeNeXt('xxsmall_bnhs', **arguments)) == changed
 
 
-def test_norm_eval_leaves_the_rest_in_training():
+def test_norm_eval_concerns_batch_norm_only():
     model = EdgeNeXt('xxsmall_bnhs', norm_eval=True).train()
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert not any(m.training for m in norms)
@@ -360,7 +353,7 @@ def step(model):
 
 
 @pytest.mark.parametrize('arch', ['xxsmall', 'xxsmall_bnhs'])
-def test_recomputation_keeps_less_and_changes_nothing(arch):
+def test_recomputation_saves_memory_and_changes_nothing(arch):
     kept, state = step(drawn(arch, drop_path_rate=0.2))
     kept_with_cp, state_with_cp = step(drawn(arch, drop_path_rate=0.2, with_cp=True))
     assert kept_with_cp < kept / 4
@@ -371,7 +364,7 @@ def test_recomputation_keeps_less_and_changes_nothing(arch):
 
 
 @pytest.mark.parametrize('arch', ['xxsmall', 'xxsmall_bnhs'])
-def test_initialisation_is_the_papers(arch):
+def test_initialisation_is_that_of_the_paper(arch):
     model = EdgeNeXt(arch, final_norm='auto')
     spoiled = [p for name, p in model.named_parameters() if not name.endswith('temperature')]
     for parameter in spoiled:
@@ -397,7 +390,7 @@ def test_initialisation_is_the_papers(arch):
     assert torch.cat(weights).mean().item() == pytest.approx(0, abs=1e-4)
 
 
-def test_init_cfg_replaces_the_papers():
+def test_init_cfg_replaces_the_default():
     model = EdgeNeXt(init_cfg=dict(type='Constant', layer='Conv2d', val=0.5))
     linear = model.stages[0][0].pwconv1.weight.clone()
     model.init_weights()
@@ -409,7 +402,7 @@ def test_init_cfg_replaces_the_papers():
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'told'),
+    ('arguments', 'texts'),
     [
         (dict(arch='tiny'), ["'tiny'", 'xxsmall', 'small_bnhs']),
         (dict(output_stride=4), ['`output_stride`', '(32, 16, 8)', 'got 4']),
@@ -420,7 +413,7 @@ def test_init_cfg_replaces_the_papers():
         ),
         (
             dict(final_norm='auto', out_indices=(0, 2)),
-            ['`final_norm`', 'last stage', '`out_indices` (0, 2)', 'Add 3'],
+            ['`final_norm`', 'last stage', '`out_indices` is (0, 2)', 'Add 3'],
         ),
         (dict(frozen_stages=5), ['`frozen_stages`', 'between -1 (none) and 4 (all)', 'got 5']),
         (dict(drop_path_rate=1.0), ['`drop_path_rate`', 'at least 0 and below 1', 'got 1.0']),
@@ -428,19 +421,19 @@ def test_init_cfg_replaces_the_papers():
         (dict(out_indices=(0, 4)), ['`out_indices`', 'between -4 and 3', 'got (0, 4)']),
         (dict(out_indices=-5), ['`out_indices`', 'between -4 and 3', 'got -5']),
         (dict(out_indices=()), ['`out_indices`', 'between -4 and 3', 'got ()']),
-        (dict(out_indices=(3, -1)), ['`out_indices`', 'each stage once', 'got (3, -1)']),
+        (dict(out_indices=(3, -1)), ['`out_indices`', 'different', 'got (3, -1)']),
         (dict(out_indices=(0, 1.0)), ['`out_indices`', 'integers', 'got (0, 1.0)']),
         (dict(out_indices='23'), ['`out_indices`', 'integers', "got '23'"]),
     ],
 )
-def test_a_wrong_argument_is_told_with_what_is_accepted(arguments, told):
+def test_errors_for_wrong_arguments_say_what_is_accepted(arguments, texts):
     with pytest.raises(UserError) as error:
         EdgeNeXt(**arguments)
-    for text in told:
+    for text in texts:
         assert text in str(error.value)
 
 
-def test_the_arguments_of_the_caller_stay_as_they_were():
+def test_the_arguments_of_the_caller_are_not_changed():
     arguments = dict(
         arch=dict(base='xxsmall', depths=[1, 1, 3, 1]),
         out_indices=[-1, 0],
@@ -457,7 +450,7 @@ def test_the_arguments_of_the_caller_stay_as_they_were():
 
 
 @pytest.mark.parametrize('library', ['mmpretrain', 'mmdet', 'mmseg', 'mmrotate'])
-def test_configs_of_every_library_reach_it(library):
+def test_all_libraries_can_build_it(library):
     registry = importlib.import_module(f'{library}.registry').MODELS
     model = registry.build(dict(type='edgenext_mm.EdgeNeXt', arch='xsmall', out_indices=(0, 1)))
     assert type(model) is EdgeNeXt
@@ -469,7 +462,8 @@ def test_configs_of_every_library_reach_it(library):
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 @torch.no_grad()
 def test_a_traced_model_agrees_at_every_size(arch):
-    model = drawn(arch, out_indices=ALL)
+    base = dict(base=arch, depths=(1, 1, 1, 1))
+    model = drawn(dict(base, num_sdta=(0, 1, 0, 1)), out_indices=ALL)
     traced = torch.jit.trace(model, make_input(1, 64, 96), check_trace=False)
-    for size in ((1, 64, 96), (2, 128, 32)):
+    for size in ((1, 64, 96), (2, 96, 32)):
         torch.testing.assert_close(traced(make_input(*size)), model(make_input(*size)))

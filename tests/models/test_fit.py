@@ -25,18 +25,18 @@ ROTATED = 'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits.py'
         (ROTATED, r'Set model.neck.in_channels=\[96, 160, 304\]'),
     ],
 )
-def test_channels_that_disagree_are_named(config, message):
+def test_channels_that_do_not_fit_are_errors(config, message):
     with pytest.raises(UserError, match=message):
         build_model(load_config(CONFIGS / config, {'model.backbone.arch': 'small'}))
 
 
 @pytest.mark.parametrize('config', [GFL, DEEPLAB])
-def test_a_pooled_backbone_serves_classifiers_only(config):
-    with pytest.raises(UserError, match=r"has final_norm='pool_first'.* needs maps. Leave"):
+def test_a_pooled_backbone_is_refused_in_detectors_and_segmentors(config):
+    with pytest.raises(UserError, match=r"has final_norm='pool_first'.* needs maps. Remove"):
         build_model(load_config(CONFIGS / config, {'model.backbone.final_norm': 'auto'}))
 
 
-def test_several_maps_into_one_head():
+def test_a_head_that_takes_several_maps_is_checked():
     config = load_config(
         CONFIGS / 'segmentation/segformer_edgenext-small_4xb16-50e_voc12aug-512x512.py',
         {'model.backbone.arch': 'base'},
@@ -45,9 +45,11 @@ def test_several_maps_into_one_head():
         build_model(config)
 
 
-def test_weights_to_start_from_that_are_not_there(tmp_path):
+def test_missing_pretrained_weights_are_reported(tmp_path):
     config = load_config(CONFIGS / 'detection/gfl_edgenext-small_fpn_8xb2-1x_coco.py')
-    with pytest.raises(UserError, match=r'model.backbone starts .*No source of edgenext_small'):
+    with pytest.raises(
+        UserError, match=r'model.backbone starts .*edgenext_small.pth could not be downloaded'
+    ):
         check_pretrained(config.model)
     (tmp_path / 'weights.pth').touch()
     config.model.backbone.init_cfg.checkpoint = str(tmp_path / 'weights.pth')
@@ -56,7 +58,7 @@ def test_weights_to_start_from_that_are_not_there(tmp_path):
     check_pretrained(config.model)
 
 
-# Models that upstream trains, with our backbone.
+# Models of upstream configs with our backbone.
 
 
 def with_edgenext(tmp_path, base, out_indices=(1, 2, 3), **model):
@@ -121,14 +123,14 @@ HEAD = dict(norm_cfg=dict(type='BN'), channels=8)
     ],
     ids=['yolo', 'libra', 'centernet', 'concat', 'pointrend'],
 )
-def test_models_that_upstream_trains_are_built(base, model, tmp_path):
+def test_models_of_upstream_configs_pass(base, model, tmp_path):
     with logged() as lines:
         build_model(with_edgenext(tmp_path, base, **model))
     assert not [line for line in lines if 'not checked' in line]
 
 
 @pytest.mark.parametrize(
-    ('base', 'model', 'told'),
+    ('base', 'model', 'message'),
     [
         (YOLO, dict(), r'model\.neck\.in_channels=\[168, 88, 48\]'),
         (
@@ -143,12 +145,12 @@ def test_models_that_upstream_trains_are_built(base, model, tmp_path):
         ),
     ],
 )
-def test_advice_fits_the_model(base, model, told, tmp_path):
+def test_errors_say_how_to_fix_the_config(base, model, message, tmp_path):
     config = with_edgenext(tmp_path, base, **model)
-    with pytest.raises(UserError, match=told):
-        build_model(config)
     config.checks = dict(channels=False)
-    build_model(config)
+    built = build_model(config)
+    with pytest.raises(UserError, match=message):
+        check_fit(built)
 
 
 def test_an_unknown_check_is_refused():
@@ -162,7 +164,7 @@ MASK_RCNN = 'detection/mask-rcnn_edgenext-small_fpn_8xb2-1x_coco.py'
 
 
 @pytest.mark.parametrize(
-    ('config', 'options', 'told'),
+    ('config', 'options', 'message'),
     [
         (
             GFL,
@@ -172,8 +174,12 @@ MASK_RCNN = 'detection/mask-rcnn_edgenext-small_fpn_8xb2-1x_coco.py'
             },
             r'bbox_head \(GFLHead\) is for maps of strides 8, 16, 32, 64, 128, but .* 4, 8, 16, 32',
         ),
-        (GFL, {'model.backbone.output_stride': 16}, r'strides 8, 16, 32, .* are 8, 16, 16, 32, 64'),
-        (ROTATED, {'model.backbone.output_stride': 16}, r'are 8, 16, 16, 32, 64'),
+        (
+            GFL,
+            {'model.backbone.output_stride': 16},
+            r'strides 8, 16, 32, .* have strides 8, 16, 16, 32, 64',
+        ),
+        (ROTATED, {'model.backbone.output_stride': 16}, r'have strides 8, 16, 16, 32, 64'),
         (
             MASK_RCNN,
             {'model.roi_head.bbox_roi_extractor.featmap_strides': [8, 16, 32, 64]},
@@ -186,15 +192,15 @@ MASK_RCNN = 'detection/mask-rcnn_edgenext-small_fpn_8xb2-1x_coco.py'
         ),
     ],
 )
-def test_strides_that_disagree_are_named(config, options, told):
-    options |= {'model.backbone.init_cfg': None}
-    with pytest.raises(UserError, match=told):
-        build_model(load_config(CONFIGS / config, options))
-    build_model(load_config(CONFIGS / config, {**options, 'checks': dict(strides=False)}))
+def test_strides_that_do_not_fit_are_errors(config, options, message):
+    options |= {'model.backbone.init_cfg': None, 'checks': dict(strides=False)}
+    model = build_model(load_config(CONFIGS / config, options))
+    with pytest.raises(UserError, match=message):
+        check_fit(model)
 
 
 def test_a_check_changes_nothing():
-    """Norms keep their statistics, parts their modes."""
+    """Norms keep their statistics and modules their modes."""
     model = build_model(load_config(CONFIGS / SSDLITE)).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     modes = [part.training for part in model.modules()]

@@ -31,7 +31,7 @@ def test_layers_grow_along_the_network():
     assert model.get_layer_depth('head.fc.weight', 'backbone.') == (7, 8)
 
 
-def test_every_third_encoder_of_a_shallow_arch_is_a_layer_too():
+def test_three_encoders_are_a_layer_in_all_variants():
     model = EdgeNeXt('xxsmall')
     assert model.get_layer_depth('stages.2.5.gamma') == (4, 7)
     assert model.get_layer_depth('stages.3.0.gamma') == (5, 7)
@@ -92,7 +92,7 @@ def test_rates_of_a_dense_model_decay_towards_the_stem(config, head):
 
 
 @pytest.mark.parametrize('rate', [None, 0, 1.5, '0.8'])
-def test_a_rate_that_is_no_decay_is_refused(rate):
+def test_an_invalid_decay_rate_is_refused(rate):
     wrapper = dict(optimizer=dict(type='SGD', lr=1), constructor=OURS)
     wrapper['paramwise_cfg'] = dict(layer_decay_rate=rate)
     with pytest.raises(UserError, match=f'layer_decay_rate` is a number .* got {rate!r}'):
@@ -100,7 +100,7 @@ def test_a_rate_that_is_no_decay_is_refused(rate):
 
 
 @pytest.mark.parametrize('name', ['mmdet.LearningRateDecay', 'LayerDecay'])
-def test_constructors_that_know_no_edgenext_are_refused_with_ours(name):
+def test_constructors_without_edgenext_are_refused(name):
     config = load_config(ROOT / 'configs/detection/gfl_edgenext-xxsmall_fpn_digits.py')
     config.optim_wrapper.constructor = f'{name}OptimizerConstructor'
     with pytest.raises(UserError, match=f"Set it to '{OURS}'"):

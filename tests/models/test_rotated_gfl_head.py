@@ -1,19 +1,15 @@
 import copy
-import inspect
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import shapely
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from paths import ROOT
 from rotated_boxes import corners, reference
-from test_docstrings import documented_arguments
 
 from edgenext_mm.errors import UserError
 
@@ -135,10 +131,9 @@ def test_boxes_are_those_of_the_published_description():
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32])
-def test_deltas_are_in_single_precision(dtype):
-    head = build_head().to(dtype)
-    scores, deltas = head([level.to(dtype) for level in features()])
+def test_deltas_of_a_half_precision_head_are_in_single_precision():
+    head = build_head().to(torch.bfloat16)
+    scores, deltas = head([level.to(torch.bfloat16) for level in features()])
     assert {m.dtype for m in deltas} == {torch.float32}
     assert [m.shape for m in deltas] == [(2, 5, 128 // s, 128 // s) for s in STRIDES]
     assert [m.shape[1] for m in scores] == [NUM_CLASSES] * 5
@@ -166,7 +161,7 @@ def test_ranges_and_number_of_values_have_an_effect():
     assert 'values' not in head.state_dict()
 
 
-def test_several_anchors_per_place_have_deltas_of_their_own():
+def test_several_anchors_per_position_have_different_deltas():
     anchors = dict(head_config().anchor_generator, scales_per_octave=3)
     head, x = build_head(anchor_generator=anchors), features()
     _, deltas = head(x)
@@ -251,7 +246,7 @@ def targets_of(head, batch, metas, size=128):
     return [torch.cat(levels, 1) for levels in targets], average
 
 
-@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('seed', range(2))
 def test_targets_are_those_of_atss_on_rotated_iou(seed):
     # Random places: no two anchors are equally far from an object.
     rng = np.random.default_rng(seed)
@@ -319,7 +314,7 @@ def test_gradients_reach_every_parameter():
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_images_without_objects_teach_the_background():
+def test_images_without_objects_train_the_background():
     head = build_head()
     losses = backward(head, [instances([], []), instances([], [])])
     assert sum(losses['loss_bbox']).item() == 0
@@ -346,15 +341,14 @@ def test_an_image_without_objects_beside_one_with_some():
     ],
     ids=['pixel', 'pixel off centre', 'thin', 'point', 'line', 'outside', 'larger than the image'],
 )
-def test_odd_objects_leave_losses_and_gradients_finite(box):
+def test_losses_and_gradients_of_unusual_objects_are_finite(box):
     backward(build_head(), [instances([box], [1])])
 
 
-@pytest.mark.parametrize('seed', [1, 2])
-def test_predictions_are_rotated_boxes_best_first(seed):
+def test_predictions_are_rotated_boxes_best_first():
     from mmrotate.structures.bbox import RotatedBoxes
 
-    head, x = build_head(seed), features()
+    head, x = build_head(1), features()
     scores, logits = tower_outputs(head, x)
     results = head.predict_by_feat(*head(x), batch_img_metas=[meta(), meta()])
     for image, result in enumerate(results):
@@ -378,35 +372,6 @@ def test_predictions_are_rotated_boxes_best_first(seed):
             assert (reference(kept[first], kept[second]) <= 0.1 + 1e-3).all()
 
 
-def test_rescaled_predictions_are_in_the_original_image():
-    head, x = build_head(), features(batch=1)
-    plain, scaled = (
-        head.predict_by_feat(*head(x), batch_img_metas=[image], rescale=True)[0]
-        for image in (meta(), dict(meta(), scale_factor=(0.5, 0.5)))
-    )
-    expected = plain.bboxes.tensor * torch.tensor([2.0, 2, 2, 2, 1])
-    torch.testing.assert_close(scaled.bboxes.tensor, expected, rtol=1e-4, atol=1e-3)
-
-
-def test_only_the_wanted_number_of_predictions_is_kept():
-    head = build_head(test_cfg=ConfigDict(dict(head_config().test_cfg, max_per_img=2)))
-    (result,) = head.predict_by_feat(*head(features(batch=1)), batch_img_metas=[meta()])
-    assert len(result) == 2
-
-
-def test_the_documented_arguments_are_those_of_the_constructor():
-    from edgenext_mm.models.heads.rotated_gfl_head import RotatedGFLHead
-
-    arguments = list(inspect.signature(RotatedGFLHead).parameters)
-    assert documented_arguments(RotatedGFLHead) == arguments
-
-
-def test_a_distribution_has_two_values_at_least():
-    with pytest.raises(UserError, match='`reg_max` is at least 1, got 0'):
+def test_a_distribution_needs_two_values():
+    with pytest.raises(UserError, match='`reg_max` must be at least 1, got 0'):
         build_head(reg_max=0)
-
-
-def test_importing_the_package_imports_no_task_library():
-    code = 'import sys, edgenext_mm; assert not {"mmdet", "mmrotate"} & set(sys.modules)'
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

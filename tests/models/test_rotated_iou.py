@@ -27,7 +27,7 @@ def random_pairs(count, seed=0):
     return pred, target
 
 
-def adversarial_pairs(seed=1):
+def special_pairs(seed=1):
     """Pairs by name of what is special about them, 50 of each."""
     rng = np.random.default_rng(seed)
 
@@ -97,13 +97,13 @@ def adversarial_pairs(seed=1):
     yield 'turned many times', turned(a, 100 * math.pi + 0.1), a
 
 
-ADVERSARIAL = list(adversarial_pairs())
-NAMES = [name for name, _, _ in ADVERSARIAL]
+SPECIAL = list(special_pairs())
+NAMES = [name for name, _, _ in SPECIAL]
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), DTYPES)
-def test_ten_thousand_random_pairs_agree_with_shapely(dtype, tolerance):
-    pred, target = (torch.tensor(boxes, dtype=dtype) for boxes in random_pairs(10_000))
+def test_random_pairs_agree_with_shapely(dtype, tolerance):
+    pred, target = (torch.tensor(boxes, dtype=dtype) for boxes in random_pairs(3000))
     expected = reference(pred.numpy(), target.numpy())
     assert (expected > 0.1).mean() > 0.5
     ious = rotated_iou(pred, target)
@@ -111,15 +111,15 @@ def test_ten_thousand_random_pairs_agree_with_shapely(dtype, tolerance):
     assert np.abs(ious.numpy() - expected).max() < tolerance
 
 
-@pytest.mark.parametrize(('dtype', 'tolerance'), DTYPES)
-@pytest.mark.parametrize(('name', 'pred', 'target'), ADVERSARIAL, ids=NAMES)
-def test_adversarial_pairs_agree_with_shapely(name, pred, target, dtype, tolerance):
-    pred, target = torch.tensor(pred, dtype=dtype), torch.tensor(target, dtype=dtype)
-    expected = reference(pred.numpy(), target.numpy())
-    # Where both have hardly any area, rounding of shapely's own shows.
-    atol = 1e-6 if 'thin' in name or 'tiny' in name else tolerance
-    for first, second in ((pred, target), (target, pred)):
+@pytest.mark.parametrize(('name', 'pred', 'target'), SPECIAL, ids=NAMES)
+def test_special_pairs_agree_with_shapely(name, pred, target):
+    for dtype, tolerance in DTYPES:
+        first, second = torch.tensor(pred, dtype=dtype), torch.tensor(target, dtype=dtype)
+        expected = reference(first.numpy(), second.numpy())
+        # For boxes with hardly any area, shapely has rounding errors.
+        atol = 1e-6 if 'thin' in name or 'tiny' in name else tolerance
         np.testing.assert_allclose(rotated_iou(first, second), expected, rtol=0, atol=atol)
+        np.testing.assert_allclose(rotated_iou(second, first), expected, rtol=0, atol=atol)
 
 
 def test_known_values():
@@ -139,7 +139,7 @@ def test_sides_below_zero_count_as_zero():
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_is_widened(dtype):
+def test_half_precision_is_computed_in_higher_precision(dtype):
     pred, target = (torch.tensor(boxes).to(dtype) for boxes in random_pairs(1000))
     ious = rotated_iou(pred, target)
     assert ious.dtype == torch.float32
@@ -168,7 +168,7 @@ def finite_differences(pred, target, index, step):
 
 @pytest.mark.parametrize('index', [0, 1], ids=['pred', 'target'])
 def test_gradients_agree_with_finite_differences_of_shapely(index):
-    pred, target = random_pairs(2000, seed=2)
+    pred, target = random_pairs(500, seed=2)
     boxes = [torch.tensor(b, requires_grad=True) for b in (pred, target)]
     rotated_iou(*boxes).sum().backward()
     grad = boxes[index].grad.numpy()
@@ -180,22 +180,17 @@ def test_gradients_agree_with_finite_differences_of_shapely(index):
     np.testing.assert_allclose(grad[smooth], expected[smooth], rtol=1e-4, atol=2e-6)
 
 
-def test_gradients_pass_torchs_own_check():
-    boxes = [torch.tensor(b, requires_grad=True) for b in random_pairs(20, seed=3)]
-    assert torch.autograd.gradcheck(rotated_iou, boxes, eps=1e-6, atol=1e-5)
-
-
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.float16])
 @pytest.mark.parametrize('mode', ['linear', 'square', 'log'])
-@pytest.mark.parametrize(('name', 'pred', 'target'), ADVERSARIAL, ids=NAMES)
-def test_adversarial_gradients_are_finite(name, pred, target, mode, dtype):
-    # Half precision ends at 65504.
-    boxes = [torch.tensor(b).clamp(-6e4, 6e4).to(dtype).requires_grad_() for b in (pred, target)]
-    loss = RotatedIoULoss(mode=mode, reduction='none')(*boxes)
-    assert loss.isfinite().all()
-    assert loss.min() >= 0
-    loss.sum().backward()
-    assert all(b.grad.isfinite().all() for b in boxes)
+def test_gradients_of_special_pairs_are_finite(mode, dtype):
+    for name, *pair in SPECIAL:
+        # The largest number in half precision is 65504.
+        boxes = [torch.tensor(b).clamp(-6e4, 6e4).to(dtype).requires_grad_() for b in pair]
+        loss = RotatedIoULoss(mode=mode, reduction='none')(*boxes)
+        assert loss.isfinite().all(), name
+        assert loss.min() >= 0, name
+        loss.sum().backward()
+        assert all(b.grad.isfinite().all() for b in boxes), name
 
 
 @pytest.mark.parametrize('exponent', [-6, -12, -18, -30])
@@ -213,7 +208,7 @@ def test_gradients_of_vanishing_boxes_are_finite(exponent):
             assert grads[0].isfinite().all()
 
 
-def test_identical_boxes_rest():
+def test_identical_boxes_have_no_gradient():
     box = torch.tensor([[3.0, 4.0, 5.0, 6.0, 0.7]], dtype=torch.float64)
     pred = box.clone().requires_grad_()
     RotatedIoULoss(mode='linear')(pred, box).backward()
@@ -227,29 +222,26 @@ def test_boxes_of_no_width_learn_to_grow():
     assert pred.grad[0, 2].item() == pytest.approx(8 / 100)
 
 
-@pytest.mark.parametrize('mode', ['linear', 'square', 'log'])
-def test_boxes_move_onto_their_targets(mode):
-    pred, target = (torch.tensor(boxes, dtype=torch.float32) for boxes in random_pairs(200, 4))
-    # Both as boxes of about 1; logs of the sides, as box coders have them.
+def test_boxes_move_onto_their_targets():
+    pred, target = (torch.tensor(boxes, dtype=torch.float32) for boxes in random_pairs(100, 4))
+    # Both relative to the size of the target; logs of the sides, as in box coders.
     scale = target[:, 2:4].prod(1, keepdim=True).sqrt()
     pred, target = (
         torch.cat([(b[:, :2] - target[:, :2]) / scale, b[:, 2:4] / scale, b[:, 4:]], 1)
         for b in (pred, target)
     )
     moving = torch.cat([pred[:, :2], pred[:, 2:4].log(), pred[:, 4:]], 1).requires_grad_()
-    optimizer = torch.optim.Adam([moving], lr=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
-    loss = RotatedIoULoss(mode=mode, eps=1e-6)
-    for _ in range(400):
+    optimizer = torch.optim.Adam([moving], lr=0.03)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 150)
+    loss = RotatedIoULoss()
+    for _ in range(150):
         boxes = torch.cat([moving[:, :2], moving[:, 2:4].exp(), moving[:, 4:]], 1)
         optimizer.zero_grad()
         loss(boxes, target).backward()
         optimizer.step()
         schedule.step()
-    ious = rotated_iou(boxes, target)
     assert rotated_iou(pred, target).mean() < 0.6
-    assert (ious > 0.95).float().mean() > 0.95
-    assert ious.mean() > 0.97
+    assert rotated_iou(boxes, target).mean() > 0.97
 
 
 @pytest.mark.parametrize(
@@ -291,7 +283,7 @@ def test_pairs_of_weight_zero_do_not_matter():
     nothing.backward()
 
 
-def test_the_loss_takes_boxes_of_mmrotate_and_a_place_in_configs():
+def test_the_loss_is_registered_and_accepts_boxes_of_mmrotate():
     from mmrotate.structures.bbox import RotatedBoxes
 
     pred, target = (torch.tensor(boxes) for boxes in random_pairs(4))
@@ -300,45 +292,34 @@ def test_the_loss_takes_boxes_of_mmrotate_and_a_place_in_configs():
     assert loss(RotatedBoxes(pred), RotatedBoxes(target)) == loss(pred, target)
 
 
-@pytest.mark.parametrize(('mode', 'scale'), [('linear', 1.0), ('square', 2.0), ('log', 1.0)])
-def test_the_loss_is_mmrotates_given_its_ious(mode, scale, monkeypatch):
-    from mmrotate.models.losses import rotated_iou_loss as upstream
-
-    # mmcv's kernel runs on GPUs only.
-    monkeypatch.setattr(upstream, 'diff_iou_rotated_2d', lambda a, b: rotated_iou(a[0], b[0])[None])
-    pred, target = (torch.tensor(boxes, dtype=torch.float32) for boxes in random_pairs(60))
-    weight = torch.linspace(0, 1, 60)
-    ours = RotatedIoULoss(mode=mode, loss_weight=scale)
-    theirs = upstream.RotatedIoULoss(mode=mode, loss_weight=scale)
-    for arguments in (dict(), dict(weight=weight), dict(weight=weight, avg_factor=9.0)):
-        torch.testing.assert_close(
-            ours(pred, target, **arguments), theirs(pred, target, **arguments)
-        )
-
-
 @pytest.mark.parametrize(
     ('pred', 'target', 'message'),
     [
-        (torch.rand(3, 4), torch.rand(3, 5), '`pred` has shape (N, 5)'),
-        (torch.rand(3, 5), torch.rand(2, 3, 5), '`target` has shape (N, 5)'),
+        (torch.rand(3, 4), torch.rand(3, 5), '`pred` must have shape (N, 5)'),
+        (torch.rand(3, 5), torch.rand(2, 3, 5), '`target` must have shape (N, 5)'),
         (torch.rand(3, 5), torch.rand(2, 5), 'got 3 and 2 boxes'),
         (torch.ones(3, 5, dtype=torch.int64), torch.rand(3, 5), 'got torch.int64'),
     ],
 )
-def test_boxes_that_do_not_fit_are_refused(pred, target, message):
+def test_wrong_boxes_are_refused(pred, target, message):
     with pytest.raises(UserError, match=re.escape(message)):
         rotated_iou(pred, target)
 
 
-def test_arguments_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match=re.escape("`mode` is one of ('linear', 'square', 'log')")):
-        RotatedIoULoss(mode='giou')
-    with pytest.raises(UserError, match=r"`reduction` is one of .* got 'max'"):
-        RotatedIoULoss(reduction='max')
+def test_wrong_arguments_are_refused():
     boxes, loss = torch.rand(3, 5), RotatedIoULoss()
-    with pytest.raises(UserError, match=r"`reduction_override` is one of .* got 'max'"):
-        loss(boxes, boxes, reduction_override='max')
-    with pytest.raises(UserError, match=re.escape('`weight` has shape (3,) or (3, 5), got (2,)')):
-        loss(boxes, boxes, torch.ones(2))
-    with pytest.raises(UserError, match='`avg_factor` does not go with'):
-        loss(boxes, boxes, avg_factor=2, reduction_override='sum')
+    for message, call in (
+        (r"`mode` must be one of .* got 'giou'", lambda: RotatedIoULoss(mode='giou')),
+        (r"`reduction` must be one of .* got 'max'", lambda: RotatedIoULoss(reduction='max')),
+        (
+            r"`reduction_override` must be one of .* got 'max'",
+            lambda: loss(boxes, boxes, reduction_override='max'),
+        ),
+        (r'`weight` must have shape \(3,\) or', lambda: loss(boxes, boxes, torch.ones(2))),
+        (
+            '`avg_factor` cannot be used with',
+            lambda: loss(boxes, boxes, avg_factor=2, reduction_override='sum'),
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()

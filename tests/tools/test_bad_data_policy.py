@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 from paths import DIGITS_CONFIG
+from running import run_in_process
 
 
 @pytest.fixture
-def train(few_digits, run_tool, tmp_path):
+def train(few_digits, tmp_path):
     """Trains an epoch on 40 digits, two of which are cut short."""
     root = tmp_path / 'data'
     shutil.copytree(few_digits, root)
@@ -16,31 +17,33 @@ def train(few_digits, run_tool, tmp_path):
     for path in broken:
         path.write_bytes(path.read_bytes()[:-20])
 
-    def run(*options, status=0):
-        return broken, run_tool(
+    def run(*options):
+        return broken, run_in_process(
             'train.py', DIGITS_CONFIG, '--work-dir', tmp_path / 'work', '--cfg-options',
             f'train_dataloader.dataset.data_root={root}',
             f'val_dataloader.dataset.data_root={root}',
             f'test_dataloader.dataset.data_root={root}',
             'train_cfg.max_epochs=1', 'train_dataloader.batch_size=8',
-            'train_dataloader.num_workers=1', *options, status=status,
+            'train_dataloader.num_workers=1', *options,
         )  # fmt: skip
 
     return run
 
 
 def test_training_stops_with_the_name_of_the_file(train, tmp_path):
-    broken, done = train(status=1)
-    last = done.stderr.strip().splitlines()[-1]
+    broken, result = train()
+    last = result.error.strip().splitlines()[-1]
     assert last.startswith('error: ')
     assert any(f'{path} is cut short' in last for path in broken)
     assert not list(tmp_path.glob('work/*.pth'))
-    (log,) = tmp_path.glob('work/*/*.log')
-    assert 'in DataLoader worker process 0.\nOriginal Traceback' in log.read_text()
+    (path,) = tmp_path.glob('work/*/run.json')
+    reason = json.loads(path.read_text())['reason']
+    assert any('in DataLoader worker process 0' in line for line in reason['traceback'])
 
 
 def test_training_skips_and_lists(train, tmp_path):
-    broken, _ = train('bad_data.policy=skip', 'bad_data.max_fraction=0.1')
+    broken, result = train('bad_data.policy=skip', 'bad_data.max_fraction=0.1')
+    assert not result.error
     (path,) = tmp_path.glob('work/*/bad_samples.jsonl')
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted(entry['file'] for entry in entries) == sorted(map(str, broken))

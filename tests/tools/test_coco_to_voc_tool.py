@@ -24,13 +24,13 @@ def coco(tmp_path):
 def test_it_reports_what_it_wrote_and_left_out(coco, call_tool):
     out = coco[2]
     done = call_tool(TOOL, *coco)
-    assert '1 images (1 masks written, 0 there already); 0 left out' in done.stdout
+    assert '1 images (1 masks written, 0 existed); 0 skipped' in done.stdout
     assert (out / 'ImageSets/Segmentation/val2017.txt').read_text() == '1\n'
     with Image.open(out / 'SegmentationClass/1.png') as mask:
         assert mask.getcolors() == [(60 * 25, 0), (60 * 25, 18)]
     done = call_tool(TOOL, *coco, '--min-pixels', 2000)
     assert '0 images' in done.stdout
-    assert '1 left out, with fewer than 2000 labelled pixels' in done.stdout
+    assert '1 skipped, with fewer than 2000 labelled pixels' in done.stdout
 
 
 def test_it_fails_in_one_paragraph(coco, call_tool):

@@ -1,19 +1,17 @@
-"""The way of a user of the dense tasks, with one class and awkward data, on two processes.
+"""What a user of the dense tasks does, with one class and awkward data, on two processes.
 
 Two processes cannot share the five scenes of validation evenly. Scene 0 has no object, an object of
 scene 1 is a single pixel, scene 2 is of another size.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from paths import ROOT, free_port
+from paths import ROOT
 from PIL import Image
+from running import run_distributed, run_in_process
 
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes
 
@@ -42,7 +40,6 @@ train_cfg = dict(max_epochs=1)
 """
 TASKS = {
     'ssdlite': ('detection/ssdlite_edgenext-xxsmall_digits.py', DETECTION + COCO),
-    'gfl': ('detection/gfl_edgenext-xxsmall_fpn_digits.py', DETECTION + COCO),
     'deeplabv3': ('segmentation/deeplabv3_edgenext-xxsmall_digits.py', SEGMENTATION),
     'rotated': (
         'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits.py',
@@ -91,18 +88,6 @@ def awkward_root(tmp_path_factory):
     return root
 
 
-def run_distributed(script, *arguments):
-    done = subprocess.run(
-        ['bash', ROOT / 'tools' / script, *arguments],
-        env=dict(os.environ, PYTHON=sys.executable, PORT=free_port(), CUDA_VISIBLE_DEVICES='',
-                 OMP_NUM_THREADS='1'),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-
-
 @pytest.fixture(scope='module', params=TASKS)
 def trained(request, awkward_root, tmp_path_factory):
     """Task, config and work folder of an epoch with two processes."""
@@ -115,7 +100,7 @@ def trained(request, awkward_root, tmp_path_factory):
     return request.param, config, work
 
 
-def test_two_processes_train_and_test_as_one_does(trained, run_tool):
+def test_two_processes_train_and_test_as_one_does(trained):
     _, config, work = trained
     assert (work / 'epoch_1.pth').is_file()
     logs = [path.read_text().splitlines() for path in work.glob('*/vis_data/scalars.json')]
@@ -125,20 +110,20 @@ def test_two_processes_train_and_test_as_one_does(trained, run_tool):
 
     arguments = [config, work / 'epoch_1.pth']
     one, two = work / 'one.json', work / 'two.json'
-    run_tool('test.py', *arguments, '--work-dir', work / 'test', '--out', one)
+    run_in_process('test.py', *arguments, '--work-dir', work / 'test', '--out', one)
     more = ['--work-dir', work / 'test', '--out', two]
     run_distributed('dist_test.sh', *arguments, '2', *more)
     assert json.loads(one.read_text()) == json.loads(two.read_text())
     assert json.loads(one.read_text())
 
 
-def test_inference_and_pictures(trained, run_tool, awkward_root, tmp_path):
+def test_inference_and_pictures(trained, awkward_root, tmp_path):
     task, config, work = trained
-    done = run_tool(
+    result = run_in_process(
         'infer.py', config, awkward_root / 'val' / 'images', '--checkpoint', work / 'epoch_1.pth',
         '--json', '--score-thr', '0.0001', '--out', tmp_path,
     )  # fmt: skip
-    results = json.loads(done.stdout)
+    results = json.loads(result.stdout)
     assert [Path(result['image']).name for result in results] == [f'000{i}.png' for i in range(5)]
     assert Image.open(tmp_path / 'predictions.png').width > 500
     assert {path.stem for path in (tmp_path / 'predictions').iterdir()} == {
@@ -160,8 +145,8 @@ def sum_of_ones(run_lengths):
     return sum(run_lengths['counts'][1::2])
 
 
-def test_the_data_set_can_be_browsed(trained, run_tool, tmp_path):
+def test_the_data_set_can_be_browsed(trained, tmp_path):
     _, config, _ = trained
-    run_tool('browse_dataset.py', config, '--split', 'val', '--out', tmp_path)
+    run_in_process('browse_dataset.py', config, '--split', 'val', '--out', tmp_path)
     assert Image.open(tmp_path / 'val.png').width > 500
     assert len(list((tmp_path / 'val').iterdir())) == 5

@@ -1,11 +1,10 @@
-"""Training in several processes, on one host and on two: the same results, and no hang."""
+"""Training in several processes, on one host and on two."""
 
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,10 +12,12 @@ import psutil
 import pytest
 import torch
 from paths import DIGITS_CONFIG, ROOT, free_port
+from running import distributed_environment, run_distributed
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from edgenext_mm.config import load_config
 from edgenext_mm.engine.first_failure import recorded
+from edgenext_mm.engine.run_report import examine_run
 from edgenext_mm.engine.runner import build_runner
 
 # Plain gradient descent on fixed images, so that rounding stays rounding.
@@ -68,14 +69,13 @@ class Training:
 
     def __init__(self, config, processes, work_dir, *options, cwd=ROOT, **environment):
         work_dir.mkdir(exist_ok=True)
+        self.work_dir = work_dir
         self.log_file = work_dir / 'output.txt'
-        common = dict(PYTHON=sys.executable, PORT=free_port(), CUDA_VISIBLE_DEVICES='',
-                      OMP_NUM_THREADS='1')  # fmt: skip
         with self.log_file.open('w') as log:
             self.process = psutil.Popen(
                 ['bash', ROOT / 'tools' / 'dist_train.sh', config, str(processes),
                  '--work-dir', work_dir, *options],
-                env={**os.environ, **common, **environment},
+                env=distributed_environment(**environment),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
@@ -96,7 +96,7 @@ class Training:
         return next(c for c in self.process.children() if c.environ()['RANK'] == str(number))
 
     def fails(self, seconds):
-        """That it ends in time, with an error and without leaving a process; its last words."""
+        """Asserts that all processes end in time with an error; returns the reported cause."""
         family = [self.process, *self.process.children(recursive=True)]
         _, alive = psutil.wait_procs(family, timeout=seconds)
         for process in alive:
@@ -129,6 +129,7 @@ def test_a_killed_process_ends_the_others(training):
     assert re.search(r'rank +: 1 ', cause)
     assert 'Signal 9 (SIGKILL)' in cause
     assert 'This process lost its connection to another one' in training.log
+    assert 'another process ended first' in examine_run(training.work_dir).findings[0].fix
 
 
 LOST = '[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:52231'
@@ -137,7 +138,7 @@ LOST = '[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:5
 @pytest.mark.parametrize('text', [LOST, 'NCCL error ... ncclRemoteError: A call failed'])
 @pytest.mark.parametrize('killed', [0, 1])
 def test_the_killed_process_is_the_root_cause(killed, text, tmp_path, monkeypatch):
-    """By torchrun's own rules, though it sees the other's end first, and the kill 20 s later."""
+    """By torchrun's rules, even if it notices the kill 20 s after the other process ends."""
 
     def main():
         raise RuntimeError(text)
@@ -156,7 +157,7 @@ def test_the_killed_process_is_the_root_cause(killed, text, tmp_path, monkeypatc
 
 
 def test_other_errors_keep_their_time(tmp_path, monkeypatch):
-    """A data loading process that is gone is an error of its own."""
+    """A lost connection to a data loading process can be the cause."""
 
     def main():
         raise ConnectionResetError('[Errno 104] Connection reset by peer')
@@ -192,6 +193,25 @@ def test_the_first_error_is_the_one_that_is_shown(config, tmp_path):
     assert 'ValueError: the third step was one too many' in cause
     first = re.search(r'\w+Error: .*', training.log)
     assert first[0] == 'ValueError: the third step was one too many'
+    state = examine_run(tmp_path / 'work').findings[0].state
+    assert 'by ValueError on rank 1: the third step was one too many' in state
+
+
+def test_all_processes_skip_the_same_step(config, tmp_path):
+    """The second process gets an infinity: both skip, and only the second one saves its batch."""
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{config}'\ncustom_imports = dict(imports=['edgenext_mm', 'poison'])\n"
+        "custom_hooks = [dict(type='PoisonImages', iterations=[2], rank=1)]\n"
+        "loss_watch = dict(policy='skip')"
+    )
+    paths = os.pathsep.join([f'{ROOT}/tests/engine', os.environ.get('PYTHONPATH', '')])
+    arguments = [tmp_path / 'mine.py', '2', '--work-dir', tmp_path]
+    run_distributed('dist_train.sh', *arguments, PYTHONPATH=paths)
+    assert [p.name for p in tmp_path.glob('non_finite*')] == ['non_finite_iter_2_rank1.pth']
+    weights = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in weights.values())
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'Iteration 2 (epoch 1' in log.read_text()
 
 
 UNUSED_MAP = f"""
@@ -210,14 +230,14 @@ train_cfg = dict(max_epochs=1)
 """
 
 
-def test_a_map_that_nothing_uses_is_named(scenes_root, tmp_path):
-    """Its norm gets no gradient, for which DistributedDataParallel waits in the next step."""
+def test_parameters_of_an_unused_map_are_named(scenes_root, tmp_path):
+    """DistributedDataParallel waits for the gradient of its norm in the next step."""
     (tmp_path / 'mine.py').write_text(UNUSED_MAP.format(root=scenes_root))
     training = Training(tmp_path / 'mine.py', 2, tmp_path / 'work')
     training.fails(seconds=120)
     (line, *_) = [line for line in training.log.splitlines() if line.startswith('error: ')]
     assert 'parameters: backbone.norm0.weight, backbone.norm0.bias. ' in line
-    assert 'leave them out of model.backbone.out_indices' in line
+    assert 'remove them from model.backbone.out_indices' in line
     assert 'set `find_unused_parameters = True`' in line
 
 
@@ -231,7 +251,7 @@ def train_alone(config, work_dir, **options):
 
 
 def test_two_hosts_train_and_validate_as_one_process_does(config, tmp_path):
-    """Batches of 8: as they are, in two steps, and from two hosts that share no folder."""
+    """Batches of 8: at once, accumulated, and on two hosts that share no folder."""
     hosts = [tmp_path / 'host0', tmp_path / 'host1']
     trainings, port = [], free_port()
     for rank, host in enumerate(hosts):

@@ -64,7 +64,7 @@ def predicted(name):
     return dict(pred_label=1, pred_score=0.9, pred_class=name)
 
 
-def test_wrong_predictions_come_first_then_an_even_spread():
+def test_wrong_predictions_come_first_and_others_are_evenly_spread():
     results, truths = [predicted('a')] * 100, ['a'] * 100
     truths[70] = 'b'
     chosen = pictures.choose(results, truths)
@@ -92,7 +92,7 @@ def read_pixels(path):
     'box', [[40, 30, 80, 60], [60, 45, 40, 30, 0.0], [60, 45, 30, 40, np.pi / 2]]
 )
 def test_boxes_are_drawn_where_they_are(tmp_path, box):
-    """Upright and rotated boxes of the same corners give the same outline."""
+    """Upright and rotated boxes with the same corners have the same outline."""
     result = dict(bboxes=np.array([box], float), labels=np.array([0]), scores=np.array([0.5]))
     plot_result(np.zeros((90, 120, 3), np.uint8), result, tmp_path / 'boxes.png')
     image = np.asarray(Image.open(tmp_path / 'boxes.png').convert('RGB')).astype(int)
@@ -155,7 +155,7 @@ def test_images_of_any_depth_are_drawn(tmp_path, image):
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_values_are_shown_as_they_are_or_spread():
+def test_values_are_kept_or_scaled_to_eight_bits():
     twelve_bits = np.array([[[5, 4095]]], np.uint16).transpose(0, 2, 1)
     np.testing.assert_array_equal(displayable(twelve_bits)[0, :, 0], [0, 255])
     eight_bits_changed = np.array([[-20.0, 99.4, 290.0]], np.float32)
@@ -164,7 +164,7 @@ def test_values_are_shown_as_they_are_or_spread():
     np.testing.assert_array_equal(displayable(colours), colours[..., :3])
 
 
-def test_pictures_of_images_of_one_name_are_kept_apart(tmp_path):
+def test_pictures_of_images_with_the_same_name_are_numbered(tmp_path):
     assert picture_names(['x/birds-v1.0', 'birds-v1.1.png']) == ['birds-v1', 'birds-v1.1']
     assert picture_names(['a.jpg', 'a.png']) == ['a.jpg', 'a.png']
     assert picture_names(['x/a.jpg', 'y/a.jpg', 'y/A.jpg']) == ['0000_a', '0001_a', '0002_A']
@@ -172,7 +172,7 @@ def test_pictures_of_images_of_one_name_are_kept_apart(tmp_path):
         (tmp_path / f'{name}.png').touch()
 
 
-def test_one_failing_picture_costs_the_others_nothing(tmp_path):
+def test_a_failing_picture_does_not_affect_the_others(tmp_path):
     images = {name: np.zeros((40, 60, 3), np.uint8) for name in ('a.png', 'b.png', 'c.png')}
     del images['b.png']
     result = dict(bboxes=np.zeros((0, 4)), labels=np.zeros(0, int), scores=np.zeros(0))
@@ -194,7 +194,7 @@ def test_pictures_do_not_replace_the_images(tmp_path):
     assert image.read_bytes() == b'mine'
 
 
-def test_a_picture_has_the_name_that_was_asked_for(tmp_path):
+def test_a_picture_has_the_given_name(tmp_path):
     write_log(tmp_path / 'work', '1', [train(10, 1), val(1)])
     for name in ('birds-v1.0', 'birds-v1.1', 'birds', 'birds.svg'):
         plot_curves(tmp_path / 'work', tmp_path / 'out' / name)

@@ -25,7 +25,7 @@ def main() -> None:
         nargs=2,
         metavar=('H', 'W'),
         default=(256, 256),
-        help='size of the input image (default: 256 256)',
+        help='size of the input image in pixels (default: 256 256)',
     )
     parser.add_argument('--json', action='store_true', help='print JSON')
     args = parser.parse_args()

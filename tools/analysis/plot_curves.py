@@ -13,9 +13,9 @@ from edgenext_mm.visualization import plot_curves
 @reports_errors
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument('work_dir', help='work folder of tools/train.py')
+    parser.add_argument('work_dir', help='work folder of a training')
     parser.add_argument(
-        '--out', metavar='FILE', help='picture to write (default: WORK_DIR/curves.png)'
+        '--out', metavar='FILE', help='PNG, SVG or PDF to write (default: WORK_DIR/curves.png)'
     )
     args = parser.parse_args()
     out = args.out or Path(args.work_dir) / 'curves.png'

@@ -1,7 +1,6 @@
-"""Turn COCO's instance annotations into masks with the classes of PASCAL VOC.
+"""Convert COCO's instance annotations to masks with the classes of PASCAL VOC.
 
-The images stay where they are. Masks that are there are kept: a second run goes on where the first
-one stopped.
+The images are not copied. Existing masks are kept, so that an interrupted run can be continued.
 
 Examples:
     python tools/dataset_converters/coco_to_voc.py
@@ -19,7 +18,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     paths = dict(
         annotations=('data/coco/annotations/instances_train2017.json', "COCO's instances_*.json"),
-        images=('data/coco/train2017', 'folder of the images that it names'),
+        images=('data/coco/train2017', 'folder of the images'),
         out=('data/coco_voc', 'folder for SegmentationClass/ and ImageSets/'),
     )
     for name, (default, what) in paths.items():
@@ -29,7 +28,7 @@ def main() -> None:
         type=int,
         default=1000,
         metavar='N',
-        help="leave out images with fewer pixels of VOC's 20 object classes (default: %(default)s)",
+        help="skip images with fewer pixels of VOC's 20 object classes (default: %(default)s)",
     )
     args = parser.parse_args()
     done = convert_coco_to_voc(
@@ -37,7 +36,7 @@ def main() -> None:
     )
     print(
         f'{done.list_file}: {done.listed} images ({done.written} masks written, '
-        f'{done.listed - done.written} there already); {done.too_small} left out, with fewer than '
+        f'{done.listed - done.written} existed); {done.too_small} skipped, with fewer than '
         f'{args.min_pixels} labelled pixels'
     )
 

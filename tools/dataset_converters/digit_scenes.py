@@ -1,4 +1,4 @@
-"""Write scenes of handwritten digits over photographs, annotated as COCO, VOC and DOTA have it.
+"""Write scenes of handwritten digits over photographs, in the formats of COCO, VOC and DOTA.
 
 Examples:
     python tools/dataset_converters/digit_scenes.py --out data/digit_scenes
@@ -12,11 +12,11 @@ from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes
 
 HELP = dict(
-    num_train='training scenes',
-    num_val='validation scenes',
+    num_train='number of training scenes',
+    num_val='number of validation scenes',
     size='height and width in pixels',
-    max_digits='digits per scene at most',
-    seed='of everything random',
+    max_digits='largest number of digits per scene',
+    seed='random seed',
 )
 
 
@@ -24,7 +24,7 @@ HELP = dict(
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument(
-        '--out', default='data/digit_scenes', help='folder to make (default: %(default)s)'
+        '--out', default='data/digit_scenes', help='folder to create (default: %(default)s)'
     )
     for field in fields(SceneSettings):
         parser.add_argument(
@@ -36,7 +36,7 @@ def main() -> None:
     args = vars(parser.parse_args())
     out = args.pop('out')
     written = write_digit_scenes(out, SceneSettings(**args), progress=sys.stderr.isatty())
-    print(f'{out}: {"written" if written else "complete already"}')
+    print(f'{out}: {"written" if written else "already complete"}')
 
 
 if __name__ == '__main__':

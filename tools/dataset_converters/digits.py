@@ -1,4 +1,4 @@
-"""Write scikit-learn's handwritten digits as a folder of PNGs, one sub-folder per class.
+"""Write scikit-learn's handwritten digits as PNG files, one folder per class.
 
 Example:
     python tools/dataset_converters/digits.py --out data/digits
@@ -12,11 +12,11 @@ from edgenext_mm.datasets import write_digits
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument(
-        '--out', default='data/digits', help='folder to make (default: %(default)s)'
+        '--out', default='data/digits', help='folder to create (default: %(default)s)'
     )
     args = parser.parse_args()
     written = write_digits(args.out)
-    print(f'{args.out}: {"written" if written else "complete already"}')
+    print(f'{args.out}: {"written" if written else "already complete"}')
 
 
 if __name__ == '__main__':

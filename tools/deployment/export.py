@@ -1,7 +1,8 @@
 r"""Export a trained model of any task to a file for an edge runtime.
 
-The file holds the deploy form of the network and all that a runner needs: classes, sizes, mean and
-standard deviation, the config. It is compared with the model on real images, and kept if alike.
+The file contains the deploy form of the network and everything that a runner needs: classes, sizes,
+mean and standard deviation, the config. It is compared with the model on images, and only kept if
+both agree.
 
 Examples:
     python tools/deployment/export.py CONFIG best.pth --format onnx --out model.onnx
@@ -41,38 +42,42 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--format', required=True, help=', '.join(FORMATS))
     parser.add_argument('--out', required=True, metavar='FILE', help='file to write')
     parser.add_argument(
-        '--shape', type=int, nargs=2, metavar=('H', 'W'), help="input (default: the config's)"
+        '--shape', type=int, nargs=2, metavar=('H', 'W'), help="input (default: the config's size)"
     )
     parser.add_argument(
-        '--dynamic', default='', metavar='DIMS', help='what may change: batch,height,width'
+        '--dynamic', default='', metavar='DIMS', help='dimensions that vary: batch,height,width'
     )
-    parser.add_argument('--precision', default='fp32', help=f'{", ".join(PRECISIONS)} (fp32)')
-    parser.add_argument('--calib', metavar='DIR', help='images that INT8 is calibrated on')
     parser.add_argument(
-        '--calib-images', type=int, default=128, help='how many of them (default: %(default)s)'
+        '--precision', default='fp32', help=f'{", ".join(PRECISIONS)} (default: fp32)'
+    )
+    parser.add_argument('--calib', metavar='DIR', help='images to calibrate INT8 on')
+    parser.add_argument(
+        '--calib-images', type=int, default=128, help='number of them (default: %(default)s)'
     )
     parser.add_argument(
         '--int8-scheme',
         choices=SCHEMES,
-        help="ranges of INT8; TensorRT takes symmetric ones only (default: the format's own)",
+        help='INT8 ranges; TensorRT only supports symmetric (default: symmetric)',
     )
     parser.add_argument(
-        '--decode', action='store_true', help='a detector gives boxes after NMS, not raw heads'
+        '--decode', action='store_true', help='detectors: return boxes after NMS, not raw outputs'
     )
     parser.add_argument(
         '--verify',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='compare the file with the model on images (default: yes)',
+        help='compare the file with the model (default: yes)',
     )
     parser.add_argument(
-        '--images', metavar='DIR', help='images to compare on (default: two photographs)'
+        '--images', metavar='DIR', help='images to compare on (default: --calib, or photographs)'
     )
-    parser.add_argument('--bound', type=float, help='largest relative deviation to accept')
+    parser.add_argument(
+        '--bound', type=float, help='largest accepted relative deviation (default: 1e-4 for fp32)'
+    )
     parser.add_argument(
         '--evaluate',
         action='store_true',
-        help="test model and file on the config's test data, and print the metrics of both",
+        help="test the model and the file on the config's test data and print both metrics",
     )
     return parser.parse_args()
 
@@ -109,22 +114,22 @@ def main() -> None:
     print(f'{path}: {size / 2**20:.1f} MiB, {args.precision}, {shape[0]}x{shape[1]}')
     for deviation in deviations:
         print(
-            f'  {deviation.output}: deviates by {deviation.absolute:.2e}, '
-            f'{deviation.relative:.2e} of its largest value, on {len(images)} images'
+            f'  {deviation.output}: deviation {deviation.absolute:.2e} '
+            f'({deviation.relative:.2e} of the largest value) on {len(images)} images'
         )
     keeps_ratio = any(step.get('keep_ratio') for step in config.test_dataloader.dataset.pipeline)
     if keeps_ratio and not {'height', 'width'} <= set(dynamic):
         print(
-            f'  note: the test pipeline keeps the aspect ratio, so images that do not fill '
-            f'{shape[0]}x{shape[1]} are padded. Results differ from those of the unpadded image, '
-            'since attention sees the whole input; --dynamic height,width avoids that.'
+            f'  note: the test pipeline keeps the aspect ratio, so smaller images are padded to '
+            f'{shape[0]}x{shape[1]}. Their results differ from those without padding, because '
+            'attention sees the complete input. --dynamic height,width avoids padding.'
         )
     if args.evaluate:
         print(compare_metrics(config, model, path))
 
 
 def compare_metrics(config: Config, model: nn.Module, path: Path) -> str:
-    """The metrics before and after, side by side."""
+    """Returns the metrics of the model and of the file, side by side."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         config.work_dir, config.launcher = folder, 'none'
         before, after = (run_test(config, tested) for tested in (model, load_model(path)))

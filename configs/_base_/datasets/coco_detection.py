@@ -1,2 +1,2 @@
-# COCO 2017, boxes, in mmdet's usual pipelines (short side 800); two images per GPU.
+# COCO 2017 with boxes and mmdet's usual pipelines (short side 800); two images per GPU.
 _base_ = ['mmdet::_base_/datasets/coco_detection.py', 'coco_preparation.py']

@@ -1,6 +1,6 @@
-# Where COCO 2017 is looked for, said when it is not there.
+# Error messages show this text if COCO 2017 is not found.
 data_preparation = (
-    'COCO 2017 is laid out as annotations/, train2017/ and val2017/ under data/coco; see '
-    'docs/datasets/coco.md. Elsewhere: --cfg-options train_dataloader.dataset.data_root='
+    'Put annotations/, train2017/ and val2017/ of COCO 2017 into data/coco; see '
+    'docs/datasets/coco.md. For another folder: --cfg-options train_dataloader.dataset.data_root='
     'FOLDER val_dataloader.dataset.data_root=FOLDER val_evaluator.ann_file=FILE'
 )

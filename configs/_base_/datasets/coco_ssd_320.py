@@ -1,4 +1,5 @@
-# COCO 2017 for SSD: every image becomes 320x320, whatever its shape; 32 images per GPU.
+# COCO 2017 for SSD: all images are resized to 320x320 without keeping the aspect ratio; 32 images
+# per GPU.
 _base_ = 'coco_detection.py'
 
 resize = dict(type='Resize', scale=(320, 320), keep_ratio=False, interpolation='bicubic')
@@ -23,7 +24,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=32,
     num_workers=8,
-    batch_sampler=None,  # all images have one shape
+    batch_sampler=None,  # all images have the same shape
     dataset=dict(pipeline=train_pipeline),
 )
 val_dataloader = dict(batch_size=32, num_workers=8, dataset=dict(pipeline=test_pipeline))

@@ -1,11 +1,11 @@
-# Data of one's own: DATA_ROOT/train/CLASS/* and DATA_ROOT/val/CLASS/*, in ImageNet's pipelines.
-# The folders of training name the classes of all splits.
+# Your own images in DATA_ROOT/train/CLASS/* and DATA_ROOT/val/CLASS/*, with ImageNet's pipelines.
+# The folders of the train split name the classes of all splits.
 _base_ = 'imagenet_256.py'
 
 data_root = 'data/images'
 data_preparation = (
-    'Put the images there, one folder per class, or name their place in the config: `data_root` '
-    'of the data sets.'
+    'Put the images there, one folder per class, or set `data_root` of the data sets in the config '
+    'to their folder.'
 )
 train_dataloader = dict(
     batch_size=64,

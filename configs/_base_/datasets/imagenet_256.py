@@ -1,8 +1,9 @@
-# ImageNet-1K at 256x256; evaluation on the centre of the image resized to 292 (256 / 0.875).
+# ImageNet-1K at 256x256. Evaluation resizes the short side to 292 (256 / 0.875) and crops the
+# centre.
 dataset_type = 'ImageNet'
 data_root = 'data/imagenet'
 data_preparation = (
-    'docs/datasets/imagenet.md says how it is laid out. Elsewhere: --cfg-options '
+    'docs/datasets/imagenet.md describes the folders. For another folder: --cfg-options '
     'train_dataloader.dataset.data_root=FOLDER val_dataloader.dataset.data_root=FOLDER '
     'test_dataloader.dataset.data_root=FOLDER'
 )
@@ -19,7 +20,7 @@ train_pipeline = [
     dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
     dict(type='PackInputs'),
 ]
-# rand-m9-mstd0.5-inc1, which takes the place of the colour jitter in some recipes.
+# timm's rand-m9-mstd0.5-inc1; some recipes use it instead of the colour jitter.
 rand_augment = dict(
     type='RandAugment',
     policies='timm_increasing',

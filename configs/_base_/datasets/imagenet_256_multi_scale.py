@@ -1,4 +1,4 @@
-# ImageNet-1K as in the paper: crops of 160 to 320 pixels, with larger batches of smaller crops.
+# ImageNet-1K as in the paper: crops of 160 to 320 pixels; batches of smaller crops are larger.
 _base_ = 'imagenet_256.py'
 
 train_pipeline = [

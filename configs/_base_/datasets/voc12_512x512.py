@@ -1,14 +1,14 @@
-# PASCAL VOC 2012 segmentation: 1,464 training images, 1,449 for validation. Evaluation brings the
-# long side to 512, pads to 512x512, and compares at the image's own size.
+# PASCAL VOC 2012 segmentation: 1,464 training and 1,449 validation images. Evaluation resizes the
+# long side to 512, pads to 512x512, and compares the prediction at the original size.
 data_root = 'data/VOCdevkit/VOC2012'
 data_preparation = (
-    'VOC 2012 is laid out as JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/ under '
-    f'{data_root}, as its archive unpacks under data; see docs/datasets/voc.md.'
+    'Unpack the archive of VOC 2012 in data; it puts JPEGImages/, SegmentationClass/ and '
+    f'ImageSets/Segmentation/ into {data_root}. See docs/datasets/voc.md.'
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    # The short side, evenly between 256 and 768.
+    # Draws the short side uniformly from 256 to 768.
     dict(type='RandomResize', scale=[(2048, 256), (2048, 768)], keep_ratio=True),
     dict(type='RandomCrop', crop_size=(512, 512)),
     dict(type='RandomFlip', prob=0.5),
@@ -19,7 +19,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(512, 512), keep_ratio=True),
-    # After Resize: predictions are compared with annotations as they are.
+    # After Resize, so that annotations keep the original size.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
@@ -34,12 +34,12 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=8,
     persistent_workers=True,
-    drop_last=True,  # BatchNorm behind the head's global pooling cannot train on a single image
+    drop_last=True,  # BatchNorm after the head's global pooling cannot train on one image
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dataset_train,
 )
 val_dataloader = dict(
-    batch_size=1,  # images differ in size until they are padded in the model
+    batch_size=1,  # images have different sizes until the model pads them
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),

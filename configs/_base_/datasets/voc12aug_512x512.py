@@ -1,5 +1,5 @@
-# VOC 2012 and the SBD annotations as mmseg's tools/dataset_converters/voc_aug.py lays them out:
-# 1,464 + 9,118 = 10,582 training images.
+# VOC 2012 and SBD: 1,464 + 9,118 = 10,582 training images. mmseg's
+# tools/dataset_converters/voc_aug.py writes the files.
 _base_ = 'voc12_512x512.py'
 
 dataset_aug = dict(

@@ -1,4 +1,4 @@
-# DeepLabv3 on EdgeNeXt at output stride 16. A sibling overrides the arch and `in_channels`.
+# DeepLabv3 with EdgeNeXt at output stride 16. Other configs override the arch and `in_channels`.
 # The width of the paper's decoder is unpublished. With 96 channels, small has 6.55M parameters and
 # 8.50G MAdds at 512x512 (paper: 6.5M and 8.7G).
 default_scope = 'mmseg'
@@ -9,7 +9,7 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        # Right and below, in training and evaluation; labels are 255 there.
+        # Pads right and bottom, in training and evaluation; padded labels are 255.
         size=(512, 512),
         test_cfg=dict(size=(512, 512)),
     ),
@@ -27,15 +27,15 @@ model = dict(
         dilations=(1, 6, 12, 18),
         dropout_ratio=0.1,
         num_classes=21,
-        # Not SyncBN: it trains on GPUs only, and 16 images per GPU are enough.
+        # Not SyncBN, which only trains on GPUs; 16 images per GPU are enough.
         norm_cfg=dict(type='BN'),
         align_corners=False,
-        # Averaged over labelled pixels; mmseg's default counts the ignored ones, too.
+        # The mean over labelled pixels. mmseg's default also counts ignored pixels.
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
-# BatchNorm's statistics differ between GPUs; evaluation and checkpoints get their mean.
+# Each GPU has its own BatchNorm statistics; evaluation and checkpoints use their mean.
 custom_hooks = [dict(type='SyncBuffersHook')]

@@ -1,4 +1,4 @@
-# EdgeNeXt classifier. A sibling overrides the arch and `in_channels` of the head.
+# EdgeNeXt classifier. Other configs override the arch and `in_channels` of the head.
 default_scope = 'mmpretrain'
 model = dict(
     type='ImageClassifier',

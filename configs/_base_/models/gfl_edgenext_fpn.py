@@ -1,4 +1,4 @@
-# GFL with FPN on EdgeNeXt. A sibling overrides the arch and the neck's `in_channels`.
+# GFL with FPN and EdgeNeXt. Other configs override the arch and the neck's `in_channels`.
 default_scope = 'mmdet'
 model = dict(
     type='GFL',

@@ -1,4 +1,4 @@
-# Rotated GFL on EdgeNeXt. A sibling overrides arch, weights and the neck's `in_channels`.
+# Rotated GFL with EdgeNeXt. Other configs override the arch, weights and the neck's `in_channels`.
 default_scope = 'mmrotate'
 angle_version = 'le135'
 model = dict(
@@ -34,7 +34,7 @@ model = dict(
         norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
         reg_max=8,
         reg_decoded_bbox=True,
-        # Without an angle version, as anchors of the published model are: all upright.
+        # No angle version, so that all anchors are upright, as in the published model.
         anchor_generator=dict(
             type='FakeRotatedAnchorGenerator',
             octave_base_scale=4,
@@ -42,7 +42,7 @@ model = dict(
             ratios=[1.0],
             strides=[8, 16, 32, 64, 128],
         ),
-        # norm_factor=1: deltas of the angle are in units of pi.
+        # norm_factor=1: angle deltas are in units of pi.
         bbox_coder=dict(
             type='DeltaXYWHTRBBoxCoder',
             angle_version=angle_version,
@@ -61,7 +61,7 @@ model = dict(
         assigner=dict(
             type='RotatedATSSAssigner', topk=9, iou_calculator=dict(type='RBboxOverlaps2D')
         ),
-        sampler=dict(type='mmdet.PseudoSampler'),  # focal loss takes all anchors
+        sampler=dict(type='mmdet.PseudoSampler'),  # focal loss uses all anchors
         allowed_border=-1,
         pos_weight=-1,
         debug=False,

@@ -1,7 +1,8 @@
-# SSDLite on EdgeNeXt for 320x320. A sibling overrides the arch and the neck's `in_channels`.
+# SSDLite with EdgeNeXt for 320x320. Other configs override the arch and the neck's `in_channels`.
 default_scope = 'mmdet'
 channels = (512, 256, 256, 128, 128, 64)
-# Squares of 0.1 to 1.05 of the input's side in equal steps, and one between each two of them.
+# Anchor sizes from 0.1 to 1.05 of the input size, in equal steps. SSD adds a square anchor between
+# each pair of neighbours.
 sizes = [32, 82.67, 133.33, 184, 234.67, 285.33, 336]
 model = dict(
     type='SingleStageDetector',
@@ -40,7 +41,7 @@ model = dict(
             type='SSDAnchorGenerator',
             scale_major=False,
             input_size=320,
-            strides=[16, 32, 64, 107, 160, 320],  # of 20, 10, 5, 3, 2 and 1 places
+            strides=[16, 32, 64, 107, 160, 320],  # map sizes: 20, 10, 5, 3, 2 and 1
             ratios=[[2, 3], [2, 3], [2, 3], [2, 3], [2, 3], [2]],
             min_sizes=sizes[:-1],
             max_sizes=sizes[1:],

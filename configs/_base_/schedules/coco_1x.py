@@ -1,4 +1,4 @@
-# mmdet's 1x schedule with AdamW: 12 epochs, batch 16 (8 GPUs x 2).
+# mmdet's 1x schedule with AdamW: 12 epochs with a batch size of 16 (8 GPUs x 2).
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),

@@ -1,4 +1,4 @@
-# 12 epochs of AdamW for a batch of 2; gradients are clipped, and only norms do not decay.
+# 12 epochs of AdamW with a batch size of 2 and clipped gradients. Norms have no weight decay.
 _base_ = 'coco_1x.py'
 
 optim_wrapper = dict(

@@ -1,7 +1,7 @@
-# 30 epochs of AdamW at a low rate, for weights that are trained already; batch 64.
+# 30 epochs of AdamW with a batch size of 64 and a low learning rate, for pretrained weights.
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
-    # No decay on what is one-dimensional: norms, biases and layer scales.
+    # No weight decay for one-dimensional parameters: norms, biases and layer scales.
     paramwise_cfg=dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'.gamma': dict(decay_mult=0.0)}
     ),

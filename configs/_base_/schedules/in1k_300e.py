@@ -1,15 +1,15 @@
-# 300 epochs of AdamW for an effective batch of 4096: 8 GPUs x 256 images x 2 accumulated steps.
+# 300 epochs of AdamW with an effective batch size of 4096: 8 GPUs x 256 images x 2 accumulations.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale='dynamic',
     optimizer=dict(type='AdamW', lr=6e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
     accumulative_counts=2,
-    # No decay on what is one-dimensional: norms, biases and layer scales.
+    # No weight decay for one-dimensional parameters: norms, biases and layer scales.
     paramwise_cfg=dict(
         norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys={'.gamma': dict(decay_mult=0.0)}
     ),
 )
-# From 0 in the paper; mmengine's LinearLR multiplies step by step and cannot leave an exact 0.
+# The paper's warm-up starts at 0. mmengine's LinearLR multiplies the current rate, so it cannot.
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, end=20, by_epoch=True, convert_to_iter_based=True),
     dict(
@@ -21,8 +21,8 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-# A moving average of decay 0.9995 over the optimiser's steps (every other iteration), evaluated
-# beside the raw weights: accuracy/top1 is the average's, accuracy/top1_origin theirs.
+# Moving average of the weights with decay 0.9995 per optimiser step (every second iteration).
+# accuracy/top1 is the accuracy of the average, accuracy/top1_origin that of the raw weights.
 custom_hooks = [
     dict(
         type='EMAHook',
@@ -36,5 +36,5 @@ custom_hooks = [
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
-# Images per step over all GPUs, before accumulation: what --auto-scale-lr compares with.
+# --auto-scale-lr compares this with the images per iteration on all GPUs, before accumulation.
 auto_scale_lr = dict(base_batch_size=2048)

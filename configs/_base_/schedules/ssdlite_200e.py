@@ -1,4 +1,4 @@
-# 200 epochs of AdamW with moving averages of the weights; batch 128 (4 GPUs x 32).
+# 200 epochs of AdamW with a batch size of 128 (4 GPUs x 32) and a moving average of the weights.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=9e-4, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=500),

@@ -1,4 +1,5 @@
-# 50 epochs of AdamW, the head at ten times the rate; batch 64 (4 GPUs x 16).
+# 50 epochs of AdamW with a batch size of 64 (4 GPUs x 16). The head has ten times the base learning
+# rate.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=9e-4, weight_decay=0.01),

@@ -1,143 +1,71 @@
-"""What can be wrong with a data set, by name."""
+"""Faults of data sets: their kinds, severities and descriptions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-
-class Kind(NamedTuple):
-    """A kind of fault.
-
-    Args:
-        severity: ``error`` or ``warning``.
-        meaning: What it is, in a few words.
-    """
-
-    severity: str
-    meaning: str
-
-
-def _errors(**meanings: str) -> dict[str, Kind]:
-    return {name: Kind('error', meaning) for name, meaning in meanings.items()}
-
-
-def _warnings(**meanings: str) -> dict[str, Kind]:
-    return {name: Kind('warning', meaning) for name, meaning in meanings.items()}
-
-
-#: All kinds; docs/datasets/checking.md says what training does about each.
-KINDS = {
-    # The data set as a whole.
-    **_errors(
-        structure='the data set cannot be used as the config names it',
-        classes='classes that do not agree with the data, the model or another split',
-        evaluator='an evaluator that reads other annotations than the data loader',
-        no_objects='annotations none of which can be used',
-        box_units='boxes as fractions of the image, or as two corners',
-        masks_ignored='masks in which all but one class is ignored',
-        malformed='a line or entry of an annotation file that is no annotation',
-        duplicate_id='an id that a COCO file gives twice, of an image or an annotation',
-        orphan='an annotation of an image or category that the COCO file does not list',
-        label_conflict='an image that is listed twice, with two labels',
-        split_overlap='an image of the same content in training and in validation or test',
-    ),
-    **_warnings(
-        duplicate_entry='an image that is listed twice',
-        duplicate_image='two images of a split with the same content',
-        other_classes='a part of the model or a split with more or fewer classes',
-        evaluator_objects='an evaluator whose objects differ from those of the data loader',
-        annotation_zero='an annotation with the id 0, which pycocotools evaluates wrongly',
-        left_out_box='boxes that are not used, by reason',
-        left_out_image='images that are not used, by reason',
-        left_out_file='images that are not read because of their endings',
-        masks_one_class='masks that show a single class',
-        mask_palette='a value of a mask that has another colour in other masks',
-        empty_class='a class without a single example in the training data',
-    ),
+#: Kinds of faults that must not be used for training. docs/datasets/checking.md explains all kinds,
+#: and what training does about them.
+ERRORS = frozenset((
+    # The data set.
+    'structure', 'classes', 'evaluator', 'no_objects', 'box_units', 'masks_ignored', 'malformed',
+    'duplicate_id', 'orphan', 'label_conflict', 'split_overlap',
     # Image files.
-    **_errors(
-        missing_image='there is no such file',
-        empty_file='a file of zero bytes',
-        truncated='a JPEG or PNG file whose end is missing',
-        unreadable='no image, as far as the decoder can tell',
-        corrupt='the decoder reports damage, and returns a picture all the same',
-        elongated='one side is more than 100 times the other',
-        size_mismatch='another size than its annotations say',
-    ),
-    **_warnings(
-        tiny='a side of fewer than 8 pixels',
-        sixteen_bit='16 bits per channel, of which the upper 8 are used',
-        cmyk='colours for print, which are converted without a profile',
-        alpha='transparent pixels, whose hidden colours become visible',
-        animated='several frames, of which the first is used',
-        exif_orientation='a turned photograph; boxes and masks may be for it as stored',
-    ),
+    'missing_image', 'empty_file', 'truncated', 'unreadable', 'corrupt', 'elongated',
+    'size_mismatch',
     # Annotations.
-    **_errors(
-        label_range='a label that no class has',
-        box_not_finite='a box with a coordinate that is no finite number',
-        box_negative='a box of negative width or height',
-        box_outside='a box wholly outside its image',
-        outline_not_finite='an outline with a coordinate that is no finite number',
-        missing_mask='there is no such file',
-        mask_size='a mask of another size than its image',
-        mask_value='a value in a mask that no class has',
-        mask_mode='a mask in colour',
-    ),
-    **_warnings(
-        box_empty='a box less than a pixel wide or high, which is left out',
-        box_partly_outside='a box that reaches more than a pixel beyond its image',
-        outline_short='an outline of fewer than three corners; its object is ignored',
-    ),
-}
+    'label_range', 'box_not_finite', 'box_negative', 'box_outside', 'outline_not_finite',
+    'missing_mask', 'mask_size', 'mask_value', 'mask_mode',
+))  # fmt: skip
+#: Kinds of faults that can be used for training, but may be mistakes.
+WARNINGS = frozenset((
+    # The data set.
+    'duplicate_entry', 'duplicate_image', 'other_classes', 'evaluator_objects', 'annotation_zero',
+    'left_out_box', 'left_out_image', 'left_out_file', 'masks_one_class', 'mask_palette',
+    'empty_class',
+    # Image files.
+    'tiny', 'sixteen_bit', 'cmyk', 'alpha', 'animated', 'exif_orientation',
+    # Annotations.
+    'box_empty', 'box_partly_outside', 'outline_short',
+))  # fmt: skip
 
 
 class Problem(NamedTuple):
-    """A fault of something at hand.
+    """A fault. Its string is a sentence.
 
     Args:
-        kind: A key of :data:`KINDS`.
-        detail: The rest of a sentence that begins with the name of the file.
+        kind: One of :data:`ERRORS` or :data:`WARNINGS`.
+        detail: The rest of a sentence that begins with ``file``.
+        file: The path of the file at fault, ``FILE:LINE``, or a name in the config. Default: '',
+            for the caller to set with :func:`located`.
     """
 
     kind: str
     detail: str
+    file: str = ''
 
-    @property
-    def is_error(self) -> bool:
-        """Whether training must not use it."""
-        return KINDS[self.kind].severity == 'error'
-
-
-#: The path of a file at fault, or a place in it, and the fault.
-Located = tuple[str, Problem]
-
-
-def listing(values: Sequence[Any], count: int = 12) -> str:
-    """The first values, and how many more there are."""
-    shown = ', '.join(map(repr, values[:count]))
-    return shown + (f' and {len(values) - count} more' if len(values) > count else '')
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A fault and where it is.
-
-    Args:
-        split: ``train``, ``val`` or ``test``.
-        file: Path of the file at fault.
-        kind: A key of :data:`KINDS`.
-        detail: The rest of a sentence that begins with the file.
-    """
-
-    split: str
-    file: str
-    kind: str
-    detail: str
+    def __str__(self) -> str:
+        return f'{self.file} {self.detail}'
 
     @property
     def severity(self) -> str:
         """``error`` or ``warning``."""
-        return KINDS[self.kind].severity
+        return 'error' if self.is_error else 'warning'
+
+    @property
+    def is_error(self) -> bool:
+        """Whether training must not use the file."""
+        return self.kind in ERRORS
+
+
+def located(file: str | Path, problems: Iterable[Problem]) -> Iterator[Problem]:
+    """Sets the file of problems."""
+    return (problem._replace(file=str(file)) for problem in problems)
+
+
+def listing(values: Sequence[Any], count: int = 12) -> str:
+    """Joins the first values, and adds how many more there are."""
+    shown = ', '.join(map(repr, values[:count]))
+    return shown + (f' and {len(values) - count} more' if len(values) > count else '')

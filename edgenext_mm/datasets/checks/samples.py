@@ -1,4 +1,4 @@
-"""Faults of annotations, beside their images: what checks of files and training both refuse."""
+"""Faults of single samples: image sizes, labels, boxes and masks."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ import numpy as np
 from ..palette import IGNORED
 from .findings import Problem
 
-#: Sides of an image in pixels, and their ratio.
+#: Shortest side in pixels without a warning, and largest ratio of the sides without an error.
 MIN_SIDE, MAX_RATIO = 8, 100
 
 
 def sample_problems(
     sample: Mapping[str, Any], num_classes: int | None, ignored: int = IGNORED
 ) -> Iterator[Problem]:
-    """Faults of a sample as the loading steps of a pipeline leave it.
+    """Yields the faults of a sample that the loading steps of a pipeline have filled in.
 
     Args:
-        sample: With ``img`` and what the data set lists of it: ``gt_label``, ``instances``,
-            ``height`` and ``width``; and with ``gt_seg_map``.
-        num_classes: None where the data set does not say.
-        ignored: Value of pixels of masks that do not count. Default: 255.
+        sample: The results dict, with ``ori_shape`` and what the data set lists: ``gt_label``,
+            ``instances``, ``height`` and ``width``. A loaded ``gt_seg_map`` is checked too.
+        num_classes: Number of classes; None if unknown.
+        ignored: Value of mask pixels that the loss ignores. Default: 255.
     """
     height, width = sample['ori_shape']
-    yield from size_problems(height, width)
+    if max(height, width) > MAX_RATIO * min(height, width):
+        yield Problem('elongated', f'has {width}x{height} pixels, which is too elongated.')
+    elif min(height, width) < MIN_SIDE:
+        yield Problem('tiny', f'has only {width}x{height} pixels.')
     listed = sample.get('height', height), sample.get('width', width)
     if listed != (height, width):
         yield Problem(
             'size_mismatch',
-            f'is of {width}x{height} pixels as it is loaded, its annotations are for '
+            f'has {width}x{height} pixels when loaded, but its annotations are for '
             f'{listed[1]}x{listed[0]}.',
         )
     if num_classes is not None:
@@ -48,23 +51,15 @@ def sample_problems(
 
 
 def labels_of(sample: Mapping[str, Any]) -> list[int]:
-    """The classes of an image or of the objects in it, as a data set lists them."""
+    """Returns the labels of an image or of its objects, as a data set lists them."""
     if 'gt_label' in sample:
         return np.atleast_1d(sample['gt_label']).tolist()
     instances = sample.get('instances', [])
     return [instance['bbox_label'] for instance in instances if len(instance['bbox'])]
 
 
-def size_problems(height: int, width: int) -> Iterator[Problem]:
-    """Whether an image of so many pixels has a shape that pipelines can work with."""
-    if max(height, width) > MAX_RATIO * min(height, width):
-        yield Problem('elongated', f'is of {width}x{height} pixels, no picture to learn from.')
-    elif min(height, width) < MIN_SIDE:
-        yield Problem('tiny', f'is of {width}x{height} pixels.')
-
-
 def label_problems(label: int, num_classes: int) -> Iterator[Problem]:
-    """Whether a class has that number."""
+    """Yields a problem if no class has this label."""
     if not 0 <= label < num_classes:
         yield Problem(
             'label_range',
@@ -74,14 +69,14 @@ def label_problems(label: int, num_classes: int) -> Iterator[Problem]:
 
 
 def box_problems(points: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, Problem]]:
-    """Faults of boxes, at most one of each.
+    """Yields the faults of boxes, at most one per box.
 
     Args:
-        points: (N, 2, 2) first and last corners or (N, 4, 2) corners, in pixels.
+        points: (N, 2, 2) first and last corners, or (N, 4, 2) corners, in pixels.
         sizes: (N, 2) or (1, 2) widths and heights of the images.
 
     Yields:
-        Index of a box, and its fault.
+        The index of a box, and its fault.
     """
     upright = points.shape[1] == 2
     finite = np.isfinite(points).all(axis=(1, 2))
@@ -93,15 +88,15 @@ def box_problems(points: np.ndarray, sizes: np.ndarray) -> Iterator[tuple[int, P
         ('box_negative', (sides < 0).any(axis=1)),
         ('box_empty', (sides < 1).any(axis=1)),
         ('box_outside', ((highest <= 0) | (lowest >= sizes)).any(axis=1)),
-        # Patches of large images cut rotated objects, whose corners stay where they were.
+        # Splitting large images into patches cuts rotated objects, but keeps their corners.
         ('box_partly_outside', upright & ((lowest < -1) | (highest > sizes + 1)).any(axis=1)),
     )
     undecided: np.ndarray = np.ones(len(points), bool)
-    widths = np.broadcast_to(sizes, (len(points), 2))
+    sizes = np.broadcast_to(sizes, (len(points), 2))
     for kind, wrong in faults:
         for index in np.flatnonzero(wrong & undecided):
             corners = ', '.join(f'({x:g}, {y:g})' for x, y in points[index])
-            width, height = widths[index]
+            width, height = sizes[index]
             yield int(index), Problem(kind, f'has the box {corners} in {width}x{height} pixels.')
         undecided &= ~wrong
 
@@ -113,31 +108,30 @@ def mask_problems(
     num_classes: int | None = None,
     ignored: int = IGNORED,
 ) -> Iterator[Problem]:
-    """Faults of a mask.
+    """Yields the faults of a mask.
 
     Args:
-        mask: Of any shape and whole numbers.
-        size: Width and height of its image.
+        mask: An array of any shape and any integer type.
+        size: Width and height of the image.
         highest: The largest value that stands for a class.
-        num_classes: Of the config. Default: ``highest + 1``.
-        ignored: Value of pixels that do not count. Default: 255.
+        num_classes: Number of classes. Default: ``highest + 1``.
+        ignored: Value of pixels that the loss ignores. Default: 255.
     """
     if mask.ndim != 2:
         yield Problem(
             'mask_mode',
-            'is a colour image; a mask holds the number of a class in each pixel, as a grey or '
-            'palette image.',
+            'is a colour image. A mask is a grey or palette image whose pixels are class numbers.',
         )
         return
     if mask.shape[::-1] != size:
         yield Problem(
             'mask_size',
-            f'is of {mask.shape[1]}x{mask.shape[0]} pixels, its image of {size[0]}x{size[1]}.',
+            f'has {mask.shape[1]}x{mask.shape[0]} pixels, but its image has {size[0]}x{size[1]}.',
         )
     wrong = mask[((mask < 0) | (mask > highest)) & (mask != ignored)]
     if wrong.size:
         yield Problem(
             'mask_value',
-            f'holds the value {wrong.min()}. With {num_classes or highest + 1} classes, values '
-            f'are 0 to {highest}, and {ignored} for pixels that do not count.',
+            f'has the value {wrong.min()}. With {num_classes or highest + 1} classes, values '
+            f'are 0 to {highest}, or {ignored} for ignored pixels.',
         )

@@ -1,4 +1,4 @@
-"""Says in the log which samples a training skips."""
+"""Logs which samples a training skips."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ...datasets.bad_data import BadSampleList
 
 
 class BadDataHook(Hook):
-    """Logs each file that any worker process of any rank skips, once, and how many there were.
+    """Logs each file that any worker process of any rank skips once, and their number at the end.
 
     Args:
-        skipped: The list that they share.
+        skipped: The list of skipped samples, which all processes share.
     """
 
     def __init__(self, skipped: BadSampleList) -> None:
@@ -24,7 +24,7 @@ class BadDataHook(Hook):
         self._size_logged = 0
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Logs what is new in the list."""
+        """Logs the new entries of the list."""
         if not is_main_process() or self.skipped.size() == self._size_logged:
             return
         self._size_logged = self.skipped.size()
@@ -34,7 +34,7 @@ class BadDataHook(Hook):
         self._num_logged = len(entries)
 
     def after_train(self, runner: Runner) -> None:
-        """Says how many there were."""
+        """Logs the number of skipped samples."""
         if self._num_logged:
             runner.logger.warning(
                 f'{self._num_logged} bad samples were skipped in this training; '

@@ -1,4 +1,4 @@
-"""Batches that end a training after an epoch, found at its start."""
+"""Finds batches that would end a training after an epoch before it starts."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from .holding_hook import HoldingHook
 
 
 class BatchCheckHook(HoldingHook):
-    """Checks what mmengine meets at the end of the first epoch only.
+    """Checks at the start of a training for errors at the end of its first epoch.
 
-    - The last batch may have one image. If a BatchNorm layer has a map of one pixel at the first
-      step, it cannot compute a variance at the last one. Where all images of the first batch have
-      one size, this is an error, else a warning.
-    - mmseg stacks images of one size only: the first batch of validation is loaded and stacked.
+    - If the last batch has one image and a BatchNorm layer gets a map of one pixel in the first
+      step, that layer cannot compute a variance in the last step. This is an error if all images
+      of the first batch have the same size, and a warning otherwise.
+    - mmseg can only stack images of one size, so the first validation batch is loaded and checked.
 
-    A config switches these checks off with ``checks = dict(batches=False)``.
+    A config disables these checks with ``checks = dict(batches=False)``.
 
     Raises:
-        UserError: In training, if a check fails.
+        UserError: During training, if a check fails.
     """
 
     def __init__(self) -> None:
         self._handles: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Checks validation, and prepares the check of the first step."""
+        """Checks the first validation batch of a segmentor."""
         if runner.val_loop is not None:
             _check_stacking(unwrapped(runner.model), runner.val_loop.dataloader)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Looks at the BatchNorm layers in the first step."""
+        """Registers hooks on the BatchNorm layers for the first step."""
         self.release()
         if batch_idx > 0 or not _ends_with_one(runner.train_dataloader):
             return
@@ -51,13 +51,13 @@ class BatchCheckHook(HoldingHook):
             return
         one_size = len({image.shape for image in images}) == 1
         for name, module in unwrapped(runner.model).named_modules():
-            synchronised = isinstance(module, SyncBatchNorm) and get_world_size() > 1
-            if isinstance(module, _BatchNorm) and not synchronised:
+            synchronized = isinstance(module, SyncBatchNorm) and get_world_size() > 1
+            if isinstance(module, _BatchNorm) and not synchronized:
                 check = partial(_check_norm, runner, name, len(images), one_size)
                 self._handles.append(module.register_forward_pre_hook(check))
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Ends the check."""
+        """Removes the hooks."""
         self.release()
 
     def release(self) -> None:
@@ -67,7 +67,7 @@ class BatchCheckHook(HoldingHook):
 
 
 def _ends_with_one(loader: DataLoader) -> bool:
-    """Whether the last batch of an epoch has one image, where others have more."""
+    """Returns whether the last batch of an epoch has one image and the others have more."""
     batches = loader.batch_sampler
     sampler: Any = getattr(batches, 'sampler', None)
     endless = sampler is None or isinstance(sampler, InfiniteSampler)
@@ -84,9 +84,9 @@ def _check_norm(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
 ) -> None:
-    # Of a head on regions, the first dimension is not that of the images.
-    is_of_images = bool(inputs) and len(inputs[0]) == num_images
-    if not module.training or not is_of_images or inputs[0][0, 0].numel() > 1:
+    # In a head that works on regions, the first dimension is not the number of images.
+    per_image = bool(inputs) and len(inputs[0]) == num_images
+    if not module.training or not per_image or inputs[0][0, 0].numel() > 1:
         return
     message = (
         f'The {len(runner.train_dataloader.batch_sampler.sampler):,} training images of a process '
@@ -98,14 +98,12 @@ def _check_norm(
 
 
 def _check_stacking(model: nn.Module, loader: DataLoader) -> None:
-    """Raises a UserError if a segmentor cannot stack the first batch of a loader."""
+    """Raises a UserError if a segmentor cannot stack the first batch of a data loader."""
     is_segmentor = any(kind.__name__ == 'BaseSegmentor' for kind in type(model).__mro__)
     if not is_segmentor or loader.batch_sampler is None:
         return
     indices: Sequence[int] = next(iter(loader.batch_sampler), ())
-    if len(indices) < 2:
-        return
-    images = [loader.dataset[index]['inputs'] for index in indices]
+    images = [loader.dataset[index]['inputs'] for index in indices] if len(indices) > 1 else []
     sizes = {tuple(image.shape[-2:]) for image in images if isinstance(image, Tensor)}
     if len(sizes) > 1:
         raise UserError(several_sizes_advice(model, 'val', sizes))

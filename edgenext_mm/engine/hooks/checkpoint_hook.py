@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and a training that outlives a full disk."""
+"""Writes checkpoints that are never incomplete, and continues if the disk is full."""
 
 from __future__ import annotations
 
@@ -18,29 +18,39 @@ from mmengine.runner import Runner
 from ...files import remove_leftovers, replacing
 from ...registry import HOOKS
 
-#: Written when a training is told to stop; obsolete once a later checkpoint is there.
+#: Written when a training is told to stop; removed after the next regular checkpoint.
 INTERRUPTED = 'interrupted.pth'
 _STATE = ('keep_ckpt_ids', 'last_ckpt', 'best_ckpt_path', 'best_ckpt_path_dict')
+_BACKEND = dict(backend='edgenext_mm_whole_files')
 
 
-@register_backend('edgenext_mm_whole_files')
+@register_backend(_BACKEND['backend'])
 class WholeFileBackend(LocalBackend):
-    """Local files, written whole or not at all, and not removed before it is time."""
+    """Writes local files atomically, and defers their removal."""
 
     def __init__(self) -> None:
         self.outdated: list[str] = []
 
     def put(self, obj: bytes, filepath: str | os.PathLike[str]) -> None:
-        """Writes a file that takes the place of another one once it is on the disk."""
+        """Writes a file under a temporary name and renames it once it is on the disk.
+
+        Args:
+            obj: The content.
+            filepath: The path of the file.
+        """
         with replacing(filepath) as temporary:
             temporary.write_bytes(obj)
 
     def remove(self, filepath: str | os.PathLike[str]) -> None:
-        """Notes a file for :meth:`remove_outdated`."""
+        """Marks a file for :meth:`remove_outdated`.
+
+        Args:
+            filepath: The path of the file, which need not exist.
+        """
         self.outdated.append(str(filepath))
 
     def remove_outdated(self) -> None:
-        """Removes the files that were noted."""
+        """Removes the marked files."""
         while self.outdated:
             Path(self.outdated.pop()).unlink(missing_ok=True)
 
@@ -48,22 +58,23 @@ class WholeFileBackend(LocalBackend):
 def write_checkpoint(runner: Runner, folder: str, name: str, **options: Any) -> None:
     """Writes a checkpoint to resume from, and its path to ``last_checkpoint``.
 
-    Must be called in all processes; the first one writes.
+    All processes must call this function; the first one writes.
 
     Args:
-        runner: Whose state is stored.
-        folder: For the file; also on another kind of storage.
-        name: Of the file.
-        **options: Of mmengine's ``Runner.save_checkpoint``.
+        runner: The runner whose state is saved.
+        folder: The folder of the file. It may be on other storage, such as ``s3://...``.
+        name: The name of the file.
+        **options: Other arguments of ``Runner.save_checkpoint``.
 
     Raises:
-        OSError: If it cannot be written. What was there stays.
+        OSError: If the file cannot be written. Existing files are unchanged.
     """
-    path = f'{folder}/{name}' if '://' in folder else os.path.join(folder, name)
+    local = '://' not in folder
+    path = os.path.join(folder, name) if local else f'{folder}/{name}'
     runner.message_hub.update_info('last_ckpt', path)
     runner.call_hook('before_write_checkpoint')
-    if '://' not in folder and options.get('backend_args') is None:
-        options['backend_args'] = dict(backend='edgenext_mm_whole_files')
+    if local and options.get('backend_args') is None:
+        options['backend_args'] = _BACKEND
     runner.save_checkpoint(folder, name, **options)
     if is_main_process():
         with replacing(Path(runner.work_dir, 'last_checkpoint')) as temporary:
@@ -72,12 +83,12 @@ def write_checkpoint(runner: Runner, folder: str, name: str, **options: Any) -> 
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
-    """mmengine's, but that a checkpoint appears whole or not at all, that older ones are removed
-    only once the new one is on the disk, and that a full disk does not end the training.
+    """mmengine's ``CheckpointHook`` with atomic writes.
 
-    Our :class:`~edgenext_mm.engine.runner.Runner` puts it in the place of mmengine's, with the same
-    arguments. Checkpoints that go to another kind of storage (``out_dir='s3://...'``) are
-    written as mmengine does.
+    A checkpoint is either complete or absent, older ones are removed only when the new one is on
+    the disk, and a full disk does not end the training. The arguments are those of mmengine's hook,
+    which this hook replaces in our :class:`~edgenext_mm.engine.Runner`. Checkpoints on other
+    storage (``out_dir='s3://...'``) are written as mmengine writes them.
     """
 
     file_backend: Any
@@ -86,39 +97,40 @@ class WholeCheckpointHook(CheckpointHook):
     keep_ckpt_ids: deque[int]
 
     def before_train(self, runner: Runner) -> None:
-        """Also removes what a killed run left half-written."""
+        """Prepares the storage and removes incomplete files of a killed run."""
         super().before_train(runner)
         # mmengine forgets it, and would not store a best metric that comes before the next save.
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
         self._local = isinstance(self.file_backend, LocalBackend)
-        if self._local:
-            self.file_backend = WholeFileBackend()
-            # Of a training that is resumed from another folder, the best one is not ours to remove.
-            if hasattr(self, 'best_ckpt_path'):
-                self.best_ckpt_path = self._own(self.best_ckpt_path)
-            if hasattr(self, 'best_ckpt_path_dict'):
-                for key, path in self.best_ckpt_path_dict.items():
-                    self.best_ckpt_path_dict[key] = self._own(path)
-            self.backend_args = dict(backend='edgenext_mm_whole_files')
-            if is_main_process():
-                for folder in {str(self.out_dir), runner.work_dir}:
-                    remove_leftovers(folder, '*.pth')
-                remove_leftovers(runner.work_dir, 'last_checkpoint')
+        if not self._local:
+            return
+        self.file_backend = WholeFileBackend()
+        self.backend_args = _BACKEND
+        # If the training was resumed from another folder, its best checkpoint must stay there.
+        if hasattr(self, 'best_ckpt_path'):
+            self.best_ckpt_path = self._own(self.best_ckpt_path)
+        if hasattr(self, 'best_ckpt_path_dict'):
+            paths = self.best_ckpt_path_dict
+            self.best_ckpt_path_dict = {key: self._own(path) for key, path in paths.items()}
+        if is_main_process():
+            for folder in {str(self.out_dir), runner.work_dir}:
+                remove_leftovers(folder, '*.pth')
+            remove_leftovers(runner.work_dir, 'last_checkpoint')
 
     def _own(self, path: str | None) -> str | None:
-        """The file of that name in the folder of this training, if it is there."""
+        """Returns the file of the same name in the folder of this training, if it exists."""
         here = Path(str(self.out_dir), Path(path).name) if path else None
         return str(here) if here and here.is_file() else None
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        """mmengine's removes old files first, and empties ``last_checkpoint`` before it writes."""
+        # mmengine removes old files and empties `last_checkpoint` before it writes the new one.
         if not self._local:
             super()._save_checkpoint_with_step(runner, step, meta)
             return
-        with self._outliving_a_full_disk(runner):
-            self._keep(runner, step)
+        with self._surviving_full_disk(runner):
+            self._mark_outdated(runner, step)
             name = self.filename_tmpl.format(step)
-            self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+            self.last_ckpt = os.path.join(str(self.out_dir), name)
             write_checkpoint(
                 runner,
                 str(self.out_dir),
@@ -131,15 +143,15 @@ class WholeCheckpointHook(CheckpointHook):
                 **self.args,
             )
 
-    def _keep(self, runner: Runner, step: int) -> None:
-        """Notes which checkpoints are kept from now on, and which ones are not."""
+    def _mark_outdated(self, runner: Runner, step: int) -> None:
+        """Marks the checkpoints to remove once that of a step is written."""
         self.file_backend.remove(os.path.join(runner.work_dir, INTERRUPTED))
         if self.max_keep_ckpts <= 0:
             return
         kept = [s for s in self.keep_ckpt_ids if s != step] + [step]
         for old in kept[: -self.max_keep_ckpts]:
             self.file_backend.remove(
-                self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
+                os.path.join(str(self.out_dir), self.filename_tmpl.format(old))
             )
         self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
@@ -148,26 +160,26 @@ class WholeCheckpointHook(CheckpointHook):
         if not self._local:
             super()._save_best_checkpoint(runner, metrics)
             return
-        with self._outliving_a_full_disk(runner):
+        with self._surviving_full_disk(runner):
             super()._save_best_checkpoint(runner, metrics)
 
     @contextmanager
-    def _outliving_a_full_disk(self, runner: Runner) -> Iterator[None]:
-        """Takes back what a save that failed has changed, says so, and lets the run go on."""
+    def _surviving_full_disk(self, runner: Runner) -> Iterator[None]:
+        """Logs an error if a checkpoint cannot be saved, and restores the state before it."""
         own = {name: copy.copy(value) for name, value in vars(self).items() if name in _STATE}
         info = dict(runner.message_hub.runtime_info)
-        outdated = len(self.file_backend.outdated)
+        num_outdated = len(self.file_backend.outdated)
         try:
             yield
         except OSError as error:
             self.__dict__.update(own)
             runner.message_hub.runtime_info.clear()
             runner.message_hub.runtime_info.update(info)
-            del self.file_backend.outdated[outdated:]
+            del self.file_backend.outdated[num_outdated:]
             runner.logger.error(
                 f'No checkpoint was saved at epoch {runner.epoch}, iteration {runner.iter}: '
-                f'{error}. The training goes on; the last checkpoint is {self.last_ckpt}. '
-                f'Make room in {self.out_dir}.'
+                f'{error}. The training continues; the last checkpoint is {self.last_ckpt}. '
+                f'Free some space in {self.out_dir}.'
             )
         else:
             if is_main_process():

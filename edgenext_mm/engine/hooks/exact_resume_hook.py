@@ -1,4 +1,4 @@
-"""What lets a resumed training go on bit for bit as it would have."""
+"""Makes a resumed training continue bit for bit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Makes random numbers and data follow from seed, process and step.
+    """Derives random numbers and the order of the data from seed, rank and step.
 
-    mmengine stores weights, moving averages, optimiser, schedules, the scaler of mixed precision
-    and the message hub. It neither stores states of random numbers nor how far an epoch has come.
-    There is no need for the former: all random numbers are seeded anew at every step, in every
-    process, and for every sample, so that no state is carried on. The position in the data
-    follows from the step. Gradients that wait for more of them (``accumulative_counts``) are
-    stored, of every process.
+    mmengine's checkpoints hold weights, moving averages, optimizer, schedules, the gradient scaler
+    and the message hub, but neither the state of random number generators nor the position within
+    an epoch. Here, every step, process and sample seeds its random numbers anew, so that no state
+    must be saved, and the position follows from the step. Gradients that are still being
+    accumulated (``accumulative_counts``) are saved for every process.
     """
 
     priority = 'VERY_HIGH'
@@ -32,18 +31,18 @@ class ExactResumeHook(Hook):
         self._batches: SeededBatches | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Seeds the data, and takes up gradients."""
+        """Restores accumulated gradients and seeds the data."""
         loader, loop = runner.train_dataloader, runner.train_loop
         if self._gradients and len(self._gradients) == runner.world_size:
-            for name, parameter in _parameters(runner).items():
+            for name, parameter in runner.model.named_parameters():
                 if name in self._gradients[runner.rank]:
                     gradient = self._gradients[runner.rank][name]
                     parameter.grad = gradient.to(parameter.device)
         self._gradients = None
         if not isinstance(loader, SeededDataLoader):
             runner.logger.warning(
-                'The train_dataloader makes no batches of single samples; its random numbers and '
-                'its position are not restored when the training is resumed.'
+                'The train_dataloader does not build batches from single samples. Its random '
+                'numbers and its position are not restored when the training is resumed.'
             )
             return
         endless = isinstance(loop, IterBasedTrainLoop)
@@ -63,51 +62,43 @@ class ExactResumeHook(Hook):
         self._batches.go_to(runner.iter, runner.iter - begin)
 
     def before_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
-        """Seeds what the model draws."""
+        """Seeds the random numbers that the model draws."""
         seed_random(self._seed(runner), runner.rank, runner.iter)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Seeds what validation draws."""
+        """Seeds the random numbers that validation draws."""
         seed_random(self._seed(runner), runner.rank, runner.iter)
 
     def before_write_checkpoint(self, runner: Runner) -> None:
-        """Called in all processes: gathers the gradients that have not been used yet."""
-        own = {k: p.grad for k, p in _parameters(runner).items() if p.grad is not None}
-        wrapper = runner.optim_wrapper
-        if own and getattr(wrapper, '_accumulative_counts', 1) > 1:
+        """Collects accumulated gradients; called on all processes."""
+        own = {k: p.grad for k, p in runner.model.named_parameters() if p.grad is not None}
+        if own and getattr(runner.optim_wrapper, '_accumulative_counts', 1) > 1:
             own = {k: gradient.cpu() for k, gradient in own.items()}
             self._gradients = all_gather_object(own)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Stores them."""
+        """Adds the gradients to a checkpoint."""
         if self._gradients is not None:
             checkpoint['gradients'] = self._gradients
         self._gradients = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Takes them out of a checkpoint, until the training begins."""
+        """Takes the gradients from a checkpoint."""
         self._gradients = checkpoint.pop('gradients', None) if runner._resume else None
 
     def _seed(self, runner: Runner) -> int:
         return runner.message_hub.runtime_info.get('random_seed', runner.seed)
 
     def _restore_seeds(self, runner: Runner) -> None:
-        """A seed that was drawn, not set, is another one in each run."""
-        info, sampler = runner.message_hub.runtime_info, _sampler(runner)
+        """Restores a seed that was drawn, since each run would draw another one."""
+        info = runner.message_hub.runtime_info
+        batches = runner.train_dataloader.batch_sampler
+        sampler = getattr(batches, 'sampler', runner.train_dataloader.sampler)
         if 'random_seed' not in info:
             seed = [runner.seed]
             broadcast_object_list(seed)
             runner.message_hub.update_info('random_seed', seed[0])
             runner.message_hub.update_info('sampler_seed', getattr(sampler, 'seed', None))
         if hasattr(sampler, 'seed'):
+            # mmengine's samplers take a seed only when they are built, before it is known.
             sampler.seed = info['sampler_seed']
-
-
-def _sampler(runner: Runner) -> Any:
-    """What draws single indices."""
-    loader = runner.train_dataloader
-    return getattr(loader.batch_sampler, 'sampler', loader.sampler)
-
-
-def _parameters(runner: Runner) -> dict[str, torch.nn.Parameter]:
-    return dict(runner.model.named_parameters())

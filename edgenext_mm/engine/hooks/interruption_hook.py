@@ -1,4 +1,4 @@
-"""A training that is told to stop saves what it has."""
+"""Saves a checkpoint when a training is told to stop."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ...registry import HOOKS
 from .checkpoint_hook import INTERRUPTED, write_checkpoint
 from .holding_hook import HoldingHook
 
-#: What SLURM sends at the end of the time, or ahead of it (``--signal=USR1@120``).
+#: SLURM sends these at the time limit, or before it (``--signal=USR1@120``).
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-#: The exit status of a training that can go on with ``--resume``: 75, "try again later".
+#: The exit status of a training that can be resumed: 75, "temporary failure".
 EXIT_STATUS = os.EX_TEMPFAIL
 
 
@@ -31,11 +31,11 @@ EXIT_STATUS = os.EX_TEMPFAIL
 class InterruptionHook(HoldingHook):
     """On SIGTERM or SIGUSR1, saves a checkpoint after the step and exits with status 75.
 
-    If one process of several is told, all of them save after the same step. A validation is
-    finished first.
+    If one of several processes gets a signal, all of them save after the same step. A running
+    validation is finished first.
     """
 
-    priority = 'LOWEST'  # when all others have done their part of the step
+    priority = 'LOWEST'  # after all other hooks of the step
 
     def __init__(self) -> None:
         self._received: str | None = None
@@ -43,27 +43,27 @@ class InterruptionHook(HoldingHook):
         self._group: Any = None
 
     def before_train(self, runner: Runner) -> None:
-        """Takes over the signals."""
+        """Installs the signal handlers."""
         self._received = None
         if runner.world_size > 1:  # on the CPU, so that no step waits for a GPU
             self._group = dist.new_group(backend='gloo')
         if threading.current_thread() is not threading.main_thread():
-            return  # Python gives signals to the main thread only
+            return  # Python handles signals in the main thread only
         for number in SIGNALS:
             if signal.getsignal(number) is not None:  # Python cannot restore a handler from C
-                self._handlers.setdefault(number, signal.signal(number, self._note))
+                self._handlers.setdefault(number, signal.signal(number, self._receive))
 
-    def _note(self, number: int, _: Any) -> None:
+    def _receive(self, number: int, _: Any) -> None:
         self._received = signal.Signals(number).name
 
     def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
-        """Stops after a step, if told."""
-        if self._is_told(runner):
+        """Stops after the step if a signal has arrived."""
+        if self._must_stop():
             self._stop(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
     def after_val(self, runner: Runner) -> None:
-        """Stops after a validation, if told."""
-        if self._handlers and self._is_told(runner):
+        """Stops after the validation if a signal has arrived."""
+        if self._handlers and self._must_stop():
             self._stop(runner, dict(epoch=runner.epoch, iter=runner.iter))
 
     def release(self) -> None:
@@ -71,63 +71,63 @@ class InterruptionHook(HoldingHook):
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
-    def _is_told(self, runner: Runner) -> bool:
-        """Whether any process is."""
+    def _must_stop(self) -> bool:
+        """Returns whether any process has received a signal."""
         if self._group is None:
             return self._received is not None
-        told = torch.tensor(self._received is not None, dtype=torch.int)
-        dist.all_reduce(told, op=dist.ReduceOp.MAX, group=self._group)
-        return bool(told)
+        received = torch.tensor(self._received is not None, dtype=torch.int)
+        dist.all_reduce(received, op=dist.ReduceOp.MAX, group=self._group)
+        return bool(received)
 
     def _stop(self, runner: Runner, meta: dict[str, int]) -> None:
-        place = f'epoch {meta["epoch"]}, iteration {meta["iter"]}'
+        position = f'epoch {meta["epoch"]}, iteration {meta["iter"]}'
         try:
             write_checkpoint(runner, runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
             runner.logger.warning(
-                f'Told to stop ({self._received or "another process"}); saved {INTERRUPTED} at '
-                f'{place}. The same command with --resume goes on.'
+                f'Told to stop ({self._received or "another process"}): saved {INTERRUPTED} at '
+                f'{position}. Run the same command with --resume to continue.'
             )
         except OSError as error:
-            runner.logger.error(f'Told to stop; nothing could be saved at {place}: {error}')
-        if self._group is not None:  # a launcher ends the others when the first one is gone
+            runner.logger.error(f'Told to stop, but could not save at {position}: {error}')
+        if self._group is not None:  # a launcher ends the others when the first process ends
             dist.barrier(group=self._group)
         sys.exit(EXIT_STATUS)
 
 
-def outlive_signals(dataloader: dict[str, Any], seed: int | None) -> None:
-    """Lets the worker processes of a data loader go on when they get a signal for the training.
+def ignore_signals_in_workers(dataloader: dict[str, Any], seed: int | None) -> None:
+    """Makes the worker processes of a data loader ignore signals that are meant for the training.
 
-    Launchers send signals to them, too, and their end would be an error.
+    Launchers send signals to all processes, and a training fails if a worker ends.
 
     Args:
-        dataloader: The config of the loader; changed.
-        seed: As mmengine's ``Runner.build_dataloader`` gets it.
+        dataloader: The config of the data loader. It is changed.
+        seed: The seed of ``Runner.build_dataloader``.
     """
-    initialise: Any = dataloader.pop('worker_init_fn', None)
-    if initialise is not None:
-        initialise = dict(initialise)
-        kind = initialise.pop('type')
+    initialize: Any = dataloader.pop('worker_init_fn', None)
+    if initialize is not None:
+        initialize = dict(initialize)
+        kind = initialize.pop('type')
         kind = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
-        initialise = partial(kind, **initialise)
+        initialize = partial(kind, **initialize)
     elif seed is not None:
-        initialise = partial(
+        initialize = partial(
             default_worker_init_fn,
             num_workers=dataloader.get('num_workers', 0),
             rank=get_rank(),
             seed=seed,
             disable_subprocess_warning=dataloader.pop('disable_subprocess_warning', False),
         )
-    dataloader['worker_init_fn'] = dict(type=_start_worker, initialise=initialise)
+    dataloader['worker_init_fn'] = dict(type=_start_worker, initialize=initialize)
 
 
-def _start_worker(worker_id: int, initialise: Callable[[int], None] | None) -> None:
+def _start_worker(worker_id: int, initialize: Callable[[int], None] | None) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    threading.Thread(target=_obey_parent_only, daemon=True).start()
-    if initialise is not None:
-        initialise(worker_id)
+    threading.Thread(target=_exit_on_signal_of_parent, daemon=True).start()
+    if initialize is not None:
+        initialize(worker_id)
 
 
-def _obey_parent_only() -> None:
+def _exit_on_signal_of_parent() -> None:
     while signal.sigwaitinfo(SIGNALS).si_pid != os.getppid():
         pass
     os._exit(0)

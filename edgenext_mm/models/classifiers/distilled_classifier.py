@@ -1,4 +1,4 @@
-"""Knowledge distillation for classifiers, as USI does it."""
+"""Knowledge distillation for classifiers, as in USI."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from ..loading import check_weights, weights_of
 
 
 class Teacher:
-    """A trained classifier in evaluation mode that only answers.
+    """A trained classifier in evaluation mode.
 
-    It is no module, so that it is not saved, averaged, trained or distributed with its student.
+    It is not an ``nn.Module``, so that it is not saved, averaged, trained or distributed with the
+    student.
 
     Args:
-        model: Of mmpretrain. Where its data preprocessor normalises, its images are normalised as
-            it says, else they are those of the student.
+        model: Classifier of mmpretrain. If its data preprocessor normalises images, they are
+            normalised for the teacher. Otherwise it gets the images of the student.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -34,11 +35,11 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, student: nn.Module) -> Tensor:
-        """(B, K) logits of (B, 3, H, W) images that are normalised for a student.
+        """Returns (B, K) logits.
 
         Args:
-            inputs: The images.
-            student: The student's data preprocessor.
+            inputs: (B, 3, H, W) images that are normalised for the student.
+            student: Data preprocessor of the student.
         """
         own = self.model.data_preprocessor
         if next(self.model.parameters()).device != inputs.device:
@@ -50,21 +51,21 @@ class Teacher:
 
 @MODELS.register_module()
 class DistilledClassifier(ImageClassifier):
-    """mmpretrain's ``ImageClassifier``, trained to agree with a teacher as well.
+    """mmpretrain's ``ImageClassifier`` with a distillation loss.
 
-    The loss is that of the head plus ``kd_weight`` times the Kullback-Leibler divergence of
-    student from teacher on the same images, in the mean over the batch. Checkpoints hold the
-    student alone; testing and inference need no teacher.
+    The loss is the loss of the head plus ``kd_weight`` times the Kullback-Leibler divergence
+    between the predictions of teacher and student, averaged over the batch. Checkpoints contain
+    the student only. Testing and inference do not need the teacher.
 
     Args:
-        teacher: The config of any classifier of mmpretrain's registry (``TimmClassifier`` serves
-            timm's models), or the path of a config file that has one as its ``model``.
-        teacher_checkpoint: Path or URL of its weights. Default: None, for a ``TimmClassifier``
-            with ``pretrained=True``.
+        teacher: Config of a classifier in mmpretrain's registry (``TimmClassifier`` for models of
+            timm), or the path of a config file whose ``model`` is such a classifier.
+        teacher_checkpoint: Path or URL of the weights of the teacher. Default: None, for a
+            ``TimmClassifier`` with ``pretrained=True``.
         kd_weight: Weight of the divergence. Default: 5.
-        temperature: What logits are divided by before the softmax; the divergence is multiplied by
-            its square. Default: 1.
-        **kwargs: Those of ``ImageClassifier``.
+        temperature: Divisor of the logits before the softmax. The divergence is multiplied by its
+            square. Default: 1.
+        kwargs: Other arguments of ``ImageClassifier``.
 
     Source: Solving ImageNet: a Unified Scheme for Training any Backbone to Top Results,
     arXiv 2204.03475.
@@ -86,37 +87,40 @@ class DistilledClassifier(ImageClassifier):
         self.teacher: Teacher | None = None
 
     def init_weights(self) -> None:
-        """Initialises the student, and loads the teacher.
+        """Initialises the student and loads the teacher.
 
         Raises:
-            UserError: If the teacher's weights are missing or are not those of its model.
+            UserError: If the weights of the teacher are missing or do not fit.
         """
         super().init_weights()
         self.teacher = load_teacher(self.teacher_cfg, self.teacher_checkpoint)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """The losses of the head, and ``loss_kd``.
+        """Computes the losses of the head and ``loss_kd``.
 
         Args:
             inputs: (B, 3, H, W) normalised images.
-            data_samples: Their labels.
+            data_samples: Labels of the images.
+
+        Raises:
+            UserError: If teacher and student have different numbers of classes.
         """
-        if self.teacher is None:  # used without mmengine's runner, which initialises weights
+        if self.teacher is None:  # without mmengine's runner, which calls init_weights()
             self.teacher = load_teacher(self.teacher_cfg, self.teacher_checkpoint)
         feats = self.extract_feat(inputs)
         losses = self.head.loss(feats, data_samples)
         student, teacher = self.head(feats), self.teacher(inputs, self.data_preprocessor)
         if student.shape != teacher.shape:
             raise UserError(
-                f'The teacher knows {teacher.shape[1]} classes, the student {student.shape[1]}. '
-                'Take a teacher that was trained on the same classes.'
+                f'The teacher has {teacher.shape[1]} classes, but the student has '
+                f'{student.shape[1]}. Use a teacher that was trained on the same classes.'
             )
         losses['loss_kd'] = self.kd_weight * kd_loss(student, teacher, self.temperature)
         return losses
 
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """The divergence KL(teacher || student), in the mean over the batch.
+    """Computes the divergence KL(teacher || student), averaged over the batch.
 
     Args:
         student: (B, K) logits.
@@ -130,22 +134,26 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tenso
 
 
 def load_teacher(teacher: dict | str, checkpoint: str | None) -> Teacher:
-    """Builds a teacher with its weights; arguments as of :class:`DistilledClassifier`.
+    """Builds a teacher and loads its weights.
+
+    Args:
+        teacher: See :class:`DistilledClassifier`.
+        checkpoint: ``teacher_checkpoint`` of :class:`DistilledClassifier`.
 
     Raises:
-        UserError: If there are no weights, or they are not those of the model.
+        UserError: If there are no weights, or they do not fit.
     """
     if isinstance(teacher, str):
         if not Path(teacher).is_file():
-            raise UserError(f'There is no config {teacher} of a teacher.')
+            raise UserError(f'The config file {teacher} of the teacher does not exist.')
         config = Config.fromfile(teacher)
         cfg = {'data_preprocessor': config.get('data_preprocessor'), **config.model}
     else:
         cfg = deepcopy(teacher)
     if checkpoint is None and not cfg.get('pretrained'):
         raise UserError(
-            f'The teacher {cfg["type"]} would have random weights. Give `teacher_checkpoint` the '
-            'path or URL of its weights; --cfg-options model.teacher_checkpoint=FILE does.'
+            f'The teacher {cfg["type"]} would have random weights. Set `teacher_checkpoint` to the '
+            'path or URL of its weights, e.g. --cfg-options model.teacher_checkpoint=FILE.'
         )
     model = MMPRETRAIN_MODELS.build(cfg)
     if checkpoint is not None:

@@ -1,4 +1,4 @@
-"""mmdet's SSD head, able to predict."""
+"""SSD head of mmdet, with prediction fixed."""
 
 from mmdet.models import SSDHead as _SSDHead
 
@@ -7,11 +7,10 @@ from ...registry import MODELS
 
 @MODELS.register_module()
 class SSDHead(_SSDHead):
-    """mmdet's ``SSDHead``, which in mmdet 3.5 trains but fails to predict.
+    """mmdet's ``SSDHead``, which can be trained in mmdet 3.5 but fails in prediction.
 
-    ``BaseDenseHead`` asks the head's ``loss_cls`` whether it has classes of its own to activate;
-    ``SSDHead`` computes its losses without such a module and never sets the attribute:
-    https://github.com/open-mmlab/mmdetection/issues/11780.
+    ``BaseDenseHead`` reads the attribute ``loss_cls`` in prediction, but ``SSDHead`` does not set
+    it: https://github.com/open-mmlab/mmdetection/issues/11780.
     """
 
     loss_cls = None

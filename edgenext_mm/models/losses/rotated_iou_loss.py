@@ -1,4 +1,4 @@
-"""The loss on the IoU of rotated boxes, for CPU and GPU."""
+"""IoU loss of rotated boxes for CPU and GPU."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ REDUCTIONS = ('none', 'mean', 'sum')
 
 @MODELS.register_module()
 class RotatedIoULoss(nn.Module):
-    """Loss on the IoU of rotated boxes.
+    """IoU loss of rotated boxes.
 
-    It takes the place of mmrotate's loss of the same name, which stops on a CPU: mmcv has no
-    kernel for it (https://github.com/open-mmlab/mmcv/issues/2067,
-    https://github.com/open-mmlab/mmrotate/issues/916).
+    It replaces mmrotate's loss of the same name, which does not run on CPUs, see
+    :func:`~edgenext_mm.models.losses.rotated_iou.rotated_iou`.
 
     Args:
-        mode: The loss of an IoU u: ``'linear'`` is 1 - u, ``'square'`` 1 - u^2, ``'log'``
-            -log(u). Default: ``'log'``.
-        eps: IoUs below it count as this much, so that the log stays finite; they have no
-            gradient. Default: 1e-6.
+        mode: Loss for an IoU u: ``'linear'`` (1 - u), ``'square'`` (1 - u^2) or ``'log'``
+            (-log(u)). Default: ``'log'``.
+        eps: Lower bound of the IoUs, which keeps the log finite. Smaller IoUs have no gradient.
+            Default: 1e-6.
         reduction: ``'none'``, ``'mean'`` or ``'sum'`` over the pairs. Default: ``'mean'``.
-        loss_weight: Factor of the result. Default: 1.
+        loss_weight: Factor of the loss. Default: 1.
 
     Raises:
-        UserError: If ``mode`` or ``reduction`` is not among those above.
+        UserError: If ``mode`` or ``reduction`` is unknown.
 
     Example:
         >>> loss = RotatedIoULoss(mode='linear')
@@ -50,7 +49,7 @@ class RotatedIoULoss(nn.Module):
     ) -> None:
         super().__init__()
         if mode not in MODES:
-            raise UserError(f'`mode` is one of {MODES}, got {mode!r}.')
+            raise UserError(f'`mode` must be one of {MODES}, got {mode!r}.')
         _check_reduction('reduction', reduction)
         self.mode = mode
         self.eps = eps
@@ -65,34 +64,40 @@ class RotatedIoULoss(nn.Module):
         avg_factor: float | None = None,
         reduction_override: str | None = None,
     ) -> Tensor:
-        """The loss of pairs of boxes.
+        """Computes the loss of pairs of boxes.
 
         Args:
-            pred: (N, 5) predicted boxes, a tensor or mmrotate's ``RotatedBoxes``; see
-                :func:`~edgenext_mm.models.losses.rotated_iou.rotated_iou`.
-            target: (N, 5) boxes to predict, likewise.
-            weight: (N,) factors of the pairs, or (N, 5), of which the mean counts.
-                Default: None, 1 for all.
-            avg_factor: What the sum is divided by under ``'mean'``. Default: None, N.
-            reduction_override: Takes the place of ``reduction``. Default: None.
+            pred: (N, 5) predicted boxes, a tensor or mmrotate's ``RotatedBoxes``.
+            target: (N, 5) target boxes, a tensor or mmrotate's ``RotatedBoxes``.
+            weight: (N,) weights of the pairs, or (N, 5) weights that are averaged for each pair.
+                Default: 1.
+            avg_factor: Divisor of the sum for reduction ``'mean'``. Default: N.
+            reduction_override: Reduction instead of ``reduction``. Default: None.
 
         Returns:
-            (N,) losses under ``'none'``, otherwise a scalar.
+            (N,) losses for reduction ``'none'``, a scalar otherwise.
 
         Raises:
-            UserError: If the shapes do not fit, the reduction is unknown, or ``avg_factor``
-                comes with ``'sum'``.
+            UserError: If the shapes do not fit, the reduction is unknown, or ``avg_factor`` is
+                given with reduction ``'sum'``.
         """
         reduction = self.reduction if reduction_override is None else reduction_override
         _check_reduction('reduction_override', reduction)
         if avg_factor is not None and reduction == 'sum':
-            raise UserError("`avg_factor` does not go with reduction 'sum', use 'mean' or 'none'.")
+            raise UserError(
+                "`avg_factor` cannot be used with reduction 'sum', only 'mean' or 'none'."
+            )
         pred, target = getattr(pred, 'tensor', pred), getattr(target, 'tensor', target)
         num_pairs = len(pred)
         if weight is not None:
-            weight = _weight_of_pairs(weight, num_pairs)
+            if weight.shape not in ((num_pairs,), (num_pairs, 5)):
+                raise UserError(
+                    f'`weight` must have shape ({num_pairs},) or ({num_pairs}, 5), '
+                    f'got {tuple(weight.shape)}.'
+                )
+            weight = weight if weight.ndim == 1 else weight.mean(1)
             if reduction != 'none':
-                # Dense heads send every anchor, nearly all with weight 0.
+                # Dense heads pass all anchors, and almost all have weight 0.
                 kept = weight.nonzero().squeeze(1)
                 pred, target, weight = pred[kept], target[kept], weight[kept]
 
@@ -114,12 +119,4 @@ class RotatedIoULoss(nn.Module):
 
 def _check_reduction(name: str, reduction: str) -> None:
     if reduction not in REDUCTIONS:
-        raise UserError(f'`{name}` is one of {REDUCTIONS}, got {reduction!r}.')
-
-
-def _weight_of_pairs(weight: Tensor, num_pairs: int) -> Tensor:
-    if weight.shape not in ((num_pairs,), (num_pairs, 5)):
-        raise UserError(
-            f'`weight` has shape ({num_pairs},) or ({num_pairs}, 5), got {tuple(weight.shape)}.'
-        )
-    return weight if weight.ndim == 1 else weight.mean(1)
+        raise UserError(f'`{name}` must be one of {REDUCTIONS}, got {reduction!r}.')

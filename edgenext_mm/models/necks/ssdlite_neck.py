@@ -1,4 +1,4 @@
-"""mmdet's SSD neck behind 1x1 convolutions that give the backbone's levels their widths."""
+"""SSD neck of mmdet that first projects the maps of the backbone."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ...registry import MODELS
 
 @MODELS.register_module()
 class SSDLiteNeck(SSDNeck):
-    """mmdet's ``SSDNeck`` for levels that are first projected to widths of their own.
+    """mmdet's ``SSDNeck`` with a 1x1 convolution for each map of the backbone.
 
-    ``SSDNeck`` passes the backbone's levels on as wide as they are; the SSDLite of MobileViT and
-    EdgeNeXt projects each to a width of its own. Levels beyond the backbone's follow as in
-    ``SSDNeck``: a 1x1 convolution to half the width, then a separable 3x3 one.
+    ``SSDNeck`` returns the maps of the backbone with unchanged channels. The SSDLite of MobileViT
+    and EdgeNeXt projects each to a different number of channels. As in ``SSDNeck``, further levels
+    are computed by a 1x1 convolution to half the channels and a separable 3x3 convolution.
 
     Args:
-        in_channels: Widths of the backbone's levels.
-        out_channels: Widths of all levels of the neck, the backbone's first.
-        norm_cfg: mmcv's norm layer. Default: BatchNorm.
-        act_cfg: mmcv's activation layer. Default: ReLU.
-        **kwargs: Of ``SSDNeck``: strides and paddings of the levels it adds, and so on.
+        in_channels: Channels of the maps of the backbone.
+        out_channels: Channels of all levels of the neck, beginning with those of the backbone.
+        norm_cfg: Config of the norm layers. Default: BatchNorm.
+        act_cfg: Config of the activation layers. Default: ReLU.
+        kwargs: Other arguments of ``SSDNeck``, such as strides and paddings of the added levels.
 
     Raises:
-        UserError: If there are not more widths out than in.
+        UserError: If ``out_channels`` is not longer than ``in_channels``.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class SSDLiteNeck(SSDNeck):
     ) -> None:
         if len(out_channels) <= len(in_channels):
             raise UserError(
-                '`out_channels` names a width for each of `in_channels` and for the levels that '
-                f'follow, got {tuple(out_channels)} for {tuple(in_channels)}.'
+                '`out_channels` must have a value for each of `in_channels` and for each added '
+                f'level, got {tuple(out_channels)} for {tuple(in_channels)}.'
             )
         widths = tuple(out_channels)[: len(in_channels)]
         layers = dict(norm_cfg=norm_cfg or dict(type='BN'), act_cfg=act_cfg or dict(type='ReLU'))
@@ -55,7 +55,7 @@ class SSDLiteNeck(SSDNeck):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """(B, in_channels[i], H_i, W_i) maps to all levels, (B, out_channels[i], H_i, W_i)."""
+        """Maps (B, in_channels[i], H_i, W_i) to all levels (B, out_channels[i], H_i, W_i)."""
         return super().forward(
             [project(x) for project, x in zip(self.projections, inputs, strict=True)]
         )

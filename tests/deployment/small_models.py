@@ -1,4 +1,4 @@
-"""Small single-stage detectors with any head of mmdet, and weights whose scores spread."""
+"""Small models of all tasks, with random weights that lead to different scores and classes."""
 
 import math
 
@@ -7,6 +7,17 @@ from paths import ROOT
 
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.config import load_config
+from edgenext_mm.models.building import build_model
+
+CONFIGS = {
+    'classifier': 'classification/edgenext-xxsmall_digits',
+    'ssdlite': 'detection/ssdlite_edgenext-xxsmall_digits',
+    'gfl': 'detection/gfl_edgenext-xxsmall_fpn_digits',
+    'segmentor': 'segmentation/deeplabv3_edgenext-xxsmall_digits',
+    'rotated': 'rotated_detection/rotated-gfl-le135_edgenext-xxsmall_fpn_digits',
+}
+#: A Conv. encoder, then three SDTA encoders; exports take time for each encoder.
+TINY = dict(base='xxsmall', depths=(1, 1, 1, 1))
 
 ANCHORS = dict(
     type='AnchorGenerator',
@@ -49,12 +60,51 @@ DECODED = {
     ),
     'free-anchor': dict(type='FreeAnchorRetinaHead', anchor_generator=ANCHORS),
 }
-#: Heads that predict in a way of their own.
+#: Heads that override mmdet's prediction.
 UNDECODED = {
     'paa': dict(type='PAAHead', anchor_generator=ANCHORS, bbox_coder=DELTAS, topk=9),
     'fovea': dict(type='FoveaHead', base_edge_list=[16, 32, 64, 128, 256], **STRIDES),
     'yolox': dict(type='YOLOXHead', strides=[8, 16, 32, 64, 128]),
 }
+
+
+def config_of(name):
+    """The config of a task, as a user would load it."""
+    return load_config(ROOT / 'configs' / f'{CONFIGS[name]}.py')
+
+
+def built(config, folder, prepare=None):
+    """Builds a model with random weights, and loads it as if it had been trained.
+
+    Args:
+        config: A full config.
+        folder: Folder for the weights.
+        prepare: Changes the weights of the model.
+    """
+    torch.manual_seed(0)
+    config.model.backbone.update(arch=TINY, init_cfg=None)
+    model = build_model(config)
+    for part in model.modules():  # so that classes differ between positions
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_var.uniform_(0.2, 2)
+    if prepare:
+        prepare(model)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'weights.pth')
+    return load_model(config, folder / 'weights.pth', 'cpu')
+
+
+def task_model(name, folder):
+    """Builds a model of a task that detects something."""
+    config = config_of(name)
+    if name != 'rotated':
+        return built(config, folder)
+    config.model.bbox_head.stacked_convs = 1
+
+    def prepare(model):
+        torch.nn.init.constant_(model.bbox_head.retina_cls.bias, -2.0)
+        torch.nn.init.normal_(model.bbox_head.retina_cls.weight, std=0.1)
+
+    return built(config, folder, prepare)
 
 
 def spread(model, bias=-1.5):
@@ -68,13 +118,10 @@ def spread(model, bias=-1.5):
                 torch.nn.init.constant_(part.bias, bias if 'cls' in name else 0.1)
 
 
-def detector(head, folder, options=None, bias=-1.5):
-    """A trained model with a head, as ``load_model`` returns it."""
-    torch.manual_seed(0)
-    config = load_config(ROOT / 'configs/detection/gfl_edgenext-xxsmall_fpn_digits.py')
-    config.model.backbone.update(
-        arch=dict(base='xxsmall', depths=(1, 1, 1, 1)), init_cfg=None, layer_scale_init_value=1.0
-    )
+def detector(head, folder, options=None):
+    """Builds a detector with a head of mmdet."""
+    config = config_of('gfl')
+    config.model.backbone.layer_scale_init_value = 1.0
     config.model.neck.out_channels = 16
     config.model.update(type='SingleStageDetector', train_cfg=None)
     config.model.bbox_head = {**COMMON, **head}
@@ -83,10 +130,4 @@ def detector(head, folder, options=None, bias=-1.5):
         max_per_img=100,
     )  # fmt: skip
     config.merge_from_dict(options or {})
-    from edgenext_mm.models.building import build_model
-
-    model = build_model(config)
-    spread(model, bias)
-    path = folder / 'weights.pth'
-    torch.save(dict(state_dict=model.state_dict()), path)
-    return load_model(config, path, 'cpu')
+    return built(config, folder, prepare=spread)
