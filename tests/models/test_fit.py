@@ -154,7 +154,7 @@ def test_errors_say_how_to_fix_the_config(base, model, message, tmp_path):
 
 
 def test_an_unknown_check_is_refused():
-    with pytest.raises(UserError, match=r'`checks` is .*stride.* any of .*channels, .*strides'):
+    with pytest.raises(UserError, match=r'`checks` .*channels, .*strides, but is .*stride'):
         build_model(load_config(CONFIGS / GFL, {'checks': dict(stride=False)}))
 
 
