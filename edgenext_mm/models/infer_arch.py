@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from .arch import ARCHS, NUM_STAGES, Stage
-
-if TYPE_CHECKING:
-    from .edgenext import EdgeNeXt
 
 StateDict = Mapping[str, Tensor]
 
@@ -52,7 +48,7 @@ def _read_encoder(weights: StateDict, prefix: str) -> tuple | None:
     return None
 
 
-def check_arch(state_dict: StateDict, prefix: str, model: EdgeNeXt) -> None:
+def check_arch(state_dict: StateDict, prefix: str, model: nn.Module) -> None:
     """Checks that weights have the architecture of a backbone.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -15,9 +15,6 @@ from ..checkpoints.key_maps import to_ours
 from ..errors import UserError
 from .arch import Arch
 from .infer_arch import check_arch, format_shape
-
-if TYPE_CHECKING:
-    from .edgenext import EdgeNeXt
 
 
 def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor]:
@@ -85,7 +82,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) ->
     )
 
 
-def load_backbone(model: EdgeNeXt, checkpoint: str | Path, prefix: str = 'backbone.') -> None:
+def load_backbone(model: nn.Module, checkpoint: str | Path, prefix: str = 'backbone.') -> None:
     """Loads a backbone from a checkpoint in any known format.
 
     Args:
@@ -160,8 +157,8 @@ def _compare(
     return missing, unexpected, mismatched
 
 
-def _backbones(model: nn.Module) -> Iterator[tuple[str, EdgeNeXt]]:
+def _backbones(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yields the EdgeNeXts in a model, also in deploy form, with their names."""
     for name, module in model.named_modules():
         if isinstance(getattr(module, 'arch', None), Arch):
-            yield name, cast('EdgeNeXt', module)
+            yield name, module
