@@ -126,7 +126,15 @@ def read_file(path: str | Path, map_location: Any = 'cpu') -> dict[str, Any]:
             content = torch.load(path, map_location=map_location, weights_only=False)
         else:
             content = _load_data(path, map_location)
-    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (
+        pickle.UnpicklingError,
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:
         raise UserError(_explain(path, str(error))) from error
     if not isinstance(content, Mapping):
         raise UserError(f'{path} holds a {type(content).__name__}, not a checkpoint.')
@@ -142,7 +150,7 @@ def _load_data(path: Path, map_location: Any) -> Any:
             with torch.serialization.safe_globals(known):
                 content = torch.load(path, map_location=map_location, weights_only=True)
             break
-        except pickle.UnpicklingError as error:
+        except (pickle.UnpicklingError, TypeError) as error:
             if not _add_stand_in(stand_ins, str(error)):
                 raise
     if stand_ins:
@@ -166,6 +174,10 @@ def _add_stand_in(stand_ins: dict[str, type], message: str) -> bool:
         # The class is derived from dict or list. torch only builds dicts that are OrderedDicts.
         name, kind = found[2], OrderedDict if found[1] == 'SETITEM' else list
         name = name.removeprefix(f'{__name__}.')
+        if name not in stand_ins:
+            return False
+    elif found := re.search(r"'(.+?)' object does not support item assignment", message):
+        name, kind = found[1], OrderedDict  # the same, as a TypeError of torch 2.6
         if name not in stand_ins:
             return False
     else:
