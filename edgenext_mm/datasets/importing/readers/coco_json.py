@@ -76,6 +76,7 @@ def read(source: SourceFolder, files: list[str]) -> Annotations:
             elif (found := by_id[entry['image_id']]) is not None:
                 annotation = Annotation(categories[entry['category_id']], line=position)
                 annotation.crowd = bool(entry.get('iscrowd'))
+                annotation.difficult = bool(entry.get('difficult'))
                 annotation.area = entry.get('area')
                 try:
                     _segmentation(entry, annotation)

@@ -97,7 +97,9 @@ def read(source: SourceFolder, files: list[str]) -> Annotations:
             except (TypeError, ValueError, OSError) as error:
                 annotation = str(error)
             if isinstance(annotation, str):
-                result.report('left out', 'shape that is no object', f'{file}:{position}', annotation)
+                result.report(
+                    'left out', 'shape that is no object', f'{file}:{position}', annotation
+                )
             else:
                 annotation.line = position
                 shapes.append((shape.get('group_id'), annotation))

@@ -138,7 +138,9 @@ def read(source: SourceFolder, table: str | None = None) -> Annotations:
     result.legend = read_legend(source, table) if table else MaskLegend()
     if result.legend.void:
         names = ', '.join(str(value) for value in sorted(result.legend.void))
-        result.report('note', 'ignored in training, as the table of classes says', table or '', names)
+        result.report(
+            'note', 'ignored in training, as the table of classes says', table or '', names
+        )
     splits = _listed_splits(source)
     used = set()
     for mask, candidates in pairs(source).items():

@@ -38,7 +38,9 @@ def _listed_splits(source: SourceFolder) -> dict[str, str | None]:
     for file in main:
         name = stem(file).lower()
         if name in ('train', 'val', 'test', 'trainval'):
-            words = [line.split()[0] for line in source.read_text(file).splitlines() if line.split()]
+            words = [
+                line.split()[0] for line in source.read_text(file).splitlines() if line.split()
+            ]
             lists.setdefault(name, set()).update(word.rpartition('/')[2] for word in words)
     splits: dict[str, str | None] = dict.fromkeys(lists.get('trainval', ()))
     for split in ('test', 'val', 'train'):

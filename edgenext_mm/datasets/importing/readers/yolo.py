@@ -87,9 +87,7 @@ def _listed_splits(
     return splits
 
 
-def _find_folder_or_list(
-    source: SourceFolder, entry: str, root: str, file: str
-) -> str | None:
+def _find_folder_or_list(source: SourceFolder, entry: str, root: str, file: str) -> str | None:
     """The folder or list of images that an entry of ``data.yaml`` means.
 
     Entries are relative to ``path``, to the file, or absolute on another computer, so leading
