@@ -1,4 +1,4 @@
-"""Import annotated images: recognise their format, check and split them, write what configs read.
+r"""Import annotated images: recognise their format, check and split them, write what configs read.
 
 Reads class folders, CSV, YOLO, Pascal VOC, COCO, LabelMe, CVAT, Datumaro, Roboflow exports, masks,
 DOTA and roLabelImg; docs/datasets/import.md describes them. Everything that is changed or left out
@@ -7,9 +7,11 @@ is in the table at the end and, file by file, in OUT/import.json.
 Examples:
     python tools/import_data.py downloads/cells --task detection --out data/cells
     python tools/import_data.py downloads/parts --task rotated-detection --out data/parts --link
-    python tools/import_data.py downloads/pets --task classification --out data/pets --split 0.7 0.15 0.15
-    python tools/import_data.py downloads/video --task detection --out data/video --group '^(cam\\d+)_'
-    python tools/import_data.py downloads/roads --task segmentation --out data/roads \\
+    python tools/import_data.py downloads/pets --task classification --out data/pets \
+        --split 0.7 0.15 0.15
+    python tools/import_data.py downloads/video --task detection --out data/video \
+        --group '^(cam\d+)_'
+    python tools/import_data.py downloads/roads --task segmentation --out data/roads \
         --classes sky building road --void 3
 """
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .geometry import bounding_box, outline, polygon_area, to_box, to_corners
 from .records import Annotation, Annotations, ImageRecord
 
+_LeaveOut = Callable[[str, str], bool]
 _TOLERANCE = 0.01  #: pixels that a box may reach beyond the image unchanged: rounding of the source
 
 
@@ -19,7 +20,7 @@ def clean(
     Args:
         data: Changed in place; images are measured.
         task: One of ``recognition.TASKS``.
-        classes: Classes to keep, in this order. Default of the caller: None, all.
+        classes: Classes to keep, in this order. None: all.
         images: ``data.images``, perhaps with a progress bar.
     """
     if data.legend is not None:
@@ -84,29 +85,37 @@ def _clean_object(
     if classes and annotation.label not in classes:
         return leave_out('object of a class that is not in --classes')
     values = [*(annotation.box or ()), *outline(annotation)]
-    if not all(math.isfinite(value) for value in values):
-        return leave_out('coordinates that are not finite', str(values))
-    if annotation.polygons:
-        valid = [p for p in annotation.polygons if len(p) >= 6 and polygon_area(p) > 0]
-        if len(valid) < len(annotation.polygons):
-            if not valid and annotation.box is None and annotation.rle is None:
-                return leave_out('polygon without an area', str(annotation.polygons[0]))
-            detail = f'{annotation.label}: {len(annotation.polygons) - len(valid)} polygons'
-            data.report('changed', 'parts of an outline without an area removed', where, detail)
-            annotation.polygons = valid
     if not values and annotation.rle is None:
         return leave_out('object without coordinates')
-    if task in ('instance-segmentation', 'segmentation'):
-        if not annotation.polygons and annotation.rle is None:
-            if annotation.corners is None:
-                return leave_out('object with a box but no outline')
-            annotation.polygons = [list(annotation.corners)]
+    if not all(math.isfinite(value) for value in values):
+        return leave_out('coordinates that are not finite', str(values))
+    if removed := _remove_flat_polygons(annotation):
+        if annotation.box is None and annotation.rle is None and not annotation.polygons:
+            return leave_out('polygon without an area', str(removed[0]))
+        detail = f'{annotation.label} {removed}'
+        data.report('changed', 'parts of an outline without an area removed', where, detail)
+    if task in ('instance-segmentation', 'segmentation') and not _has_outline(annotation):
+        return leave_out('object with a box but no outline')
     if task == 'rotated-detection':
         return _clean_corners(record, annotation, leave_out)
     return _clip_box(data, record, annotation, where, leave_out)
 
 
-def _clean_corners(record: ImageRecord, annotation: Annotation, leave_out) -> bool:
+def _remove_flat_polygons(annotation: Annotation) -> list[list[float]]:
+    """Removes polygons without an area from an object, and returns them."""
+    polygons = annotation.polygons
+    annotation.polygons = [p for p in polygons if len(p) >= 6 and polygon_area(p) > 0]
+    return [p for p in polygons if p not in annotation.polygons]
+
+
+def _has_outline(annotation: Annotation) -> bool:
+    """Whether an object has an outline; corners of a rotated box become one."""
+    if not annotation.polygons and annotation.corners is not None:
+        annotation.polygons = [list(annotation.corners)]
+    return bool(annotation.polygons) or annotation.rle is not None
+
+
+def _clean_corners(record: ImageRecord, annotation: Annotation, leave_out: _LeaveOut) -> bool:
     """Whether a rotated box has an area and touches the image; corners may lie outside."""
     annotation.corners = corners = to_corners(annotation)
     if polygon_area(corners) <= 0:
@@ -118,7 +127,11 @@ def _clean_corners(record: ImageRecord, annotation: Annotation, leave_out) -> bo
 
 
 def _clip_box(
-    data: Annotations, record: ImageRecord, annotation: Annotation, where: str, leave_out
+    data: Annotations,
+    record: ImageRecord,
+    annotation: Annotation,
+    where: str,
+    leave_out: _LeaveOut,
 ) -> bool:
     box = to_box(annotation)
     left, top, width, height = box

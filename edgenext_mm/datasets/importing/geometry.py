@@ -53,7 +53,7 @@ def pasted_rle(part: np.ndarray, left: int, top: int, width: int, height: int) -
         width: Width of the image.
         height: Height of the image.
     """
-    mask = np.zeros((height, width), bool)
+    mask: np.ndarray = np.zeros((height, width), bool)
     rows = slice(max(top, 0), max(min(top + part.shape[0], height), 0))
     columns = slice(max(left, 0), max(min(left + part.shape[1], width), 0))
     mask[rows, columns] = part[

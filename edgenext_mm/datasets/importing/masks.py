@@ -34,18 +34,13 @@ class MaskReader:
     void: set[int] = field(default_factory=set)
     as_colours: bool = False
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
-        """(H, W) uint8 indices, and the number of pixels per value that has no class."""
-        values, inverse, counts = np.unique(
-            packed(pixels) if self.as_colours else pixels, return_inverse=True, return_counts=True
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(H, W) uint8 indices of (H, W) values or (H, W, 3) colours."""
+        values, inverse = np.unique(
+            packed(pixels) if self.as_colours else pixels, return_inverse=True
         )
         found = [self.index.get(int(value), IGNORED) for value in values]
-        unknown = {
-            int(value): int(count)
-            for value, count in zip(values, counts, strict=True)
-            if int(value) not in self.index and int(value) not in self.void
-        }
-        return np.array(found, np.uint8)[inverse].reshape(pixels.shape[:2]), unknown
+        return np.array(found, np.uint8)[inverse].reshape(pixels.shape[:2])
 
 
 def packed(pixels: np.ndarray) -> np.ndarray:
@@ -86,49 +81,54 @@ def scan_masks(
         UserError: If masks are colours and no table says what they mean.
     """
     legend = data.legend or MaskLegend()
-    kept: list[ImageRecord] = []
-    counts: dict[int, int] = {}
-    present: list[dict[int, int]] = []
     as_colours = legend.is_colour
+    kept: list[ImageRecord] = []
+    present: list[dict[int, int]] = []
     for record in images:
-        try:
-            pixels = load_mask(source, record, as_colours)
-        except (OSError, ValueError) as error:
-            data.report('left out', 'unreadable mask', record.file, str(error).split(' at 0x')[0])
-            continue
-        size = (pixels.shape[1], pixels.shape[0])
-        if size != (record.width, record.height):
-            detail = f'{size[0]} x {size[1]} instead of {record.width} x {record.height}'
-            data.report('left out', 'mask of another size than its image', record.file, detail)
-            continue
-        if pixels.ndim == 3 and not as_colours:
-            raise UserError(_no_table(source, record, pixels))
-        values = np.unique(packed(pixels) if as_colours else pixels, return_counts=True)
-        own = {int(v): int(n) for v, n in zip(*values, strict=True)}
-        if len(own) > _MAX_COLOURS:
-            detail = f'{len(own)} different {"colours" if as_colours else "values"}'
-            data.report('left out', 'a photograph, not a mask', record.file, detail)
-            continue
-        for value, number in own.items():
-            counts[value] = counts.get(value, 0) + number
-        kept.append(record)
-        present.append(own)
+        own = _count_values(source, data, record, as_colours)
+        if own is not None:
+            kept.append(record)
+            present.append(own)
+    values = sorted({value for own in present for value in own})
     data.images = kept
-    reader = _make_reader(data, legend, sorted(counts), classes, set(void))
+    reader = _make_reader(data, legend, values, classes, set(void))
     for record, own in zip(kept, present, strict=True):
         for value, number in own.items():
             if value not in reader.index and value not in reader.void:
                 detail = f'{_name(value, as_colours)}: {number:,} pixels are ignored'
                 kind = 'colour that is not in the table' if as_colours else 'value without a class'
                 data.report('changed', kind, record.file, detail)
-        record.labels = [
-            data.classes[i] for i in sorted({reader.index[v] for v in own if v in reader.index})
-        ]
+        labels = {reader.index[value] for value in own if value in reader.index}
+        record.labels = [data.classes[label] for label in sorted(labels)]
     used = {name for record in kept for name in record.labels}
     for name in data.classes:
         if name not in used:
             data.report('note', 'class without pixels', '.', name)
     return reader
+
+
+def _count_values(
+    source: SourceFolder, data: Annotations, record: ImageRecord, as_colours: bool
+) -> dict[int, int] | None:
+    """Number of pixels per value or packed colour; None, and a report, if a mask cannot be used."""
+    try:
+        pixels = load_mask(source, record, as_colours)
+    except (OSError, ValueError) as error:
+        data.report('left out', 'unreadable mask', record.file, str(error).split(' at 0x')[0])
+        return None
+    size = (pixels.shape[1], pixels.shape[0])
+    if size != (record.width, record.height):
+        detail = f'{size[0]} x {size[1]} instead of {record.width} x {record.height}'
+        data.report('left out', 'mask of another size than its image', record.file, detail)
+        return None
+    if pixels.ndim == 3 and not as_colours:
+        raise UserError(_no_table(source, record, pixels))
+    values, counts = np.unique(packed(pixels) if as_colours else pixels, return_counts=True)
+    if len(values) > _MAX_COLOURS:
+        detail = f'{len(values)} different {"colours" if as_colours else "values"}'
+        data.report('left out', 'a photograph, not a mask', record.file, detail)
+        return None
+    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def _no_table(source: SourceFolder, record: ImageRecord, pixels: np.ndarray) -> str:

@@ -6,6 +6,7 @@ import base64
 import io
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,13 +64,14 @@ def measure(source: SourceFolder, data: Annotations, images: Iterable[ImageRecor
         record.width, record.height = loaded
         stated = record.stated_size or (0, 0)
         coordinates_as_stored = False
-        if record.orientation != 1:
+        has_places = bool(record.annotations or record.mask)
+        if record.orientation != 1 and has_places:
             coordinates_as_stored = stated == stored != loaded
             action, kind = 'note', 'image turned by EXIF: coordinates taken as for the turned image'
             if coordinates_as_stored:
                 action, kind = 'changed', 'image turned by EXIF: coordinates turned with it'
             data.report(action, kind, record.path, f'orientation {record.orientation}')
-        elif 0 not in stated and stated != stored:
+        elif 0 not in stated and stated not in (stored, loaded):
             detail = f'{stated[0]} x {stated[1]} stated, {width} x {height} is right'
             data.report('note', 'another image size than stated', record.path, detail)
         _fit_annotations(data, record, stored, coordinates_as_stored)
@@ -90,7 +92,7 @@ def _fit_annotations(
     for annotation in record.annotations:
         if record.normalised:
             width, height = record.width, record.height
-            map_points(annotation, lambda x, y, w=width, h=height: (x * w, y * h))
+            map_points(annotation, partial(_scale, width, height))
         elif change is not None:
             map_points(annotation, change)
         if annotation.rle is None or _fit_rle(annotation, record, stored):
@@ -102,6 +104,10 @@ def _fit_annotations(
         data.report('left out', 'mask of another size than its image', where, detail)
     record.annotations = kept
     record.normalised = False
+
+
+def _scale(width: int, height: int, x: float, y: float) -> tuple[float, float]:
+    return x * width, y * height
 
 
 def _fit_rle(annotation: Annotation, record: ImageRecord, stored: tuple[int, int]) -> bool:

@@ -161,13 +161,13 @@ def _json_formats(source: SourceFolder) -> dict[str, list[str]]:
             found.setdefault('labelme', []).append(file)
         elif '"items"' in keys and '"categories"' in keys:
             found.setdefault('datumaro', []).append(file)
-        elif '"images"' in keys and '"file_name"' in keys or '"category_id"' in keys:
-            if _is_coco_data_set(source, file):
-                found.setdefault('coco', []).append(file)
+        elif '"images"' in keys and _is_coco_data_set(source, file):
+            found.setdefault('coco', []).append(file)
     return found
 
 
-def _json_keys(source: SourceFolder, file: str) -> bytes | str:
+def _json_keys(source: SourceFolder, file: str) -> str:
+    """The start and the end of a JSON file, which the names of its main keys are looked for in."""
     path = source.root / file
     size = path.stat().st_size
     with path.open('rb') as stream:

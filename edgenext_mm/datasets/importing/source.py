@@ -177,5 +177,5 @@ def _closeness(candidate: str, wanted: list[str], near: str) -> tuple[int, bool,
         shared += 1
     split = split_of(near)
     folders = near.split('/')[:-1]
-    common = len(os.path.commonprefix([parts[:-1], folders]))
+    common = sum(own == other for own, other in zip(parts[:-1], folders, strict=False))
     return shared, split is not None and split_of(candidate) == split, common, -len(parts)

@@ -135,7 +135,7 @@ def _stratify(
     filled = [0] * len(fractions)
     for position, index in enumerate(order):
         empty = [split for split, number in enumerate(filled) if number == 0]
-        choices = range(len(fractions))
+        choices: Sequence[int] = range(len(fractions))
         if len(order) - position <= len(empty):
             choices = empty  # no split stays empty
         name = rarest(index)

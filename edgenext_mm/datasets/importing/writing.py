@@ -203,7 +203,7 @@ def write_masks(
         if reader is None:
             mask = draw_outlines(record, data.classes)
         else:
-            mask, _ = reader(load_mask(write_image.source, record, reader.as_colours))
+            mask = reader(load_mask(write_image.source, record, reader.as_colours))
         for value, count in zip(*np.unique(mask, return_counts=True), strict=True):
             pixels[labels[int(value)]] += int(count)
         image = Image.fromarray(mask, mode='P')

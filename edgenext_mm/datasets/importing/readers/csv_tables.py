@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+from functools import partial
 
-from ..records import Annotation, Annotations, ImageRecord
+from ..records import Annotation, Annotations
 from ..source import SourceFolder, split_of
+from .reading import Reading
 
 _NAMES = ('filename', 'file_name', 'image', 'image_path', 'path', 'file', 'image_id', 'id', 'name')
 _LABELS = ('class', 'label', 'class_name', 'category', 'target', 'labels', 'species', 'breed')
@@ -67,89 +69,84 @@ def layouts(source: SourceFolder) -> dict[str, str]:
 
 def read_labels(source: SourceFolder) -> Annotations:
     """Reads labels of complete images."""
-    result = Annotations()
-    records: dict[str, ImageRecord] = {}
+    reading = Reading(source)
     for file, layout in layouts(source).items():
-        if layout == 'boxes':
+        if layout != 'boxes':
+            _read_label_file(reading, file, layout)
+    return reading.finish(sort_classes=not reading.data.classes)
+
+
+def _read_label_file(reading: Reading, file: str, layout: str) -> None:
+    rows = _rows(reading.source, file)
+    header, first = rows[0], 1
+    if layout == 'plain':
+        header, first = ['name', 'class'], 0
+    lower = [cell.lower() for cell in header]
+    name_column = _column(lower, _NAMES) or 0
+    label_column, split_column = _column(lower, _LABELS), _column(lower, _SPLIT)
+    if layout == 'columns':
+        reading.data.classes += [name for i, name in enumerate(header) if i != name_column]
+    for line, row in enumerate(rows[first:], first + 1):
+        if not any(row):
             continue
-        rows = _rows(source, file)
-        header = [cell.lower() for cell in rows[0]]
-        plain = layout == 'plain'
-        name_at = 0 if plain else _column(header, _NAMES) or 0
-        label_at = 1 if plain else _column(header, _LABELS)
-        split_at = None if plain else _column(header, _SPLIT)
+        if len(row) != len(header):
+            detail = f'{len(row)} cells instead of {len(header)}'
+            reading.data.report('left out', 'malformed line', f'{file}:{line}', detail)
+            continue
         if layout == 'columns':
-            result.classes += [c for i, c in enumerate(rows[0]) if i != name_at]
-        for line, row in enumerate(rows[0 if plain else 1 :], 1 if plain else 2):
-            if not any(row):
-                continue
-            if len(row) != len(header):
-                detail = f'{len(row)} cells instead of {len(header)}'
-                result.report('left out', 'malformed line', f'{file}:{line}', detail)
-                continue
-            path = source.find_image(row[name_at], file)
-            if path is None:
-                result.report('left out', 'image not found', f'{file}:{line}', row[name_at])
-                continue
-            if layout == 'columns':
-                cells = enumerate(row)
-                labels = [rows[0][i] for i, c in cells if i != name_at and float(c or 0) == 1]
-            else:
-                labels = [row[label_at]] if label_at is not None and row[label_at] else []
-            split = (split_of(row[split_at] + '/') if split_at is not None else None) or (
-                split_of(path) or split_of(file)
-            )
-            if path in records and records[path].labels == labels:
-                result.report('left out', 'repeated line', f'{file}:{line}', row[name_at])
-                continue
-            record = records.setdefault(path, ImageRecord(path, file, split))
-            record.labels += [label for label in labels if label not in record.labels]
-    result.images = list(records.values())
-    result.classes = list(dict.fromkeys(result.classes)) or sorted(
-        {label for record in result.images for label in record.labels}
-    )
-    return result
+            cells = enumerate(row)
+            labels = [header[i] for i, cell in cells if i != name_column and cell in ('1', '1.0')]
+        else:
+            labels = [row[label_column or 0]]
+        path = reading.source.find_image(row[name_column], file) or row[name_column]
+        split = split_of(f'{row[split_column]}/') if split_column is not None else None
+        record = reading.records.get(path) or reading.add(file, path, split=split)
+        if record is not None:
+            record.labels += [label for label in labels if label and label not in record.labels]
 
 
 def read_boxes(source: SourceFolder) -> Annotations:
     """Reads a box per line; images without a line are left out."""
-    result = Annotations()
-    records: dict[str, ImageRecord] = {}
+    reading = Reading(source)
     for file, layout in layouts(source).items():
-        if layout != 'boxes':
+        if layout == 'boxes':
+            _read_box_file(reading, file)
+    return reading.finish(sort_classes=True)
+
+
+def _read_box_file(reading: Reading, file: str) -> None:
+    rows = _rows(reading.source, file)
+    header = [cell.lower() for cell in rows[0]]
+    corners = next(names for names in _CORNERS if set(names) <= set(header))
+    name_column, label_column = _column(header, _NAMES), _column(header, _LABELS)
+    if name_column is None or label_column is None:
+        detail = f'columns {", ".join(rows[0])}'
+        reading.data.report('left out', 'no column for image or class', file, detail)
+        return
+    for line, row in enumerate(rows[1:], 2):
+        if not any(row):
             continue
-        rows = _rows(source, file)
-        header = [cell.lower() for cell in rows[0]]
-        corners = next(names for names in _CORNERS if set(names) <= set(header))
-        corners_at = [header.index(name) for name in corners]
-        name_at, label_at = _column(header, _NAMES), _column(header, _LABELS)
-        size_at = [header.index(n) for n in ('width', 'height') if n in header]
-        if name_at is None or label_at is None:
-            detail = f'columns {", ".join(rows[0])}'
-            result.report('left out', 'no column for image or class', file, detail)
-            continue
-        for line, row in enumerate(rows[1:], 2):
-            if not any(row):
-                continue
-            path = source.find_image(row[name_at], file)
-            if path is None:
-                result.report('left out', 'image not found', f'{file}:{line}', row[name_at])
-                continue
-            record = records.get(path)
-            if record is None:
-                record = ImageRecord(path, file, split_of(path) or split_of(file))
-                records[path] = record
-            try:
-                x1, y1, x2, y2 = (float(row[i]) for i in corners_at)
-                if len(size_at) == 2:
-                    record.stated_size = (int(float(row[size_at[0]])), int(float(row[size_at[1]])))
-            except (ValueError, IndexError):
-                if row[label_at] or any(row[i] for i in corners_at if i < len(row)):
-                    detail = ','.join(row)
-                    result.report('left out', 'malformed line', f'{file}:{line}', detail)
-                continue  # a line with an image alone: an image without objects
-            box = (x1, y1, x2 - x1, y2 - y1)
-            record.annotations.append(Annotation(row[label_at], box, line=line))
-    result.images = list(records.values())
-    result.classes = sorted({a.label for r in result.images for a in r.annotations})
-    return result
+        cells = dict(zip(header, row, strict=False))
+        path = reading.source.find_image(row[name_column], file) or row[name_column]
+        record = reading.records.get(path) or reading.add(file, path, size=_size(cells))
+        if record is None or not any(cells.get(name) for name in corners):
+            continue  # an image alone has no objects
+        label = cells.get(header[label_column], '')
+        if annotation := reading.read_object(
+            f'{file}:{line}', line, partial(_read_box, label, cells, corners)
+        ):
+            record.annotations.append(annotation)
+
+
+def _size(cells: dict[str, str]) -> tuple[int, int] | None:
+    try:
+        return int(float(cells['width'])), int(float(cells['height']))
+    except (KeyError, ValueError):
+        return None
+
+
+def _read_box(label: str, cells: dict[str, str], corners: tuple[str, ...]) -> Annotation | str:
+    if not label:
+        return 'no class'
+    x1, y1, x2, y2 = (float(cells[name]) for name in corners)
+    return Annotation(label, (x1, y1, x2 - x1, y2 - y1))

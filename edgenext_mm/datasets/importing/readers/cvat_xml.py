@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from ....errors import UserError
 from ..geometry import ellipse_polygon, pasted_rle, rotated_corners
-from ..records import Annotation, Annotations, ImageRecord
+from ..records import Annotation, Annotations
 from ..source import SourceFolder, split_of
+from .reading import Reading
 
 
 def _mask(element: Element, size: tuple[int, int]) -> dict:
@@ -66,8 +68,7 @@ def read(source: SourceFolder, files: list[str]) -> Annotations:
     Raises:
         UserError: If a file is in the format "CVAT for video".
     """
-    result = Annotations()
-    records: dict[str, ImageRecord] = {}
+    reading = Reading(source)
     for file in files:
         root = source.read_xml(file)
         if root.find('image') is None and root.find('track') is not None:
@@ -76,36 +77,23 @@ def read(source: SourceFolder, files: list[str]) -> Annotations:
                 'files. Export the task as "CVAT for images 1.1".'
             )
         names = [label.findtext('name') or '' for label in root.iterfind('meta//labels/label')]
-        result.classes += [name for name in names if name and name not in result.classes]
+        reading.data.classes += [n for n in names if n and n not in reading.data.classes]
         for image in root.iterfind('image'):
-            name, subset = image.get('name', ''), image.get('subset', '')
-            path = source.find_image(f'{subset}/{name}' if subset else name, file)
-            if path is None:
-                result.report('left out', 'image not found', file, name)
-                continue
-            if path in records:
-                result.report('left out', 'image listed twice', file, name)
-                continue
-            size = (int(float(image.get('width', 0))), int(float(image.get('height', 0))))
-            split = split_of(f'{subset}/') or split_of(path) or split_of(file)
-            record = ImageRecord(path, file, split, stated_size=size)
-            records[path] = record
-            for position, element in enumerate(image, 1):
-                if element.tag == 'tag':
-                    record.labels.append(element.get('label', ''))
-                    continue
-                try:
-                    annotation = _read_shape(element, size)
-                except ValueError as error:
-                    annotation = str(error)
-                if isinstance(annotation, str):
-                    where = f'{file}, image {name}, shape {position}'
-                    result.report('left out', 'shape that is no object', where, annotation)
-                else:
-                    annotation.line = position
-                    record.annotations.append(annotation)
-    for image_path in source.images:
-        if image_path not in records:
-            result.report('left out', 'image without annotation', image_path)
-    result.images = list(records.values())
-    return result
+            _read_image(reading, file, image)
+    return reading.finish()
+
+
+def _read_image(reading: Reading, file: str, image: Element) -> None:
+    name, subset = image.get('name', ''), image.get('subset', '')
+    size = (int(float(image.get('width', 0))), int(float(image.get('height', 0))))
+    full_name = f'{subset}/{name}' if subset else name
+    record = reading.add(file, full_name, size=size, split=split_of(f'{subset}/'))
+    if record is None:
+        return
+    for position, element in enumerate(image, 1):
+        if element.tag == 'tag':
+            record.labels.append(element.get('label', ''))
+        elif annotation := reading.read_object(
+            f'{file}, image {name}, shape {position}', position, partial(_read_shape, element, size)
+        ):
+            record.annotations.append(annotation)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from ..geometry import ellipse_polygon, rotated_corners
-from ..records import Annotation, Annotations, ImageRecord
-from ..source import SourceFolder, split_of
+from ..records import Annotation, Annotations
+from ..source import SourceFolder
+from .reading import Reading
 
 
 def _read_shape(entry: dict[str, Any], label: str) -> Annotation | str:
@@ -74,50 +76,35 @@ def read(source: SourceFolder, files: list[str]) -> Annotations:
         source: The folder.
         files: The Datumaro files in it.
     """
-    result = Annotations()
-    records: dict[str, ImageRecord] = {}
+    reading = Reading(source)
     for file in files:
         content = source.read_json(file)
         labels = (content.get('categories') or {}).get('label') or {}
         names = [str(label['name']) for label in labels.get('labels') or []]
-        result.classes += [name for name in names if name not in result.classes]
+        reading.data.classes += [name for name in names if name not in reading.data.classes]
         for item in content.get('items') or []:
-            image = item.get('image') or item.get('media') or {}
-            name = str(image.get('path') or item['id'])
-            path = source.find_image(name, file) or source.find_image(str(item['id']), file)
-            if path is None:
-                result.report('left out', 'image not found', file, name)
-                continue
-            if path in records:
-                result.report('left out', 'image listed twice', file, name)
-                continue
-            height, width = image.get('size') or (0, 0)
-            split = split_of(file) or split_of(path)
-            record = ImageRecord(path, file, split, stated_size=(int(width), int(height)))
-            records[path] = record
-            shapes = []
-            for position, entry in enumerate(item.get('annotations') or [], 1):
-                where = f'{file}, item {item["id"]}, annotation {position}'
-                index = entry.get('label_id')
-                if not isinstance(index, int) or not 0 <= index < len(names):
-                    detail = f'label_id {index}, but {len(names)} labels are given'
-                    result.report('left out', 'class without a name', where, detail)
-                    continue
-                if entry.get('type') == 'label':
-                    record.labels.append(names[index])
-                    continue
-                try:
-                    annotation = _read_shape(entry, names[index])
-                except (KeyError, TypeError, ValueError) as error:
-                    annotation = f'{type(error).__name__}: {error}'
-                if isinstance(annotation, str):
-                    result.report('left out', 'shape that is no object', where, annotation)
-                else:
-                    annotation.line = position
-                    shapes.append((int(entry.get('group') or 0), annotation))
-            record.annotations = _merge_groups(shapes)
-    for image_path in source.images:
-        if image_path not in records:
-            result.report('left out', 'image without annotation', image_path)
-    result.images = list(records.values())
-    return result
+            _read_item(reading, file, item, names)
+    return reading.finish()
+
+
+def _read_item(reading: Reading, file: str, item: dict[str, Any], names: list[str]) -> None:
+    image = item.get('image') or item.get('media') or {}
+    height, width = image.get('size') or (0, 0)
+    name = str(image.get('path') or item['id'])
+    record = reading.add(file, name, str(item['id']), size=(int(width), int(height)))
+    if record is None:
+        return
+    shapes = []
+    for position, entry in enumerate(item.get('annotations') or [], 1):
+        where = f'{file}, item {item["id"]}, annotation {position}'
+        index = entry.get('label_id')
+        if not isinstance(index, int) or not 0 <= index < len(names):
+            detail = f'label_id {index}, but {len(names)} labels are given'
+            reading.data.report('left out', 'class without a name', where, detail)
+        elif entry.get('type') == 'label':
+            record.labels.append(names[index])
+        elif annotation := reading.read_object(
+            where, position, partial(_read_shape, entry, names[index])
+        ):
+            shapes.append((int(entry.get('group') or 0), annotation))
+    record.annotations = _merge_groups(shapes)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from ..records import Annotation, Annotations, ImageRecord
-from ..source import SourceFolder, split_of, stem
+from functools import partial
+
+from ..records import Annotation, Annotations
+from ..source import SourceFolder, stem
+from .reading import Reading
 
 
-def _read_line(text: str) -> Annotation | None:
+def _read_line(text: str) -> Annotation | str:
+    """An object, or why a line is none."""
     words = text.replace(',', ' ').split()
-    try:
-        corners = tuple(float(word) for word in words[:8])
-    except ValueError:
-        return None
-    if len(words) not in (9, 10) or len(corners) < 8 or _is_number(words[8]):
-        return None
+    if len(words) not in (9, 10) or _is_number(words[8]):
+        return f'not eight numbers, a class and a difficulty: {text[:80]}'
+    corners = tuple(float(word) for word in words[:8])
     return Annotation(words[8], corners=corners, difficult=words[9:] not in ([], ['0']))
 
 
@@ -32,7 +33,9 @@ def _is_header(text: str) -> bool:
 def is_dota(text: str) -> bool:
     """Whether the first line that is not empty is a header or an object of DOTA."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), '')
-    return _is_header(first) or _read_line(first) is not None
+    words = first.split()
+    corners_and_class = len(words) in (9, 10) and all(_is_number(word) for word in words[:8])
+    return _is_header(first) or (corners_and_class and not _is_number(words[8]))
 
 
 def read(source: SourceFolder) -> Annotations:
@@ -40,36 +43,19 @@ def read(source: SourceFolder) -> Annotations:
 
     Images without a label file are left out.
     """
-    result = Annotations()
-    records: dict[str, ImageRecord] = {}
+    reading = Reading(source)
     for file in source.with_ending('.txt'):
         text = source.read_text(file)
-        path = source.find_image(stem(file), file)
         if text.strip() and not is_dota(text):
-            if path is not None:
-                result.report('left out', 'not a DOTA file', file, text.splitlines()[0][:80])
+            continue  # a list of classes, of images or a readme
+        record = reading.add(file, stem(file))
+        if record is None:
             continue
-        if path is None:
-            result.report('left out', 'image not found', file, stem(file))
-            continue
-        if path in records:
-            detail = f'{path} is annotated by {records[path].file} already'
-            result.report('left out', 'image with two annotation files', file, detail)
-            continue
-        record = ImageRecord(path, file, split_of(path) or split_of(file))
-        records[path] = record
         for line, content in enumerate(text.splitlines(), 1):
             if not content.strip() or _is_header(content.strip()):
                 continue
-            annotation = _read_line(content)
-            if annotation is None:
-                result.report('left out', 'malformed line', f'{file}:{line}', content[:80])
-            else:
-                annotation.line = line
+            if annotation := reading.read_object(
+                f'{file}:{line}', line, partial(_read_line, content)
+            ):
                 record.annotations.append(annotation)
-    for image in source.images:
-        if image not in records:
-            result.report('left out', 'image without annotation file', image)
-    result.images = list(records.values())
-    result.classes = sorted({a.label for r in result.images for a in r.annotations})
-    return result
+    return reading.finish(sort_classes=True)

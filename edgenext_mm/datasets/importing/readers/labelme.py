@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ....errors import UserError
 from ..geometry import ellipse_polygon, pasted_rle
 from ..records import Annotation, Annotations, ImageRecord
 from ..source import SourceFolder, split_of, stem
+from .reading import Reading
 
 
 def _read_shape(shape: dict[str, Any], size: tuple[int, int]) -> Annotation | str:
@@ -58,6 +60,19 @@ def _merge_groups(shapes: list[tuple[Any, Annotation]]) -> list[Annotation]:
     return list(merged.values())
 
 
+def _add(reading: Reading, file: str, content: dict[str, Any]) -> ImageRecord | None:
+    """The record of an image file, or of the pixels in ``imageData`` if there is no file."""
+    name = str(content.get('imagePath') or stem(file))
+    size = (int(content.get('imageWidth') or 0), int(content.get('imageHeight') or 0))
+    found = reading.source.find_image(name, file) or reading.source.find_image(stem(file), file)
+    if found is not None or not content.get('imageData'):
+        return reading.add(file, found or name, size=size)
+    reading.data.report('changed', 'image taken from imageData', file, name)
+    record = ImageRecord(f'{file}.png', file, split_of(file), stated_size=size, embedded=True)
+    reading.records[record.path] = record
+    return record
+
+
 def read(source: SourceFolder, files: list[str]) -> Annotations:
     """Reads LabelMe files; images without one are left out.
 
@@ -68,50 +83,24 @@ def read(source: SourceFolder, files: list[str]) -> Annotations:
         source: The folder.
         files: The LabelMe files in it.
     """
-    result = Annotations()
-    records: dict[str, ImageRecord] = {}
+    reading = Reading(source)
     for file in files:
         try:
             content = source.read_json(file)
         except UserError as error:
-            result.report('left out', 'invalid JSON', file, str(error))
+            reading.data.report('left out', 'invalid JSON', file, str(error))
             continue
-        name = str(content.get('imagePath') or stem(file))
-        path = source.find_image(name, file) or source.find_image(stem(file), file)
-        size = (int(content.get('imageWidth') or 0), int(content.get('imageHeight') or 0))
-        record = ImageRecord(path or f'{file}.png', file, split_of(path or file), stated_size=size)
-        if path is None and content.get('imageData'):
-            record.embedded = True
-            result.report('changed', 'image taken from imageData', file, name)
-        elif path is None:
-            result.report('left out', 'image not found', file, name)
-            continue
-        if record.path in records:
-            detail = f'{record.path} is annotated by {records[record.path].file} already'
-            result.report('left out', 'image with two annotation files', file, detail)
+        record = _add(reading, file, content)
+        if record is None:
             continue
         shapes = []
         for position, shape in enumerate(content.get('shapes') or [], 1):
-            try:
-                annotation = _read_shape(shape, size)
-            except (TypeError, ValueError, OSError) as error:
-                annotation = str(error)
-            if isinstance(annotation, str):
-                result.report(
-                    'left out', 'shape that is no object', f'{file}:{position}', annotation
-                )
-            else:
-                annotation.line = position
+            if annotation := reading.read_object(
+                f'{file}, shape {position}',
+                position,
+                partial(_read_shape, shape, record.stated_size or (0, 0)),
+            ):
                 shapes.append((shape.get('group_id'), annotation))
         record.annotations = _merge_groups(shapes)
         record.labels = [label for label, on in (content.get('flags') or {}).items() if on]
-        records[record.path] = record
-    for image in source.images:
-        if image not in records:
-            result.report('left out', 'image without annotation file', image)
-    result.images = list(records.values())
-    result.classes = sorted(
-        {a.label for r in result.images for a in r.annotations}
-        | {label for r in result.images for label in r.labels}
-    )
-    return result
+    return reading.finish(sort_classes=True)

@@ -7,12 +7,14 @@ and include the last one, so 1 is subtracted from their ``xmin`` and ``ymin``.
 
 from __future__ import annotations
 
+from functools import partial
 from xml.etree.ElementTree import Element
 
 from ....errors import UserError
 from ..geometry import rotated_corners
-from ..records import Annotation, Annotations, ImageRecord
-from ..source import SourceFolder, parent, split_of, stem
+from ..records import Annotation, Annotations
+from ..source import SourceFolder, parent, stem
+from .reading import Reading
 
 
 def folders_of(source: SourceFolder) -> dict[str, str]:
@@ -55,7 +57,7 @@ def _number(element: Element, name: str) -> float:
     return float(text)
 
 
-def _read_object(element: Element, shift: int) -> Annotation | str:
+def _read_object(element: Element, from_one: bool) -> Annotation | str:
     """An object, or why it is none."""
     label = (element.findtext('name') or '').strip()
     if not label:
@@ -66,7 +68,7 @@ def _read_object(element: Element, shift: int) -> Annotation | str:
             values = [_number(rotated, name) for name in ('cx', 'cy', 'w', 'h', 'angle')]
             annotation.corners = rotated_corners(*values)
         elif (box := element.find('bndbox')) is not None:
-            left, top = _number(box, 'xmin') - shift, _number(box, 'ymin') - shift
+            left, top = _number(box, 'xmin') - from_one, _number(box, 'ymin') - from_one
             size = (_number(box, 'xmax') - left, _number(box, 'ymax') - top)
             annotation.box = (left, top, *size)
         if (polygon := element.find('polygon')) is not None and len(polygon):
@@ -86,6 +88,14 @@ def _polygon(element: Element) -> list[float]:
     return [_number(element, f'{axis}{i + 1}') for i in range(count) for axis in 'xy']
 
 
+def _stated_size(root: Element) -> tuple[int, int] | None:
+    try:
+        width, height = (float(root.findtext(f'size/{name}') or 0) for name in ('width', 'height'))
+    except ValueError:
+        return None
+    return int(width), int(height)
+
+
 def read(source: SourceFolder, kind: str) -> Annotations:
     """Reads the XML files of one kind.
 
@@ -96,55 +106,32 @@ def read(source: SourceFolder, kind: str) -> Annotations:
         source: The folder.
         kind: ``voc`` or ``rolabelimg``.
     """
-    result = Annotations()
+    reading = Reading(source)
     splits = _listed_splits(source)
     kinds = folders_of(source)
-    records: dict[str, ImageRecord] = {}
     for file in source.with_ending('.xml'):
         if kinds.get(parent(file)) != kind:
+            continue
+        if splits and stem(file) not in splits:
+            reading.data.report('left out', 'not in the lists of ImageSets', file)
             continue
         try:
             root = source.read_xml(file)
         except UserError as error:
-            result.report('left out', 'invalid XML', file, str(error))
-            continue
-        if root.tag != 'annotation':
+            reading.data.report('left out', 'invalid XML', file, str(error))
             continue
         name = (root.findtext('filename') or '').strip() or stem(file)
-        path = source.find_image(name, file) or source.find_image(stem(file), file)
-        if path is None:
-            result.report('left out', 'image not found', file, name)
+        split = splits.get(stem(file))
+        record = reading.add(file, name, stem(file), size=_stated_size(root), split=split)
+        if record is None:
             continue
-        if splits and stem(file) not in splits:
-            result.report('left out', 'not in the lists of ImageSets', file)
-            continue
-        if path in records:
-            detail = f'{path} is annotated by {records[path].file} already'
-            result.report('left out', 'image with two annotation files', file, detail)
-            continue
-        record = ImageRecord(path, file, splits.get(stem(file)) if splits else split_of(path))
-        records[path] = record
-        try:
-            record.stated_size = (
-                int(float(root.findtext('size/width') or 0)),
-                int(float(root.findtext('size/height') or 0)),
-            )
-        except ValueError:
-            record.stated_size = None
         official = (root.findtext('source/database') or '').startswith('The VOC')
         for position, element in enumerate(root.iter('object'), 1):
-            annotation = _read_object(element, int(official))
-            if isinstance(annotation, str):
-                detail = f'object {position}: {annotation}'
-                result.report('left out', 'malformed object', file, detail)
-            else:
-                annotation.line = position
+            if annotation := reading.read_object(
+                f'{file}, object {position}', position, partial(_read_object, element, official)
+            ):
                 record.annotations.append(annotation)
         if official and record.annotations:
-            result.report('changed', 'coordinates that count from 1 now count from 0', file)
-    for image in source.images:
-        if image not in records:
-            result.report('left out', 'image without annotation file', image)
-    result.images = list(records.values())
-    result.classes = sorted({a.label for r in result.images for a in r.annotations})
-    return result
+            kind_of_change = 'coordinates that count from 1 now count from 0'
+            reading.data.report('changed', kind_of_change, file)
+    return reading.finish(sort_classes=True)

@@ -9,6 +9,7 @@ and Roboflow write it), ``obj.data`` and ``obj.names`` (as Darknet and CVAT do),
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import yaml
@@ -16,6 +17,7 @@ import yaml
 from ....errors import UserError
 from ..records import Annotation, Annotations, ImageRecord
 from ..source import SourceFolder, is_image, parent, split_of, stem
+from .reading import Reading
 
 _NAME_FILES = ('classes.txt', 'obj.names', '_darknet.labels', 'labels.txt', 'data.names')
 
@@ -117,9 +119,12 @@ def label_file(image: str) -> list[str]:
     return [*paths, f'{base}.txt', f'labels/{base}.txt', f'labels/{parts[-1]}.txt']
 
 
-def _read_line(numbers: list[float], label: str, line: int, keypoints: int) -> Annotation | str:
+def _read_line(text: str, names: dict[int, str], known: bool, keypoints: int) -> Annotation | str:
     """An object, or why a line is none."""
-    coordinates = numbers[1:]
+    index, *coordinates = (float(word) for word in text.split())
+    if index != int(index) or (known and int(index) not in names):
+        return f'class {index:g}, but {len(names)} names are given'
+    label = names.setdefault(int(index), f'class_{int(index)}')
     if len(coordinates) == 5:
         return 'six numbers: this is a prediction with a score, not a label'
     if keypoints and len(coordinates) == 4 + keypoints:
@@ -129,18 +134,37 @@ def _read_line(numbers: list[float], label: str, line: int, keypoints: int) -> A
         return 'coordinates are not fractions of the image (0 to 1)'
     if len(coordinates) == 4:
         cx, cy, width, height = coordinates
-        return Annotation(label, (cx - width / 2, cy - height / 2, width, height), line=line)
+        return Annotation(label, (cx - width / 2, cy - height / 2, width, height))
     if len(coordinates) < 6 or len(coordinates) % 2:
-        return f'{len(numbers)} numbers: neither a box (5) nor a polygon (7, 9, 11, ...)'
-    annotation = Annotation(label, polygons=[coordinates], line=line)
+        return f'{len(coordinates) + 1} numbers: neither a box (5) nor a polygon (7, 9, 11, ...)'
+    annotation = Annotation(label, polygons=[coordinates])
     if len(coordinates) == 8:
         annotation.corners = tuple(coordinates)
     return annotation
 
 
+def _read_labels(
+    reading: Reading, record: ImageRecord, names: dict[int, str], known: bool, keypoints: int
+) -> None:
+    """Reads the label file of an image.
+
+    Args:
+        reading: What was read so far.
+        record: The image; gets the objects.
+        names: Class names by index; gets names of new indices unless they are ``known``.
+        known: Whether the source names the classes.
+        keypoints: Number of values for key points that may follow a box.
+    """
+    for line, text in enumerate(reading.source.read_text(record.file).splitlines(), 1):
+        if text.strip():
+            read_line = partial(_read_line, text, names, known, keypoints)
+            if annotation := reading.read_object(f'{record.file}:{line}', line, read_line):
+                record.annotations.append(annotation)
+
+
 def read(source: SourceFolder) -> Annotations:
     """Reads all images; one whose label file is missing or empty has no objects."""
-    result = Annotations()
+    reading = Reading(source)
     file, settings = _settings(source)
     names = _class_names(source, settings)
     splits = _listed_splits(source, file, settings)
@@ -148,7 +172,7 @@ def read(source: SourceFolder) -> Annotations:
     known = bool(names)
     if not known:
         detail = 'no data.yaml, obj.names or classes.txt: classes are named class_0, class_1, ...'
-        result.report('note', 'no class names', '.', detail)
+        reading.data.report('note', 'no class names', '.', detail)
     used = set()
     labels_by_stem = {stem(f): f for f in source.with_ending('.txt')}
     for image in source.images:
@@ -157,36 +181,18 @@ def read(source: SourceFolder) -> Annotations:
             labels = other if source.find_image(stem(image)) == image else None
         record = ImageRecord(image, labels or '', splits.get(image) or split_of(image))
         record.normalised = True
-        result.images.append(record)
+        reading.records[image] = record
         if labels is None:
-            result.report('note', 'no label file: taken as an image without objects', image)
+            reading.data.report('note', 'no label file: taken as an image without objects', image)
             continue
         used.add(labels)
-        for line, text in enumerate(source.read_text(labels).splitlines(), 1):
-            if not text.strip():
-                continue
-            numbers = _numbers(text)
-            where = f'{labels}:{line}'
-            if not numbers or numbers[0] != int(numbers[0]):
-                result.report('left out', 'malformed line', where, text[:80])
-                continue
-            index = int(numbers[0])
-            if known and index not in names:
-                detail = f'class {index}, but {len(names)} names are given'
-                result.report('left out', 'class without a name', where, detail)
-                continue
-            label = names.setdefault(index, f'class_{index}')
-            annotation = _read_line(numbers, label, line, keypoints)
-            if isinstance(annotation, str):
-                result.report('left out', 'malformed line', where, annotation)
-            else:
-                record.annotations.append(annotation)
+        _read_labels(reading, record, names, known, keypoints)
     for unused in source.with_ending('.txt'):
         name = unused.rpartition('/')[2].lower()
         if unused not in used and name not in _NAME_FILES and _looks_like_labels(source, unused):
-            result.report('left out', 'labels without an image', unused)
-    result.classes = [names[index] for index in sorted(names)]
-    return result
+            reading.data.report('left out', 'labels without an image', unused)
+    reading.data.classes = [names[index] for index in sorted(names)]
+    return reading.finish()
 
 
 def _looks_like_labels(source: SourceFolder, file: str) -> bool:
