@@ -273,8 +273,8 @@ def _box_sizes(objects: list[tuple[ImageRecord, Annotation]]) -> dict[str, Any]:
 
 def _quantiles(values: Sequence[float] | np.ndarray) -> dict[str, float]:
     """Quantiles by percentage, as text because JSON has no other keys."""
-    found = np.percentile(np.asarray(values, float), _QUANTILES).tolist()
-    return {str(q): round(v, 4) for q, v in zip(_QUANTILES, found, strict=True)}
+    found: Any = np.percentile(np.asarray(values, float), _QUANTILES)
+    return {str(q): round(float(v), 4) for q, v in zip(_QUANTILES, found, strict=True)}
 
 
 def _suffix(out: Path) -> str | None:
