@@ -92,9 +92,7 @@ def test_yolo_boxes(tmp_path, description):
         [box for _, box, _ in objects['a.jpg']], [[75, 25, 50, 50], [10, 10, 20, 20]]
     )
     assert objects['b.jpg'] == []
-    assert summary.splits['val'] == dict(
-        images=1, empty=1, objects=0, per_class=dict(cup=0, pen=0)
-    )
+    assert summary.splits['val'] == dict(images=1, empty=1, objects=0, per_class=dict(cup=0, pen=0))
 
 
 def test_yolo_without_names_and_roboflow_folders(tmp_path):
@@ -270,12 +268,15 @@ def test_coco_with_text_ids_gaps_crowds_and_nested_names(tmp_path):
         ],
         categories=[dict(id=90, name='pen'), dict(id=3, name='cup')],
     )
+    empty = dict(images=[dict(id=1, file_name='b.jpg')], annotations=[], categories=[])
     files = {
-        'annotations/all.json': content,
+        'annotations/instances_train2017.json': content,
+        'annotations/instances_val2017.json': empty,
         'photos/a.jpg': (100, 50),
         'pictures/sub/a.jpg': (100, 50),
+        'b.jpg': (10, 10),
     }
-    summary, out = import_tree(tmp_path, files, 'detection', split=(0.5, 0.5))
+    summary, out = import_tree(tmp_path, files, 'detection')
     assert summary.classes == ['cup', 'pen']
     objects = coco_objects(out)
     assert objects['photos_a.jpg'] == [('pen', [1.25, 2, 30.1, 4.7], None)]
