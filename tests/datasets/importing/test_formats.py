@@ -75,7 +75,12 @@ def test_csv_of_labels(tmp_path, table):
         {'data.yaml': 'path: ../data\ntrain: images/train\nval: images/val\nnames: [cup, pen]\n'},
         {'d.yaml': 'train: images/train\nval: images/val\nnames:\n  0: cup\n  1: pen\n'},
         {'classes.txt': 'cup\npen\n'},
-        {'obj.names': 'cup\npen\n', 'obj.data': 'classes = 2\nnames = obj.names\n'},
+        {
+            'obj.names': 'cup\npen\n',
+            'obj.data': 'train = data/train.txt\nvalid = data/v.txt\nnames = obj.names',
+            'train.txt': 'data/images/train/a.jpg\n',
+            'v.txt': 'data/images/val/b.jpg\n',
+        },
     ],
     ids=['list', 'dict', 'classes.txt', 'darknet'],
 )
@@ -173,10 +178,13 @@ def test_voc_with_image_sets(tmp_path, database, expected):
     files = {f'JPEGImages/{name}.jpg': (200, 100) for name in 'abc'}
     box = voc_box('cup', 11, 21, 51, 51, difficult=1)
     files |= {f'Annotations/{n}.xml': voc(f'{n}.jpg', box, database=database) for n in 'abc'}
-    files |= {'ImageSets/Main/train.txt': 'a\n', 'ImageSets/Main/val.txt': 'b\n'}
+    files |= {'ImageSets/Main/train.txt': 'a\n', 'ImageSets/Main/val.txt': 'b\nd\n'}
+    files |= {'JPEGImages/d.jpg': (200, 100)}
     files['ImageSets/Main/cup_train.txt'] = 'a  1\n'
     summary, out = import_tree(tmp_path, files, 'detection')
-    assert coco_objects(out) == {n: [('cup', expected, None)] for n in ('a.jpg', 'b.jpg')}
+    objects = coco_objects(out)
+    assert objects.pop('d.jpg') == []  # listed, but without a file
+    assert objects == {n: [('cup', expected, None)] for n in ('a.jpg', 'b.jpg')}
     assert kinds(summary)['left out', 'not in the lists of ImageSets'] == 1
     assert '"difficult": 1' in (out / 'annotations/train.json').read_text()
 

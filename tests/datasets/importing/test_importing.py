@@ -330,8 +330,8 @@ def test_mmdet_reads_the_result(tmp_path):
 def test_mmseg_reads_the_result(tmp_path):
     from mmseg.datasets import BaseSegDataset
 
-    files = {f'images/{n}.JPEG': (3, 1) for n in 'ab'}
-    files |= {f'masks/{n}.png': np.array([[0, 1, 255]], np.uint8) for n in 'ab'}
+    mask = np.array([[0, 1, 255], [1, 1, 0]], np.uint8)
+    files = {f'images/{n}.JPEG': (3, 2) for n in 'ab'} | {f'masks/{n}.png': mask for n in 'ab'}
     summary, out = import_tree(tmp_path, files, 'segmentation', split=(0.5, 0.5))
     dataset = BaseSegDataset(
         data_root=str(out),
@@ -341,8 +341,8 @@ def test_mmseg_reads_the_result(tmp_path):
         pipeline=[dict(type='mmseg.LoadAnnotations')],
     )
     assert len(dataset) == 1
-    assert dataset[0]['gt_seg_map'].tolist() == [[0, 1, 255]]
-    assert LoadImageFromFile()(dict(dataset[0]))['img'].shape == (1, 3, 3)
+    assert dataset[0]['gt_seg_map'].tolist() == mask.tolist()
+    assert LoadImageFromFile()(dict(dataset[0]))['img'].shape == (2, 3, 3)
 
 
 def test_mmrotate_reads_the_result(tmp_path):

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 
 from ....errors import UserError
 from ..geometry import rotated_corners
-from ..records import Annotation, Annotations
+from ..records import Annotation, Annotations, ImageRecord
 from ..source import SourceFolder, parent, stem
 from .reading import Reading
 
@@ -99,8 +99,9 @@ def _stated_size(root: Element) -> tuple[int, int] | None:
 def read(source: SourceFolder, kind: str) -> Annotations:
     """Reads the XML files of one kind.
 
-    Images without an XML file are left out, as are images that the lists of ``ImageSets``, where
-    they exist, do not name.
+    Where there are lists in ``ImageSets``, they count: images that they do not name are left out,
+    and those that have no XML file have no objects. Without lists, images without an XML file are
+    left out.
 
     Args:
         source: The folder.
@@ -116,22 +117,29 @@ def read(source: SourceFolder, kind: str) -> Annotations:
             reading.data.report('left out', 'not in the lists of ImageSets', file)
             continue
         try:
-            root = source.read_xml(file)
+            _read_file(reading, file, splits.get(stem(file)))
         except UserError as error:
             reading.data.report('left out', 'invalid XML', file, str(error))
-            continue
-        name = (root.findtext('filename') or '').strip() or stem(file)
-        split = splits.get(stem(file))
-        record = reading.add(file, name, stem(file), size=_stated_size(root), split=split)
-        if record is None:
-            continue
-        official = (root.findtext('source/database') or '').startswith('The VOC')
-        for position, element in enumerate(root.iter('object'), 1):
-            if annotation := reading.read_object(
-                f'{file}, object {position}', position, partial(_read_object, element, official)
-            ):
-                record.annotations.append(annotation)
-        if official and record.annotations:
-            kind_of_change = 'coordinates that count from 1 now count from 0'
-            reading.data.report('changed', kind_of_change, file)
+    for name in sorted(set(splits) - {stem(path) for path in reading.records}):
+        path = source.find_image(name)
+        if path is not None and path not in reading.records:
+            reading.records[path] = ImageRecord(path, split=splits[name])
+            kind_of_note = 'listed without XML file: taken as an image without objects'
+            reading.data.report('note', kind_of_note, path)
     return reading.finish(sort_classes=True)
+
+
+def _read_file(reading: Reading, file: str, split: str | None) -> None:
+    root = reading.source.read_xml(file)
+    name = (root.findtext('filename') or '').strip() or stem(file)
+    record = reading.add(file, name, stem(file), size=_stated_size(root), split=split)
+    if record is None:
+        return
+    official = (root.findtext('source/database') or '').startswith('The VOC')
+    for position, element in enumerate(root.iter('object'), 1):
+        if annotation := reading.read_object(
+            f'{file}, object {position}', position, partial(_read_object, element, official)
+        ):
+            record.annotations.append(annotation)
+    if official and record.annotations:
+        reading.data.report('changed', 'coordinates that count from 1 now count from 0', file)

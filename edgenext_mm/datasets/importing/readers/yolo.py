@@ -45,13 +45,21 @@ def is_yolo_yaml(source: SourceFolder, file: str) -> bool:
 
 
 def _settings(source: SourceFolder) -> tuple[str | None, dict[str, Any]]:
+    """The file that describes the data set, and its content."""
     files = [f for f in source.with_ending('.yaml', '.yml') if is_yolo_yaml(source, f)]
     if len(files) > 1:
         raise UserError(
             f'{source.root} has several YAML files with class names: {", ".join(files)}. Keep the '
             'one that belongs to these labels.'
         )
-    return (files[0], yaml.safe_load(source.read_text(files[0]))) if files else (None, {})
+    if files:
+        return files[0], yaml.safe_load(source.read_text(files[0]))
+    for file in source.with_ending('obj.data'):
+        lines = [line.partition('=') for line in source.read_text(file).splitlines()]
+        settings = {key.strip(): value.strip() for key, _, value in lines}
+        settings.pop('names', None)  # a file, which _class_names finds
+        return file, settings
+    return None, {}
 
 
 def _class_names(source: SourceFolder, settings: dict[str, Any]) -> dict[int, str]:
@@ -74,7 +82,8 @@ def _listed_splits(
     splits: dict[str, str] = {}
     root = str(settings.get('path') or '')
     for key in ('test', 'val', 'train'):  # an image of both train and val is trained on
-        entries = settings.get(key)
+        entries = settings.get('valid') if key == 'val' and 'val' not in settings else None
+        entries = entries or settings.get(key)
         for entry in entries if isinstance(entries, list) else [entries] if entries else []:
             folder = _find_folder_or_list(source, str(entry), root, file or '')
             if folder is None:
