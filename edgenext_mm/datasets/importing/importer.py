@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ...errors import UserError
+from ...errors import UserError, caused_by
 from ...files import new_folder
 from ..palette import IGNORED
 from .cleaning import clean
@@ -122,7 +122,13 @@ def import_data(
     folder = SourceFolder(source)
     table = _table_in(folder, colors)
     name, candidate = choose(folder, task, format, table)
-    data = candidate.read()
+    try:
+        data = candidate.read()
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        where = folder.root / candidate.evidence
+        raise caused_by(error, f'{where} cannot be read in the format {name}') from error
     if not data.images:
         raise UserError(
             f'{folder.root} is in the format {name} ({candidate.evidence}), but none of its images '
@@ -200,7 +206,8 @@ def _table_in(folder: SourceFolder, colors: str | os.PathLike[str] | None) -> st
 
 
 def _first_findings(data: Annotations) -> str:
-    kinds = Counter(f.kind for f in data.findings if f.action == 'left out')
+    """The most common reasons why nothing is left, each with an example."""
+    kinds = Counter(f.kind for f in data.findings if f.action != 'note')
     examples = {f.kind: f for f in reversed(data.findings)}
     return ' '.join(
         f'{count:,} times: {kind} (such as {examples[kind].file}'

@@ -182,7 +182,9 @@ def write_masks(
     images: Iterable[ImageRecord],
     reader: MaskReader | None,
 ) -> Counter[str]:
-    """Writes ``SPLIT/images/`` and ``SPLIT/masks/``: class indices with VOC's colours.
+    """Writes ``SPLIT/images/``, ``SPLIT/masks/`` (class indices) and ``classes.txt``.
+
+    Masks have VOC's colours as their palette.
 
     Args:
         data: The images.
@@ -196,6 +198,7 @@ def write_masks(
     """
     names = choose_names(data, one_ending=True)
     pixels: Counter[str] = Counter()
+    (out / 'classes.txt').write_text(''.join(f'{name}\n' for name in data.classes))
     labels = [*data.classes, *['(ignored)'] * (256 - len(data.classes))]
     for record in images:
         folder, name = out / str(record.split), names[id(record)]

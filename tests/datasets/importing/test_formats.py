@@ -48,6 +48,13 @@ def test_class_folders_with_splits(tmp_path, val):
     assert kinds(summary)['note', 'class that train does not have'] == 1
 
 
+def test_a_class_may_have_the_name_of_a_split(tmp_path):
+    files = {f'{label}/{i}.jpg': (8, 6) for label in ('bus', 'train') for i in range(5)}
+    summary, _ = import_tree(tmp_path, files, 'classification')
+    assert summary.splits['train']['per_class'] == dict(bus=4, train=4)
+    assert summary.splits['val']['per_class'] == dict(bus=1, train=1)
+
+
 @pytest.mark.parametrize(
     'table',
     [
@@ -64,6 +71,23 @@ def test_csv_of_labels(tmp_path, table):
     labels = {p.name: p.parent.name for p in out.rglob('*.jpg')}
     assert labels == {'a.jpg': 'cat', 'b.jpg': 'dog', 'c.jpg': 'cat', 'd.jpg': 'dog'}
     assert summary.splits['val']['per_class'] == dict(cat=1, dog=1)
+
+
+def test_labels_of_images_from_annotation_tools(tmp_path):
+    cvat = '<annotations><version>1.1</version><meta/>'
+    labelme = {}
+    for name, label in zip('abcd', ['cat', 'dog', 'cat', 'dog'], strict=True):
+        cvat += (
+            f'<image id="0" name="{name}.jpg" width="8" height="6"><tag label="{label}"/></image>'
+        )
+        flags = dict(cat=label == 'cat', dog=label == 'dog')
+        labelme[f'{name}.json'] = dict(shapes=[], imagePath=f'{name}.jpg', flags=flags)
+    images = {f'{name}.jpg': (8, 6) for name in 'abcd'}
+    for index, files in enumerate([{'a.xml': f'{cvat}</annotations>'}, labelme]):
+        folder = tmp_path / str(index)
+        _, out = import_tree(folder, images | files, 'classification', split=(0.5, 0.5))
+        labels = {p.name: p.parent.name for p in out.rglob('*.jpg')}
+        assert labels == {'a.jpg': 'cat', 'b.jpg': 'dog', 'c.jpg': 'cat', 'd.jpg': 'dog'}
 
 
 # YOLO

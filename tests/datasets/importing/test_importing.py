@@ -68,6 +68,16 @@ def test_dota_survives_an_import_unchanged(tmp_path):
     assert (first / 'train/labelTxt').iterdir().__next__().read_text() == text
 
 
+def test_masks_survive_an_import_unchanged(tmp_path):
+    mask = np.array([[0, 1, 255], [1, 2, 0]], np.uint8)
+    files = {f'images/{n}.png': (3, 2) for n in 'ab'} | {f'masks/{n}.png': mask for n in 'ab'}
+    _, first = import_tree(tmp_path, files, 'segmentation', classes=['sky', 'road', 'car'])
+    again = import_data(first, 'segmentation', tmp_path / 'again')
+    assert again.classes == ['sky', 'road', 'car']
+    for path in (tmp_path / 'again').glob('*/masks/*.png'):
+        assert np.asarray(Image.open(path)).tolist() == mask.tolist()
+
+
 # Wrong coordinates
 
 
@@ -152,6 +162,23 @@ def test_boxes_of_turned_images(tmp_path, stated, orientation):
     assert bool(reported) == (orientation > 1)
 
 
+@pytest.mark.parametrize('as_stored', [True, False])
+def test_masks_of_turned_images(tmp_path, as_stored):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    source = tmp_path / 'source'
+    (source / 'images').mkdir(parents=True)
+    for name in 'ab':
+        Image.new('RGB', (3, 2)).save(source / f'images/{name}.jpg', exif=exif)
+    stored = np.array([[0, 1, 2], [3, 4, 5]], np.uint8)
+    turned = np.array([[3, 0], [4, 1], [5, 2]], np.uint8)
+    mask = stored if as_stored else turned
+    files = {f'masks/{name}.png': mask for name in 'ab'}
+    _, out = import_tree(tmp_path, files, 'segmentation', link=True)
+    for path in out.glob('*/masks/*.png'):
+        assert np.asarray(Image.open(path)).tolist() == turned.tolist()
+
+
 # Splits
 
 
@@ -232,6 +259,16 @@ def test_two_formats_in_one_folder(tmp_path):
     assert boxes == [[1, 2, 3, 4]]
 
 
+def test_one_annotation_file_as_source(tmp_path):
+    files = yolo(['0 0.5 0.5 0.2 0.2'] * 2) | {
+        'images/labels.json': coco([dict(bbox=[1, 2, 3, 4])])
+    }
+    source = write_tree(tmp_path / 'source', files)
+    summary = import_data(source / 'images/labels.json', 'detection', tmp_path / 'out')
+    assert summary.format == 'coco'
+    assert sum(split['objects'] for split in summary.splits.values()) == 1
+
+
 @pytest.mark.parametrize(
     ('files', 'task', 'message'),
     [
@@ -243,9 +280,14 @@ def test_two_formats_in_one_folder(tmp_path):
             r'no annotations for classification. Found: yolo .*--task detection',
         ),
         ({'a.jpg': SQUARE, 'a.json': '{"shapes": ['}, 'detection', 'invalid JSON'),
+        (
+            {'a.jpg': SQUARE, 'labels.json': dict(images=[dict(id=1)], annotations=[])},
+            'detection',
+            "labels.json cannot be read in the format coco: KeyError: 'file_name'",
+        ),
         ({'labels.json': coco([])}, 'detection', 'none of its images can be used.*2 times: image'),
     ],
-    ids=['empty', 'images-only', 'other-task', 'broken', 'no-images'],
+    ids=['empty', 'images-only', 'other-task', 'broken', 'no-name', 'no-images'],
 )
 def test_sources_without_annotations(tmp_path, files, task, message):
     (tmp_path / 'source').mkdir()

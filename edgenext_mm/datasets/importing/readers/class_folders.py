@@ -6,18 +6,26 @@ from ..records import Annotations, ImageRecord
 from ..source import SourceFolder, split_of
 
 
-def _parts(path: str) -> tuple[str | None, str | None]:
-    """Split and class of ``[SPLIT/]CLASS/[...]/IMAGE``."""
-    folders = path.split('/')[:-1]
-    split = split_of(folders[0] + '/') if folders else None
-    if split is not None:
-        folders = folders[1:]
-    return split, folders[0] if folders else None
+def _places(source: SourceFolder) -> dict[str, tuple[str | None, str | None]]:
+    """Split and class of each image.
+
+    Folders at the top are splits only if all of them have names of splits: in a set of vehicles,
+    ``train`` is a class beside ``bus`` and ``car``.
+    """
+    folders = {image: image.split('/')[:-1] for image in source.images}
+    tops = {parts[0] for parts in folders.values() if parts}
+    has_splits = all(split_of(f'{top}/') for top in tops)
+    places = {}
+    for image, parts in folders.items():
+        split = split_of(f'{parts[0]}/') if parts and has_splits else None
+        rest = parts[1:] if split else parts
+        places[image] = (split, rest[0] if rest else None)
+    return places
 
 
 def recognises(source: SourceFolder) -> bool:
     """Whether images lie in at least two folders that can be classes."""
-    found = {_parts(image)[1] for image in source.images}
+    found = {label for _, label in _places(source).values()}
     names = {name.lower() for name in found if name is not None}
     return len(names - {'images', 'masks', 'labels', 'annotations', 'jpegimages'}) >= 2
 
@@ -25,8 +33,7 @@ def recognises(source: SourceFolder) -> bool:
 def read(source: SourceFolder) -> Annotations:
     """Reads ``CLASS/a.jpg`` or ``SPLIT/CLASS/a.jpg``; classes are sorted by name."""
     result = Annotations()
-    for path in source.images:
-        split, label = _parts(path)
+    for path, (split, label) in _places(source).items():
         if label is None:
             result.report('left out', 'image outside the class folders', path)
             continue
