@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ...errors import UserError
 from ..palette import IGNORED
@@ -81,6 +82,8 @@ def scan_masks(
         UserError: If masks are colours and no table says what they mean.
     """
     legend = data.legend or MaskLegend()
+    if legend.is_colour and data.images and _has_positions(source, data.images[0], legend):
+        legend = legend.by_position()
     as_colours = legend.is_colour
     kept: list[ImageRecord] = []
     present: list[dict[int, int]] = []
@@ -105,6 +108,17 @@ def scan_masks(
         if name not in used:
             data.report('note', 'class without pixels', '.', name)
     return reader
+
+
+def _has_positions(source: SourceFolder, record: ImageRecord, legend: MaskLegend) -> bool:
+    """Whether a mask is grey and holds positions in the table instead of its colours."""
+    try:
+        with Image.open(source.root / str(record.mask)) as image:
+            values = set(np.unique(np.asarray(image)).tolist()) if image.mode == 'L' else set()
+    except (OSError, ValueError):
+        return False
+    are_colours = all((value, value, value) in legend.entries for value in values)
+    return not are_colours and values <= {*range(len(legend.entries)), IGNORED}
 
 
 def _count_values(

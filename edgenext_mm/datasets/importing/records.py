@@ -95,15 +95,22 @@ class MaskLegend:
     Args:
         names: Class names by pixel value (int) or by colour (r, g, b); empty if unknown.
         void: Pixel values or colours that belong to no class.
+        entries: Keys of both, in the order of the table.
     """
 
     names: dict[Any, str] = field(default_factory=dict)
     void: set[Any] = field(default_factory=set)
+    entries: list[Any] = field(default_factory=list)
 
     @property
     def is_colour(self) -> bool:
         """Whether masks are read as RGB colours."""
         return any(isinstance(key, tuple) for key in self.names)
+
+    def by_position(self) -> MaskLegend:
+        """The legend of masks whose values are positions in the table of colours."""
+        names = {i: self.names[key] for i, key in enumerate(self.entries) if key in self.names}
+        return MaskLegend(names, set(range(len(self.entries))) - set(names))
 
 
 @dataclass

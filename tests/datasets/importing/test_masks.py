@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from importing_files import import_tree, kinds
+from importing_files import import_tree, kinds, write_tree
 from PIL import Image
 
+from edgenext_mm.datasets.importing import import_data
 from edgenext_mm.errors import UserError
 
 VALUES = np.array([[0, 1, 2], [2, 255, 1]], np.uint8)  # 255: void
@@ -68,7 +69,6 @@ def test_black_and_white_masks_have_two_classes(tmp_path):
 def test_palette_masks_of_voc(tmp_path):
     files = {f'JPEGImages/{n}.jpg': SIZE for n in 'abc'}
     files |= {'ImageSets/Segmentation/train.txt': 'a\n', 'ImageSets/Segmentation/val.txt': 'b\n'}
-    summary = None
     source = tmp_path / 'source' / 'SegmentationClass'
     source.mkdir(parents=True)
     for name in 'abc':
@@ -100,6 +100,24 @@ def test_colour_masks(tmp_path, file, line):
     assert read(out) == {'a.png': VALUES.tolist(), 'b.png': [[255, 1, 2], [2, 255, 1]]}
     (odd,) = [f for f in summary.findings if f.kind == 'colour that is not in the table']
     assert (odd.file, odd.detail) == ('masks/b.png', 'colour (1, 2, 3): 1 pixels are ignored')
+
+
+@pytest.mark.parametrize('palette', [False, True])
+def test_index_masks_beside_a_table_of_colours(tmp_path, palette):
+    table = '\n'.join(f'{r} {g} {b} {name}' for name, (r, g, b) in COLOURS.items())
+    source = write_tree(tmp_path / 'source', two_images() | {'label_colors.txt': table})
+    (source / 'masks').mkdir()
+    values = np.array([[0, 1, 2], [2, 3, 1]], np.uint8)  # 3: void in the table
+    if palette:  # the colours count, not the values
+        values = 3 - values
+    for name in 'ab':
+        image = Image.fromarray(values)
+        if palette:
+            image.putpalette([v for colour in reversed(COLOURS.values()) for v in colour])
+        image.save(source / f'masks/{name}.png')
+    summary = import_data(source, 'segmentation', tmp_path / 'out')
+    assert summary.classes == ['sky', 'road', 'car']
+    assert read(tmp_path / 'out')['a.png'] == VALUES.tolist()
 
 
 def test_colour_table_from_elsewhere(tmp_path):

@@ -100,7 +100,7 @@ def read_legend(source: SourceFolder, file: str) -> MaskLegend:
             'name, r, g, b; lines such as "road:128,64,128::" or "128 64 128 road"; JSON with '
             '{"road": [128, 64, 128]}.'
         )
-    legend = MaskLegend()
+    legend = MaskLegend(entries=[key for key, _ in entries])
     for key, name in entries:
         if name.lower() in _VOID:
             legend.void.add(key)
