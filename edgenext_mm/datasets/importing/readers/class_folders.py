@@ -1,0 +1,42 @@
+"""Classification: a folder of images per class, with or without folders of splits above."""
+
+from __future__ import annotations
+
+from ..records import Annotations, ImageRecord
+from ..source import SourceFolder, split_of
+
+
+def _places(source: SourceFolder) -> dict[str, tuple[str | None, str | None]]:
+    """Split and class of each image.
+
+    Folders at the top are splits only if all of them have names of splits: in a set of vehicles,
+    ``train`` is a class beside ``bus`` and ``car``.
+    """
+    folders = {image: image.split('/')[:-1] for image in source.images}
+    tops = {parts[0] for parts in folders.values() if parts}
+    has_splits = all(split_of(f'{top}/') for top in tops)
+    places = {}
+    for image, parts in folders.items():
+        split = split_of(f'{parts[0]}/') if parts and has_splits else None
+        rest = parts[1:] if split else parts
+        places[image] = (split, rest[0] if rest else None)
+    return places
+
+
+def recognises(source: SourceFolder) -> bool:
+    """Whether images lie in at least two folders that can be classes."""
+    found = {label for _, label in _places(source).values()}
+    names = {name.lower() for name in found if name is not None}
+    return len(names - {'images', 'masks', 'labels', 'annotations', 'jpegimages'}) >= 2
+
+
+def read(source: SourceFolder) -> Annotations:
+    """Reads ``CLASS/a.jpg`` or ``SPLIT/CLASS/a.jpg``; classes are sorted by name."""
+    result = Annotations()
+    for path, (split, label) in _places(source).items():
+        if label is None:
+            result.report('left out', 'image outside the class folders', path)
+            continue
+        result.images.append(ImageRecord(path, split=split, labels=[label]))
+    result.classes = sorted({record.labels[0] for record in result.images})
+    return result

@@ -1,0 +1,145 @@
+"""Pascal VOC XML, and the XML of roLabelImg, which adds rotated boxes (``robndbox``).
+
+Coordinates are taken as LabelImg, CVAT and Roboflow write them: pixels from the left upper corner.
+Files of the PASCAL VOC challenge itself (``<database>The VOC2007 Database``) count pixels from 1
+and include the last one, so 1 is subtracted from their ``xmin`` and ``ymin``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from xml.etree.ElementTree import Element
+
+from ....errors import UserError
+from ..geometry import rotated_corners
+from ..records import Annotation, Annotations, ImageRecord
+from ..source import SourceFolder, parent, stem
+from .reading import Reading
+
+
+def folders_of(source: SourceFolder) -> dict[str, str]:
+    """Folders of XML files, and ``voc`` or ``rolabelimg`` for each."""
+    kinds: dict[str, str] = {}
+    for file in source.with_ending('.xml'):
+        folder = parent(file)
+        if kinds.get(folder) == 'rolabelimg':
+            continue
+        text = source.read_text(file)
+        if '<robndbox' in text:
+            kinds[folder] = 'rolabelimg'
+        elif '<annotation>' in text or '<annotation ' in text:
+            kinds.setdefault(folder, 'voc')
+    return kinds
+
+
+def _listed_splits(source: SourceFolder) -> dict[str, str | None]:
+    """Split per file stem, from the lists of ``ImageSets``; None in ``trainval`` alone."""
+    lists: dict[str, set[str]] = {}
+    files = [f for f in source.with_ending('.txt') if 'imagesets' in f.lower().split('/')[:-1]]
+    main = [f for f in files if '/main/' in f'/{f.lower()}'] or files
+    for file in main:
+        name = stem(file).lower()
+        if name in ('train', 'val', 'test', 'trainval'):
+            words = [
+                line.split()[0] for line in source.read_text(file).splitlines() if line.split()
+            ]
+            lists.setdefault(name, set()).update(word.rpartition('/')[2] for word in words)
+    splits: dict[str, str | None] = dict.fromkeys(lists.get('trainval', ()))
+    for split in ('test', 'val', 'train'):
+        splits.update(dict.fromkeys(lists.get(split, ()), split))
+    return splits
+
+
+def _number(element: Element, name: str) -> float:
+    text = element.findtext(name)
+    if text is None:
+        raise ValueError(f'no <{name}>')
+    return float(text)
+
+
+def _read_object(element: Element, from_one: bool) -> Annotation | str:
+    """An object, or why it is none."""
+    label = (element.findtext('name') or '').strip()
+    if not label:
+        return 'no <name>'
+    annotation = Annotation(label, difficult=(element.findtext('difficult') or '0').strip() == '1')
+    try:
+        if (rotated := element.find('robndbox')) is not None:
+            values = [_number(rotated, name) for name in ('cx', 'cy', 'w', 'h', 'angle')]
+            annotation.corners = rotated_corners(*values)
+        elif (box := element.find('bndbox')) is not None:
+            left, top = _number(box, 'xmin') - from_one, _number(box, 'ymin') - from_one
+            size = (_number(box, 'xmax') - left, _number(box, 'ymax') - top)
+            annotation.box = (left, top, *size)
+        if (polygon := element.find('polygon')) is not None and len(polygon):
+            annotation.polygons = [_polygon(polygon)]
+    except ValueError as error:
+        return f'{label}: {error}'
+    if annotation.box is None and annotation.corners is None and not annotation.polygons:
+        return f'{label}: neither <bndbox> nor <robndbox>'
+    return annotation
+
+
+def _polygon(element: Element) -> list[float]:
+    """Points as ``<x1><y1><x2>...`` (Roboflow) or ``<pt><x><y></pt>`` (LabelMe's old XML)."""
+    if (points := element.findall('pt')) or (points := element.findall('point')):
+        return [_number(point, name) for point in points for name in ('x', 'y')]
+    count = sum(child.tag.startswith('x') for child in element)
+    return [_number(element, f'{axis}{i + 1}') for i in range(count) for axis in 'xy']
+
+
+def _stated_size(root: Element) -> tuple[int, int] | None:
+    try:
+        width, height = (float(root.findtext(f'size/{name}') or 0) for name in ('width', 'height'))
+    except ValueError:
+        return None
+    return int(width), int(height)
+
+
+def read(source: SourceFolder, kind: str) -> Annotations:
+    """Reads the XML files of one kind.
+
+    Where there are lists in ``ImageSets``, they count: images that they do not name are left out,
+    and those that have no XML file have no objects. Without lists, images without an XML file are
+    left out.
+
+    Args:
+        source: The folder.
+        kind: ``voc`` or ``rolabelimg``.
+    """
+    reading = Reading(source)
+    splits = _listed_splits(source)
+    kinds = folders_of(source)
+    for file in source.with_ending('.xml'):
+        if kinds.get(parent(file)) != kind:
+            continue
+        if splits and stem(file) not in splits:
+            reading.data.report('left out', 'not in the lists of ImageSets', file)
+            continue
+        try:
+            _read_file(reading, file, splits.get(stem(file)))
+        except UserError as error:
+            reading.data.report('left out', 'invalid XML', file, str(error))
+    for name in sorted(set(splits) - {stem(path) for path in reading.records}):
+        path = source.find_image(name)
+        if path is not None and path not in reading.records:
+            reading.records[path] = ImageRecord(path, split=splits[name])
+            kind_of_note = 'listed without XML file: taken as an image without objects'
+            reading.data.report('note', kind_of_note, path)
+    return reading.finish(sort_classes=True)
+
+
+def _read_file(reading: Reading, file: str, split: str | None) -> None:
+    root = reading.source.read_xml(file)
+    name = (root.findtext('filename') or '').strip() or stem(file)
+    record = reading.add(file, name, stem(file), size=_stated_size(root), split=split)
+    if record is None:
+        return
+    official = (root.findtext('source/database') or '').startswith('The VOC')
+    for position, element in enumerate(root.iter('object'), 1):
+        if annotation := reading.read_object(
+            f'{file}, object {position}', position, partial(_read_object, element, official)
+        ):
+            record.annotations.append(annotation)
+    if official and record.annotations:
+        reading.data.report('changed', 'coordinates that count from 1 now count from 0', file)
