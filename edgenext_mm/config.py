@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
 import inspect
-import io
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +17,13 @@ from mmengine.runner import Runner
 from mmengine.utils import get_object_from_string
 
 from .errors import UserError
-from .requirements import TASK_LIBRARIES, require_task_library
+from .placeholders import known_settings, with_placeholders_replaced
+from .requirements import (
+    TASK_LIBRARIES,
+    import_task_library,
+    quiet_libraries,
+    require_task_library,
+)
 
 #: Errors in a config whose messages are clear without the name of the error.
 _PLAIN_ERRORS = (OSError, SyntaxError, ImportError, AssertionError)
@@ -39,7 +42,8 @@ _DICTS = [
 def load_config(path: str | Path, options: dict | None = None) -> Config:
     """Reads a config file.
 
-    Warns about top-level settings that seem to be misspelt.
+    Warns about top-level settings that seem to be misspelt. Placeholders are replaced
+    (:mod:`~edgenext_mm.placeholders`).
 
     Args:
         path: The config file.
@@ -57,7 +61,7 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
             'configs/classification/edgenext-xxsmall_digits.py.'
         )
     try:
-        with _quiet_libraries(), _bases_by_module():
+        with quiet_libraries(), _bases_by_module():
             config = Config.fromfile(path)
             _drop_own_scope(config._cfg_dict)
             config = with_type_names(config)
@@ -72,14 +76,15 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         config.merge_from_dict(options)
     require_task_library(config.get('default_scope', ''))
     _check_settings(config, path)
-    return config
+    return with_placeholders_replaced(config)
 
 
 def _check_settings(config: Config, path: Path) -> None:
+    settings = [*_SETTINGS, *known_settings(config)]
     for key in config:
-        near = difflib.get_close_matches(key, _SETTINGS, n=1, cutoff=0.9)
+        near = difflib.get_close_matches(key, settings, n=1, cutoff=0.85)
         # A number or "_" at the end is the user's own: train_cfg_2.
-        if near and key not in _SETTINGS and key.rstrip('_0123456789') not in _SETTINGS:
+        if near and key not in settings and key.rstrip('_0123456789') not in _SETTINGS:
             warnings.warn(
                 f'{path}: the setting `{key}` has no effect. Did you mean `{near[0]}`?',
                 stacklevel=3,
@@ -87,32 +92,6 @@ def _check_settings(config: Config, path: Path) -> None:
     for key in _DICTS:
         if not isinstance(config.get(key) or {}, dict):
             raise UserError(f'{path}: `{key}` must be a dict, but is {config[key]!r}.')
-
-
-def import_task_library(scope: str | None) -> None:
-    """Imports a task library with its data sets.
-
-    Args:
-        scope: The ``default_scope`` of a config. Scopes of other libraries are ignored.
-    """
-    if scope in TASK_LIBRARIES:
-        with _quiet_libraries():
-            importlib.import_module(f'{scope}.datasets')
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Redirects what libraries print on import to stderr, since stdout may be read as JSON.
-
-    Lines about OneDL, a data format that is not used here, are dropped. mmengine's ``print_log``
-    prints them at any log level if there is no logger yet.
-    """
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        try:
-            yield
-        finally:
-            lines = [line for line in output.getvalue().splitlines() if 'OneDL' not in line]
-            print(*lines, sep='\n', end='\n' if lines else '', file=sys.stderr)
 
 
 @contextlib.contextmanager

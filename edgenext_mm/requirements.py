@@ -1,4 +1,4 @@
-"""Checks of the installed OpenMMLab libraries.
+"""Checks and imports of the OpenMMLab libraries.
 
 mmengine and mmcv are needed to import the package, a task library only to use its parts. The
 version ranges are those in setup.py.
@@ -6,9 +6,13 @@ version ranges are those in setup.py.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import io
+import sys
+from collections.abc import Iterator
 
 from packaging.requirements import Requirement
 
@@ -55,6 +59,32 @@ def require_task_library(scope: str) -> None:
             f'This config needs {scope}, which is not installed. '
             f'Install it with `pip install "{_declared(TASK_LIBRARIES[scope])}"`.'
         )
+
+
+def import_task_library(scope: str | None) -> None:
+    """Imports a task library with its data sets.
+
+    Args:
+        scope: The ``default_scope`` of a config. Scopes of other libraries are ignored.
+    """
+    if scope in TASK_LIBRARIES:
+        with quiet_libraries():
+            importlib.import_module(f'{scope}.datasets')
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Redirects what libraries print on import to stderr, since stdout may be read as JSON.
+
+    Lines about OneDL, a data format that is not used here, are dropped. mmengine's ``print_log``
+    prints them at any log level if there is no logger yet.
+    """
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        try:
+            yield
+        finally:
+            lines = [line for line in output.getvalue().splitlines() if 'OneDL' not in line]
+            print(*lines, sep='\n', end='\n' if lines else '', file=sys.stderr)
 
 
 def _declared(distribution: str) -> Requirement:

@@ -1,9 +1,14 @@
-"""Where the repository lies, the config that most tests start from, and ports."""
+"""Where the repository lies, its configs, and ports."""
 
 import socket
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+_ALL = sorted((ROOT / 'configs').glob('[!_]*/**/*.py'))
+#: Recipes for custom data, which are complete only with data.
+RECIPES = [path for path in _ALL if path.stem.endswith('_custom')]
+CONFIGS = [path for path in _ALL if path not in RECIPES]
+#: The config that most tests start from.
 DIGITS_CONFIG = ROOT / 'configs' / 'classification' / 'edgenext-xxsmall_digits.py'
 
 

@@ -3,12 +3,10 @@
 import warnings
 
 import pytest
-from paths import ROOT
+from paths import CONFIGS
 
 from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
-
-CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
 
 
 @pytest.fixture

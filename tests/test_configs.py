@@ -16,7 +16,7 @@ import timm
 import torch
 from generated_data import shrink, with_generated_data
 from mmengine.registry import MODELS
-from paths import ROOT
+from paths import CONFIGS, ROOT
 
 from edgenext_mm import inference_model
 from edgenext_mm.config import load_config
@@ -24,7 +24,6 @@ from edgenext_mm.datasets.checks.config_data import check_data
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.models.building import build_model
 
-CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/**/*.py'))
 IN1K = [path for path in CONFIGS if '_in1k' in path.stem]
 #: Settings that may differ within a recipe, besides numbers: those of the variant, and of testing.
 IGNORED = ('arch', 'drop_path_rate', 'in_channels', 'init_cfg', 'load_from') + (

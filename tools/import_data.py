@@ -18,8 +18,11 @@ Examples:
 import sys
 from collections import Counter
 from itertools import groupby
+from pathlib import Path
 
+from edgenext_mm import ARCHS
 from edgenext_mm.cli import make_parser, reports_errors
+from edgenext_mm.datasets.custom.proposals import RECIPES
 from edgenext_mm.datasets.importing import Summary, import_data
 from edgenext_mm.datasets.importing.recognition import FORMATS, TASKS
 
@@ -52,6 +55,8 @@ def show(summary: Summary, out: str) -> None:
     actions = Counter(finding.action for finding in summary.findings)
     total = ', '.join(f'{actions[action]:,} {action}' for action in ('changed', 'left out'))
     print(f'\n{sum(s["images"] for s in splits.values()):,} images written to {out}; {total}.')
+    print(f'The config is {Path(out, summary.config)}; train it with')
+    print(f'    python tools/train.py {Path(out, summary.config)}')
 
 
 @reports_errors
@@ -102,6 +107,20 @@ def main() -> None:
         metavar='VALUE',
         help='mask values to ignore, besides 255',
     )
+    parser.add_argument(
+        '--recipe',
+        choices=[name for recipes in RECIPES.values() for name in recipes],
+        help='recipe of the config for training (default: ssdlite for detection, segformer for '
+        'segmentation; other tasks have one)',
+    )
+    parser.add_argument(
+        '--arch', default='xxsmall', choices=list(ARCHS), help='EdgeNeXt (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--from-scratch',
+        action='store_true',
+        help='write a config for training without ImageNet weights',
+    )
     parser.add_argument('--link', action='store_true', help='link images instead of copying them')
     args = parser.parse_args()
     summary = import_data(
@@ -116,6 +135,9 @@ def main() -> None:
         colors=args.colors,
         void=args.void,
         link=args.link,
+        recipe=args.recipe,
+        arch=args.arch,
+        pretrained=not args.from_scratch,
         progress=sys.stderr.isatty(),
     )
     show(summary, args.out)

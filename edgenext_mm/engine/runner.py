@@ -26,6 +26,7 @@ from ..datasets.seeded_batches import SeededDataLoader, no_batch_message
 from ..errors import UserError
 from ..models.fit import check_fit
 from ..models.loading import check_weights, fit_weights, weights_of
+from ..placeholders import with_placeholders_replaced
 from ..registry import RUNNERS, type_name
 from .advice import explained_errors
 from .config_text import read_settings
@@ -79,7 +80,7 @@ class Runner(MMEngineRunner):
                 ``loss_watch`` is invalid, or ``work_dir`` is not writable.
         """
         BadDataPolicy.of(cfg)
-        config = copy.deepcopy(cfg)
+        config = with_placeholders_replaced(copy.deepcopy(cfg))
         _check_work_dir(config.work_dir)
         if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
             distribute_on_cpu(config)

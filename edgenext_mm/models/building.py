@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..config import import_task_library
+from ..requirements import import_task_library
 from .fit import check_fit
 
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 from modelindex.load_model_index import load
-from paths import ROOT
+from paths import CONFIGS, ROOT
 
 from benchmarks.metafiles import describe
 
@@ -15,7 +15,7 @@ MODELS = [
 
 
 def test_every_config_is_in_a_metafile_once():
-    configs = [str(path.relative_to(ROOT)) for path in (ROOT / 'configs').glob('[!_]*/**/*.py')]
+    configs = [str(path.relative_to(ROOT)) for path in CONFIGS]
     assert sorted(model['Config'] for model in MODELS) == sorted(configs)
     names = [model['Name'] for model in MODELS]
     assert len(set(names)) == len(names)

@@ -8,7 +8,7 @@ import torchvision.ops
 from golden import draw_like, make_input
 from mmcv import ops
 from mmengine.config import Config
-from paths import ROOT
+from paths import CONFIGS
 
 from edgenext_mm import EdgeNeXt
 from edgenext_mm.config import load_config
@@ -18,11 +18,7 @@ from edgenext_mm.files import write_hashed_checkpoint
 from edgenext_mm.models.building import build_model
 
 ALL = (0, 1, 2, 3)
-TWO_STAGE = [
-    path
-    for path in sorted((ROOT / 'configs').glob('*/*.py'))
-    if 'roi_head' in Config.fromfile(path).get('model', {})
-]
+TWO_STAGE = [path for path in CONFIGS if 'roi_head' in Config.fromfile(path).get('model', {})]
 IMAGES = make_input(2, 64, 96)
 # Both encoders and the positional encoding.
 SMALL = dict(depths=(1, 1, 1, 1), dims=(8, 12, 16, 24), num_sdta=(0, 1, 0, 0))

@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from ...errors import UserError, caused_by
 from ...files import new_folder
+from ..custom.layout import CustomData
+from ..custom.proposals import check_recipe, propose
 from ..palette import IGNORED
 from .cleaning import clean
 from .geometry import to_box
@@ -58,6 +60,7 @@ class Summary:
             and of ``relative_size``: the root of the box's share of the image. Empty without boxes.
         objects_per_image: The same quantiles.
         seed: Seed of the split.
+        config: Name of the config for training.
         findings: What was changed or left out, and notes.
     """
 
@@ -73,6 +76,7 @@ class Summary:
     box_sizes: dict[str, Any] = field(default_factory=dict)
     objects_per_image: dict[str, float] = field(default_factory=dict)
     seed: int = 0
+    config: str = ''
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -89,11 +93,14 @@ def import_data(
     colors: str | os.PathLike[str] | None = None,
     void: Sequence[int] = (),
     link: bool = False,
+    recipe: str | None = None,
+    arch: str = 'xxsmall',
+    pretrained: bool = True,
     progress: bool = False,
 ) -> Summary:
     """Brings annotated images of any known format into the layout that the configs read.
 
-    The folder appears complete or not at all.
+    The folder appears complete or not at all. It contains a config for training.
 
     Args:
         source: Folder, or annotation file in the folder of its images.
@@ -109,6 +116,10 @@ def import_data(
         colors: Table of mask colours. Default: None, searched in the source.
         void: Mask values to ignore, besides 255. Default: none.
         link: Whether to link images instead of copying them. Default: False.
+        recipe: The recipe that the config inherits, see
+            :data:`~edgenext_mm.datasets.custom.proposals.RECIPES`. Default: the first of the task.
+        arch: Variant of EdgeNeXt in the config. Default: ``xxsmall``.
+        pretrained: Whether the config starts from ImageNet-1K weights. Default: True.
         progress: Whether to show progress bars on stderr. Default: False.
 
     Returns:
@@ -119,6 +130,7 @@ def import_data(
     """
     out = Path(out)
     _check_arguments(source, task, out, format, split, classes)
+    check_recipe(task, recipe)
     folder = SourceFolder(source)
     table = _table_in(folder, colors)
     name, candidate = choose(folder, task, format, table)
@@ -167,6 +179,9 @@ def import_data(
         summary = summarise(data, task, name, str(folder.root.resolve()), seed)
         summary.pixels = dict(pixels.most_common())
         summary.image_suffix = _suffix(temporary)
+        proposal = propose(CustomData(temporary, task), out, recipe, arch, pretrained)
+        summary.config = f'{proposal.name}.py'
+        (temporary / summary.config).write_text(proposal.text())
         (temporary / SUMMARY).write_text(json.dumps(asdict(summary), indent=1))
     return summary
 

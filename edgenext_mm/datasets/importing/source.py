@@ -23,6 +23,8 @@ _SPLITS = {
     'test': 'test',
     'testing': 'test',
 }
+#: Names of folders that hold images, where others beside them hold masks.
+_IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img', 'jpegimages', 'rgb')
 
 
 def split_of(path: str) -> str | None:
@@ -143,7 +145,8 @@ class SourceFolder:
 
         The name may be absolute, from another computer, nested, relative to any folder of the
         source or without an ending. Of several images with the same name, the one that shares the
-        most folders with the name counts, then the one that is nearest to the annotation file.
+        most folders with the name counts, then the one of the same split, the one in a folder for
+        images rather than masks, and the one that is nearest to the annotation file.
 
         Args:
             name: As the annotation file writes it.
@@ -167,7 +170,7 @@ class SourceFolder:
         return None if scored[-1][0] == scored[-2][0] else scored[-1][1]
 
 
-def _closeness(candidate: str, wanted: list[str], near: str) -> tuple[int, bool, int, int]:
+def _closeness(candidate: str, wanted: list[str], near: str) -> tuple[int, bool, bool, int, int]:
     """Orders images of the same name; the largest is the best."""
     parts = candidate.split('/')
     shared = 0
@@ -178,4 +181,6 @@ def _closeness(candidate: str, wanted: list[str], near: str) -> tuple[int, bool,
     split = split_of(near)
     folders = near.split('/')[:-1]
     common = sum(own == other for own, other in zip(parts[:-1], folders, strict=False))
-    return shared, split is not None and split_of(candidate) == split, common, -len(parts)
+    same_split = split is not None and split_of(candidate) == split
+    for_images = any(part.lower() in _IMAGE_FOLDERS for part in parts[:-1])
+    return shared, same_split, for_images, common, -len(parts)

@@ -219,13 +219,14 @@ def write_masks(
 def write_dota(
     data: Annotations, out: Path, write_image: ImageWriter, images: Iterable[ImageRecord]
 ) -> None:
-    """Writes ``SPLIT/images/`` and ``SPLIT/labelTxt/``."""
+    """Writes ``SPLIT/images/``, ``SPLIT/labelTxt/`` and ``classes.txt``."""
     names = choose_names(data, one_ending=True)
     written = {name: re.sub(r'\s+', '_', name.strip()) for name in data.classes}
     for name, new in written.items():
         if name != new:
             data.report('changed', 'class name with spaces', '.', f'{name}: {new}')
     data.classes = list(written.values())
+    (out / 'classes.txt').write_text(''.join(f'{name}\n' for name in data.classes))
     for record in images:
         folder, name = out / str(record.split), names[id(record)]
         write_image(record, folder / 'images' / name)

@@ -12,10 +12,24 @@ from .reading import Reading
 def _read_line(text: str) -> Annotation | str:
     """An object, or why a line is none."""
     words = text.replace(',', ' ').split()
-    if len(words) not in (9, 10) or _is_number(words[8]):
+    if not _is_object(words):
         return f'not eight numbers, a class and a difficulty: {text[:80]}'
     corners = tuple(float(word) for word in words[:8])
     return Annotation(words[8], corners=corners, difficult=words[9:] not in ([], ['0']))
+
+
+def _is_object(words: list[str]) -> bool:
+    """Whether a line has eight coordinates, a class and, perhaps, a difficulty.
+
+    The class may be a number if there is a difficulty and the coordinates are in pixels; other
+    lines of numbers are YOLO's.
+    """
+    if len(words) not in (9, 10) or not all(map(_is_number, words[:8])):
+        return False
+    if not _is_number(words[8]):
+        return True
+    in_pixels = any(abs(float(word)) > 2 for word in words[:8])
+    return len(words) == 10 and in_pixels and words[9] in ('0', '1', '2')
 
 
 def _is_number(word: str) -> bool:
@@ -33,9 +47,7 @@ def _is_header(text: str) -> bool:
 def is_dota(text: str) -> bool:
     """Whether the first line that is not empty is a header or an object of DOTA."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), '')
-    words = first.split()
-    corners_and_class = len(words) in (9, 10) and all(_is_number(word) for word in words[:8])
-    return _is_header(first) or (corners_and_class and not _is_number(words[8]))
+    return _is_header(first) or _is_object(first.split())
 
 
 def read(source: SourceFolder) -> Annotations:
