@@ -63,7 +63,7 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
     try:
         with quiet_libraries(), _bases_by_module():
             config = Config.fromfile(path)
-            _drop_own_scope(config._cfg_dict)
+            drop_own_scope(config)
             config = with_type_names(config)
             import_task_library(config.get('default_scope'))
     except Exception as error:  # a config is code
@@ -158,20 +158,24 @@ def _task_library_of(kind: str | type) -> str | None:
     return next((module for module in modules if module in TASK_LIBRARIES), None)
 
 
-def _drop_own_scope(config: Any) -> None:
+def drop_own_scope(config: Config) -> None:
     """Removes ``_scope_`` from what is inherited as ``edgenext_mm::...``.
 
     With it, mmengine would look for all parts in our scope, but our configs are written in the
     scope of their task library.
     """
-    if isinstance(config, dict):
-        if config.get('_scope_') == 'edgenext_mm':
-            del config['_scope_']
-        for value in config.values():
-            _drop_own_scope(value)
-    elif isinstance(config, (list, tuple)):
-        for value in config:
-            _drop_own_scope(value)
+    _drop_scope(config._cfg_dict)
+
+
+def _drop_scope(value: Any) -> None:
+    if isinstance(value, dict):
+        if dict.get(value, '_scope_') == 'edgenext_mm':
+            del value['_scope_']
+        for inner in dict.values(value):
+            _drop_scope(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _drop_scope(inner)
 
 
 def _chain_of(error: BaseException | None) -> str:

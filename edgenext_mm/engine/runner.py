@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from ..check_settings import is_checked
 from ..checkpoints.finding import read_checkpoint
+from ..config import drop_own_scope
 from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
 from ..datasets.palette import ignored_value
 from ..datasets.seeded_batches import SeededDataLoader, no_batch_message
@@ -80,7 +81,9 @@ class Runner(MMEngineRunner):
                 ``loss_watch`` is invalid, or ``work_dir`` is not writable.
         """
         BadDataPolicy.of(cfg)
-        config = with_placeholders_replaced(copy.deepcopy(cfg))
+        config = copy.deepcopy(cfg)
+        drop_own_scope(config)
+        config = with_placeholders_replaced(config)
         _check_work_dir(config.work_dir)
         if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
             distribute_on_cpu(config)

@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
     title: str
     min_object: int = 0
     max_batch: int = 16
-    scale: tuple[float, Sequence[int], Sequence[float]] | None = None
+    scale: tuple[float, tuple[int, ...], tuple[float, ...]] | None = None
 
     @property
     def prefix(self) -> str:
@@ -231,16 +231,17 @@ def _propose_anchors(proposal: Proposal, boxes: np.ndarray) -> None:
     recipe, image_size = proposal.recipe, proposal.settings['image_size']
     if recipe.scale is None:
         scaled = anchors.resized(boxes, image_size, keep_ratio=False)
-        fitted = anchors.fit_ssd_sizes(scaled, image_size)
-        ious = [anchors.ssd_ious(scaled, s, image_size) for s in (fitted, anchors.SSD_SIZES)]
-        name, value = 'anchor_sizes', fitted
-    else:
-        scaled = anchors.resized(boxes, image_size, keep_ratio=True)
-        default, *places = recipe.scale
-        value = anchors.fit_fpn_scale(scaled, default, *places)
-        ious = [anchors.fpn_ious(scaled, s, *places) for s in (value, default)]
-        name = 'anchor_scale'
-    after, before = (anchors.mean_iou(found, scaled[:, 4]) for found in ious)
-    proposal.set(
-        name, value, f'fitted: mean IoU of boxes and best anchors {after:.2f}, before {before:.2f}'
-    )
+        sizes = anchors.fit_ssd_sizes(scaled, image_size)
+        ious = [anchors.ssd_ious(scaled, s, image_size) for s in (sizes, anchors.SSD_SIZES)]
+        proposal.set('anchor_sizes', sizes, _improvement(scaled, ious))
+        return
+    scaled = anchors.resized(boxes, image_size, keep_ratio=True)
+    default, strides, ratios = recipe.scale
+    scale = anchors.fit_fpn_scale(scaled, default, strides, ratios)
+    ious = [anchors.fpn_ious(scaled, s, strides, ratios) for s in (scale, default)]
+    proposal.set('anchor_scale', scale, _improvement(scaled, ious))
+
+
+def _improvement(boxes: np.ndarray, ious: Sequence[np.ndarray]) -> str:
+    after, before = (anchors.mean_iou(found, boxes[:, 4]) for found in ious)
+    return f'fitted: mean IoU of boxes and best anchors {after:.2f}, before {before:.2f}'

@@ -36,7 +36,7 @@ def imported(scenes_root, few_digits, tmp_path_factory):
             source = few_digits if task == 'classification' else scenes_root
             options = {
                 'segmentation': dict(format='masks', classes=('background', *DIGITS)),
-                'rotated-detection': dict(format='dota'),
+                'rotated-detection': dict(format='dota', classes=DIGITS),
             }.get(task, dict(format='auto' if task == 'classification' else 'coco'))
             import_data(source, task, folder, pretrained=False, **options)
             folders[task] = folder

@@ -35,7 +35,8 @@ def test_class_folders_with_splits(tmp_path, val):
     files |= {'train/dog/x.JPEG': (8, 6), f'{val}/cat/y.png': (8, 6), f'{val}/owl/z.jpg': (8, 6)}
     summary, out = import_tree(tmp_path, files, 'classification')
     assert summary.classes == ['cat', 'dog', 'owl']
-    written = sorted(p.relative_to(out).as_posix() for p in out.rglob('*.*') if p.suffix != '.json')
+    files = [path for path in out.rglob('*.*') if path.suffix not in ('.json', '.py')]
+    written = sorted(path.relative_to(out).as_posix() for path in files)
     assert written == [
         'train/cat/0.jpg',
         'train/cat/1.jpg',
