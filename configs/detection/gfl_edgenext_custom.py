@@ -1,5 +1,5 @@
-# GFL on custom data: docs/custom_data.md. Neck and head have half the width and depth of those for
-# COCO.
+# GFL on custom data: docs/custom_data.md. Neck and head are narrow (`width`)
+# and two convolutions deep; COCO's have 256 channels and four.
 _base_ = [
     '../_base_/models/gfl_edgenext_fpn.py',
     '../_base_/custom/coco.py',
@@ -7,7 +7,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-width = 128
+width = 64
 default_anchor_scale = 8
 model = dict(
     backbone=dict(
@@ -21,7 +21,7 @@ model = dict(
         in_channels='$width',
         feat_channels='$width',
         stacked_convs=2,
-        norm_cfg=dict(type='GN', num_groups=16),
+        norm_cfg=dict(type='GN', num_groups=8),
         anchor_generator=dict(octave_base_scale='$anchor_scale'),
     ),
 )

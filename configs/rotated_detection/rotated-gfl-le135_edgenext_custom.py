@@ -1,5 +1,5 @@
-# Rotated GFL on custom data: docs/custom_data.md. Neck and head have half the width and depth of
-# those for DOTA.
+# Rotated GFL on custom data: docs/custom_data.md. Neck and head are narrow (`width`)
+# and two convolutions deep; DOTA's have 256 channels and four.
 _base_ = [
     '../_base_/models/rotated_gfl_edgenext_fpn.py',
     '../_base_/custom/rotated.py',
@@ -8,7 +8,7 @@ _base_ = [
 ]
 
 batch_size = 8
-width = 128
+width = 64
 default_anchor_scale = 4
 model = dict(
     backbone=dict(
@@ -22,7 +22,7 @@ model = dict(
         in_channels='$width',
         feat_channels='$width',
         stacked_convs=2,
-        norm_cfg=dict(num_groups=16),
+        norm_cfg=dict(num_groups=8),
         anchor_generator=dict(octave_base_scale='$anchor_scale'),
     ),
     test_cfg=dict(max_per_img=500),

@@ -150,7 +150,7 @@ def fit_ssd_sizes(boxes: np.ndarray, image_size: Sequence[int]) -> tuple[float, 
         return mean_iou(ssd_ious(boxes, sizes, image_size), boxes[:, 4])
 
     areas = np.sqrt(boxes[:, 2:4].prod(1)) / image_size[0]
-    quantiles = np.quantile(areas, np.linspace(0.05, 0.95, NUM_SSD_LEVELS + 1))
+    quantiles = np.quantile(areas, np.linspace(0.05, 0.95, NUM_SSD_LEVELS + 1)).tolist()
     sizes = max([list(SSD_SIZES), _increasing(quantiles)], key=quality)
     best, step = quality(sizes), 1.4
     while step > 1.02:
@@ -168,11 +168,11 @@ def fit_ssd_sizes(boxes: np.ndarray, image_size: Sequence[int]) -> tuple[float, 
     return tuple(round(size, 4) for size in sizes)
 
 
-def _increasing(sizes: Sequence[float] | np.ndarray) -> list[float]:
+def _increasing(sizes: Sequence[float]) -> list[float]:
     """Limits sizes to the allowed range and makes each larger than the one before it."""
     low, high = _SIZE_RANGE
     result: list[float] = []
-    for size in map(float, sizes):
+    for size in sizes:
         least = result[-1] * _MIN_STEP if result else low
         result.append(max(min(size, high), least))
     return result

@@ -117,7 +117,9 @@ class CustomData:
         files = sorted(self._existing('train', 'labelTxt').glob('*.txt'))
         for file in islice(files, 0, None, max(1, len(files) // 500)):
             size = _size_of(self.root / 'train' / 'images' / (file.stem + suffix))
-            for line in file.read_text(encoding='utf-8').splitlines() if size else ():
+            if size is None:
+                continue
+            for line in file.read_text(encoding='utf-8').splitlines():
                 fields = line.split()
                 if len(fields) >= 9 and fields[8] in numbers:
                     corners = np.array(fields[:8], float).reshape(4, 2)

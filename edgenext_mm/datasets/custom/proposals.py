@@ -198,12 +198,11 @@ def _propose_image_size(proposal: Proposal, data: CustomData, boxes: np.ndarray)
     low, high = _SIDES.get(data.task, _DETECTION_SIDES)
     side, reason = max(width, height), f'the median image has {width:.0f}x{height:.0f} pixels'
     if len(boxes):
-        # Shrinks images as far as small objects stay visible.
-        objects = np.sqrt(boxes[:, 2] * boxes[:, 3])
-        small = float(np.quantile(objects, 0.1))
-        needed = side * proposal.recipe.min_object / small
-        reason += f', a tenth of the objects is smaller than {small:.0f}'
-        side = min(side, needed) if needed < side else min(needed, 1.5 * side)
+        # Shrinks images as far as the objects of the class with the smallest ones stay visible.
+        objects, labels = np.sqrt(boxes[:, 2] * boxes[:, 3]), boxes[:, 6]
+        small = min(float(np.median(objects[labels == label])) for label in np.unique(labels))
+        reason += f', the median object of the smallest class {small:.0f}'
+        side = min(side * proposal.recipe.min_object / small, 1.5 * side)
     scale = min(max(side, low), high) / max(width, height)
     size = (_round(width * scale), _round(height * scale))
     proposal.set('image_size', size, f'width, height: {reason}')
