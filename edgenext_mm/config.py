@@ -30,7 +30,8 @@ _PLAIN_ERRORS = (OSError, SyntaxError, ImportError, AssertionError)
 #: Top-level settings that have an effect.
 _SETTINGS = [
     *list(inspect.signature(Runner.__init__).parameters)[1:],
-    *('auto_scale_lr', 'checks', 'custom_imports', 'data_preparation', 'runner_type'),
+    *('auto_scale_lr', 'bad_data', 'checks', 'custom_imports', 'data_preparation'),
+    *('find_unused_parameters', 'loss_watch', 'model_wrapper_cfg', 'runner_type'),
 ]
 #: Settings that must be dicts.
 _DICTS = [

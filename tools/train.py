@@ -14,7 +14,6 @@ import argparse
 
 from mmengine.config import Config
 
-from edgenext_mm.checkpoints.finding import check_pretrained
 from edgenext_mm.cli import (
     add_config_options,
     add_runner_options,
@@ -69,7 +68,6 @@ def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
     merge_args(config, args)
-    check_pretrained(config.model)
     check_data(config, 'train', samples=BadDataPolicy.of(config).policy == 'stop')
     check_data(config, 'val')
     check_schedule(config)

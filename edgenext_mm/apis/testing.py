@@ -29,11 +29,17 @@ def run_test(config: Config, model: nn.Module | None = None) -> dict[str, float]
             ``load_from``.
 
     Raises:
-        UserError: If the data is missing, or the weights or classes do not fit.
+        UserError: If the data is missing, or the task, weights or classes do not fit.
     """
     check_data(config, 'test')
     config.resume = False  # the setting is for training
     if model is not None:
+        scopes = [settings.get('default_scope') for settings in (model.cfg, config)]
+        if scopes[0] != scopes[1]:
+            raise UserError(
+                f'The model is for {scopes[0]}, but the config is for {scopes[1]}. Give the config '
+                'from which the file was exported.'
+            )
         config.load_from = None
         config.custom_hooks = []  # some copy the model, such as moving averages
     runner = build_runner(config)

@@ -76,7 +76,8 @@ def find_best(work_dir: str | Path) -> str | None:
 def is_resumable(content: Mapping[str, Any]) -> bool:
     """Returns whether a checkpoint has a training state, as written by mmengine's runner."""
     meta = content.get('meta')
-    return isinstance(meta, Mapping) and isinstance(meta.get('iter'), int)
+    has_step = isinstance(meta, Mapping) and isinstance(meta.get('iter'), int)
+    return has_step and 'optimizer' in content
 
 
 def check_resumable(path: str | Path) -> None:
@@ -88,8 +89,9 @@ def check_resumable(path: str | Path) -> None:
     if Path(path).is_file() and not is_resumable(read_file(path)):
         raise UserError(
             f'A training cannot resume from {path}: it has no training state of an OpenMMLab '
-            'runner. Give a checkpoint of a training (epoch_N.pth, iter_N.pth), or set '
-            '`load_from` to start from these weights.'
+            'runner, such as that of the optimizer. Give a checkpoint of a training (epoch_N.pth, '
+            'iter_N.pth; best_*.pth contains only weights), or set `load_from` to start from these '
+            'weights.'
         )
 
 

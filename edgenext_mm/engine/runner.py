@@ -19,7 +19,7 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from ..check_settings import is_checked
-from ..checkpoints.finding import read_checkpoint
+from ..checkpoints.finding import check_pretrained, read_checkpoint
 from ..config import drop_own_scope
 from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
 from ..datasets.palette import ignored_value
@@ -42,6 +42,7 @@ from .hooks.loss_watch_hook import LossWatchHook
 from .hooks.missed_validation_hook import MissedValidationHook
 from .run_record import recorded_run
 from .unwrapped import unwrapped
+from .work_folder import work_folder
 
 #: Arguments of a data loader that torch only accepts with worker processes.
 _WORKER_SETTINGS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
@@ -74,7 +75,8 @@ class Runner(MMEngineRunner):
         """Builds a runner.
 
         Args:
-            cfg: A full config. It is not changed.
+            cfg: A full config. It is not changed. Without ``work_dir``, the work folder is
+                ``work_dirs/NAME`` with the name of its file.
 
         Raises:
             UserError: If the parts of the model do not fit together, ``bad_data`` or
@@ -84,6 +86,7 @@ class Runner(MMEngineRunner):
         config = copy.deepcopy(cfg)
         drop_own_scope(config)
         config = with_placeholders_replaced(config)
+        config.work_dir = str(work_folder(config))
         _check_work_dir(config.work_dir)
         if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
             distribute_on_cpu(config)
@@ -203,8 +206,8 @@ class Runner(MMEngineRunner):
             yield BatchCheckHook()
         yield MissedValidationHook()
         yield HistoryHook()
-        if self.cfg.get('loss_watch', {}) is not None:
-            yield LossWatchHook(**self.cfg.get('loss_watch', {}))
+        if (watch := LossWatchHook.of(self.cfg)) is not None:
+            yield watch
         if BadDataPolicy.of(self.cfg).skips:
             yield BadDataHook(self._skipped_samples())
 
@@ -268,7 +271,12 @@ class Runner(MMEngineRunner):
     # Runs.
 
     def train(self) -> Any:
-        """Trains the model and returns it. Records how the training ends."""
+        """Trains the model and returns it. Records how the training ends.
+
+        Raises:
+            UserError: Before it starts, if initial weights are missing or cannot be read safely.
+        """
+        check_pretrained(self.cfg.get('model') or {})
         with recorded_run(self), explained_errors(self):
             try:
                 return super().train()

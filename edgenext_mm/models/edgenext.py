@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..checkpoints.finding import pretrained_settings
 from ..errors import UserError
 from ..registry import MODELS
 from .arch import NUM_STAGES, Arch, build_arch
@@ -221,11 +222,16 @@ class EdgeNeXt(BaseModule):
 
     def init_weights(self) -> None:
         """Initialises the weights by ``init_cfg``. ``Pretrained`` loads any known format."""
-        config = self.init_cfg
-        if not isinstance(config, Mapping) or config.get('type') != 'Pretrained':
+        pretrained = pretrained_settings(self.init_cfg)
+        if not pretrained:
             super().init_weights()
             return
-        load_backbone(self, config['checkpoint'], config.get('prefix') or 'backbone.')
+        configs = self.init_cfg if isinstance(self.init_cfg, (list, tuple)) else [self.init_cfg]
+        initialize(self, [config for config in configs if config not in pretrained])
+        for config in pretrained:
+            if not config.get('checkpoint'):
+                raise UserError(f'`init_cfg` of EdgeNeXt has no `checkpoint`: {dict(config)!r}.')
+            load_backbone(self, config['checkpoint'], config.get('prefix') or 'backbone.')
         self._is_init = True
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:

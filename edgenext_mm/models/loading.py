@@ -61,7 +61,8 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) ->
         source: Where the weights come from, for messages.
 
     Raises:
-        UserError: If no name fits, or the weights are for another EdgeNeXt architecture.
+        UserError: If no name fits, the weights are for another EdgeNeXt architecture, or weights
+            are NaN or infinite.
     """
     missing, unexpected, mismatched = _compare(model, weights)
     own = model.state_dict()
@@ -71,6 +72,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) ->
             f'the model has {shorten(own, 3)}.'
         )
     taken = {k: weights[k] for k in own if k in weights and k not in mismatched}
+    _check_finite(model, taken, source)
     left_out = list(mismatched.values())
     if unexpected:
         left_out.append(f'{shorten(unexpected, 3)} (not in the model)')
@@ -122,6 +124,10 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: st
             f'Of other shape: {shorten(mismatched.values(), 3)}. '
             'Use the config with which the checkpoint was trained.'
         )
+    _check_finite(model, state_dict, source)
+
+
+def _check_finite(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
     # Running statistics may be infinite, parameters may not.
     parameters = dict(model.named_parameters())
     invalid = [

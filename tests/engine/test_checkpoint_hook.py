@@ -163,7 +163,7 @@ def test_values_that_cannot_be_written_do_not_end_the_training(tmp_path, make_ru
 def checkpoints(tmp_path):
     """Three checkpoints, a best one, and ``last_checkpoint``."""
     for epoch in (3, 2, 1):
-        content = dict(meta=dict(iter=epoch), x=torch.rand(1000))
+        content = dict(meta=dict(iter=epoch), optimizer={}, x=torch.rand(1000))
         torch.save(content, tmp_path / f'epoch_{epoch}.pth')
     torch.save(dict(meta=dict(iter=3)), tmp_path / 'best_accuracy_top1_epoch_3.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))

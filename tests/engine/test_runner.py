@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.hooks import Hook
 
+from edgenext_mm.checkpoints.latest import check_resumable
 from edgenext_mm.engine.hooks.interruption_hook import SIGNALS
 from edgenext_mm.engine.runner import build_runner
+from edgenext_mm.errors import UserError
 
 
 def handle(number, frame):
@@ -125,3 +128,32 @@ def test_a_record_that_cannot_be_written_does_not_end_the_training(build, monkey
     assert [error.partition(':')[0] for error in errors] == [
         'Could not write the record of this run'
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'default_hooks.checkpoint.intervall': 2}, 'no setting intervall. It takes .*interval'),
+        ({'loss_watch.max_skip': 3}, '`loss_watch` is .*It takes `policy`'),
+    ],
+)
+def test_unknown_settings_of_hooks_are_errors_at_the_start(digits_training, options, message):
+    config = digits_training(2, 1)
+    config.merge_from_dict(options)
+    with pytest.raises(UserError, match=message):
+        build_runner(config)
+
+
+def test_the_work_folder_has_the_name_of_the_config(digits_training, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = digits_training(2, 1)
+    config.pop('work_dir')
+    runner = build_runner(config)
+    assert Path(runner.work_dir) == tmp_path / 'work_dirs' / Path(config.filename).stem
+
+
+def test_the_best_weights_are_not_a_state_to_resume_from(tmp_path):
+    path = tmp_path / 'best_accuracy_epoch_1.pth'
+    torch.save(dict(meta=dict(iter=4, epoch=1), state_dict={}), path)
+    with pytest.raises(UserError, match=r'cannot resume from .*best_.*contains only weights'):
+        check_resumable(path)

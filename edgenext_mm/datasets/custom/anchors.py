@@ -8,6 +8,7 @@ count as much as frequent ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -150,8 +151,8 @@ def fit_ssd_sizes(boxes: np.ndarray, image_size: Sequence[int]) -> tuple[float, 
         return mean_iou(ssd_ious(boxes, sizes, image_size), boxes[:, 4])
 
     areas = np.sqrt(boxes[:, 2:4].prod(1)) / image_size[0]
-    quantiles = np.quantile(areas, np.linspace(0.05, 0.95, NUM_SSD_LEVELS + 1)).tolist()
-    sizes = max([list(SSD_SIZES), _increasing(quantiles)], key=quality)
+    quantiles: Any = np.quantile(areas, np.linspace(0.05, 0.95, NUM_SSD_LEVELS + 1))
+    sizes = max([list(SSD_SIZES), _increasing(quantiles.tolist())], key=quality)
     best, step = quality(sizes), 1.4
     while step > 1.02:
         improved = False

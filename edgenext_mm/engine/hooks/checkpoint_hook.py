@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from ...errors import UserError
 from ...files import remove_leftovers, replacing
 from ...registry import HOOKS
 
@@ -89,12 +91,27 @@ class WholeCheckpointHook(CheckpointHook):
     the disk, and a full disk does not end the training. The arguments are those of mmengine's hook,
     which this hook replaces in our :class:`~edgenext_mm.engine.Runner`. Checkpoints on other
     storage (``out_dir='s3://...'``) are written as mmengine writes them.
+
+    Raises:
+        UserError: If an argument is unknown; mmengine's hook fails at the first save.
     """
 
     file_backend: Any
     best_ckpt_path: str | None
     best_ckpt_path_dict: dict[str, str | None]
     keep_ckpt_ids: deque[int]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        own = list(inspect.signature(CheckpointHook.__init__).parameters)[1:]
+        saving = list(inspect.signature(Runner.save_checkpoint).parameters)[1:]
+        known = sorted({*own, *saving} - {'kwargs', 'filename', 'meta', 'file_client_args'})
+        unknown = sorted(set(kwargs) - {*own, *saving})
+        if unknown:
+            raise UserError(
+                f'default_hooks.checkpoint has no setting {", ".join(unknown)}. It takes '
+                f'{", ".join(known)}.'
+            )
+        super().__init__(*args, **kwargs)
 
     def before_train(self, runner: Runner) -> None:
         """Prepares the storage and removes incomplete files of a killed run."""

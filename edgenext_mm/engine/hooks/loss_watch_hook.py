@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -64,6 +65,23 @@ class LossWatchHook(HoldingHook):
         self._step: Step | None = None
         self._stepped = False
         self._handles: list[Any] = []
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> LossWatchHook | None:
+        """Builds the hook of a config; None if it has ``loss_watch=None``.
+
+        Raises:
+            UserError: If ``loss_watch`` has an unknown setting.
+        """
+        settings = config.get('loss_watch', {})
+        if settings is None:
+            return None
+        if not isinstance(settings, Mapping) or set(settings) - {'policy', 'max_skips'}:
+            raise UserError(
+                f'`loss_watch` is {settings!r}. It takes `policy`, one of {", ".join(POLICIES)}, '
+                'and `max_skips`, a number of steps; or set it to None.'
+            )
+        return cls(**settings)
 
     def before_train(self, runner: Runner) -> None:
         """Registers hooks on the model and on the optimizer."""
