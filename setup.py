@@ -61,7 +61,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['edgenext_mm', 'edgenext_mm.*']),
-    package_data={'edgenext_mm': ['py.typed']},
+    package_data={'edgenext_mm': ['py.typed', 'report/*.html']},
     cmdclass={'build_py': BuildWithConfigs},
     install_requires=[
         'torch>=2.6',
@@ -72,6 +72,7 @@ setup(
         'packaging',
         'Pillow>=10.1',
         'filelock',
+        'jinja2',
         'pyyaml',
         'safetensors',
         'tqdm',

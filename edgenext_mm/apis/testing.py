@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import nn
 
@@ -20,13 +21,16 @@ from ..errors import UserError
 from ..models.loading import check_weights, weights_of
 
 
-def run_test(config: Config, model: nn.Module | None = None) -> dict[str, float]:
+def run_test(
+    config: Config, model: nn.Module | None = None, metrics: Sequence[BaseMetric] = ()
+) -> dict[str, float]:
     """Runs mmengine's test loop and returns its metrics.
 
     Args:
         config: A complete config with a ``work_dir``; it is changed.
         model: The model to test. Default: the model of the config with the weights of its
             ``load_from``.
+        metrics: Metrics besides those of the config. Default: none.
 
     Raises:
         UserError: If the data is missing, or the task, weights or classes do not fit.
@@ -52,6 +56,7 @@ def run_test(config: Config, model: nn.Module | None = None) -> dict[str, float]
         check_weights(own, weights_of(content, own), config.load_from)
         trained = (content.get('meta') or {}).get('dataset_meta') or {}
     _check_classes(config, trained)
+    runner.test_loop.evaluator.metrics += metrics
     return runner.test()
 
 
