@@ -31,7 +31,8 @@ _PLAIN_ERRORS = (OSError, SyntaxError, ImportError, AssertionError)
 _SETTINGS = [
     *list(inspect.signature(Runner.__init__).parameters)[1:],
     *('auto_scale_lr', 'bad_data', 'checks', 'custom_imports', 'data_preparation'),
-    *('find_unused_parameters', 'loss_watch', 'model_wrapper_cfg', 'runner_type'),
+    *('class_balance', 'early_stopping', 'find_unused_parameters', 'loss_watch'),
+    *('model_wrapper_cfg', 'runner_type', 'val_loss'),
 ]
 #: Settings that must be dicts.
 _DICTS = [

@@ -60,7 +60,8 @@ def recorded_run(runner: Runner) -> Iterator[None]:
             raise
         raise
     if runner.rank == 0:
-        _write(runner, record, state='finished')
+        stopped = runner.message_hub.runtime_info.get('stopped_early')
+        _write(runner, record, state='finished', **({'stopped_early': stopped} if stopped else {}))
 
 
 def process_start(pid: int) -> str | None:

@@ -34,12 +34,14 @@ from .config_text import read_settings
 from .hardware import can_train_with_amp, distribute_on_cpu, without_amp
 from .hooks.bad_data_hook import BadDataHook
 from .hooks.batch_check_hook import BatchCheckHook
+from .hooks.early_stopping_hook import EarlyStoppingHook
 from .hooks.exact_resume_hook import ExactResumeHook
 from .hooks.history_hook import HistoryHook
 from .hooks.holding_hook import HoldingHook
 from .hooks.interruption_hook import InterruptionHook, ignore_signals_in_workers
 from .hooks.loss_watch_hook import LossWatchHook
 from .hooks.missed_validation_hook import MissedValidationHook
+from .hooks.validation_loss_hook import ValidationLossHook
 from .run_record import recorded_run
 from .unwrapped import unwrapped
 from .work_folder import work_folder
@@ -60,6 +62,8 @@ class Runner(MMEngineRunner):
     - on SIGTERM and SIGUSR1 it saves a checkpoint and stops;
     - files that cannot be used are named, or skipped (``bad_data``);
     - a loss that is not finite stops the training, or its step is skipped (``loss_watch``);
+    - the loss on the validation data is logged (``val_loss = True``), and a training that no longer
+      improves stops (``early_stopping``);
     - errors that come from a config say how to fix them;
     - ``run.json`` in the log folder records how a training ended.
 
@@ -205,6 +209,10 @@ class Runner(MMEngineRunner):
         if is_checked(self.cfg, 'batches'):
             yield BatchCheckHook()
         yield MissedValidationHook()
+        if self.cfg.get('val_loss'):
+            yield ValidationLossHook()
+        if (stopping := EarlyStoppingHook.of(self.cfg)) is not None:
+            yield stopping
         yield HistoryHook()
         if (watch := LossWatchHook.of(self.cfg)) is not None:
             yield watch

@@ -33,7 +33,8 @@ def plot_curves(work_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
             'work folder of a training with tools/train.py.'
         )
 
-    metrics = sorted({k for r in val for k in r} - NOT_METRICS)
+    names = {k for r in val for k in r} - NOT_METRICS
+    metrics = sorted(name for name in names if not name.startswith('val_loss'))
     figure = new_figure(4.5 * (2 + bool(metrics)), 3.4)
     figure.suptitle(Path(work_dir).name)
     axes = iter(figure.subplots(1, 2 + bool(metrics)))
@@ -41,7 +42,10 @@ def plot_curves(work_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
     axis = next(axes)
     for name in sorted(k for k in train[0] if k.startswith('loss')):
         axis.plot([r['step'] for r in train], [r.get(name) for r in train], label=name)
-    axis.set(title='training loss', xlabel='iteration')
+    if 'val_loss' in names:
+        points = [(epoch_ends.get(r['step'], r['step']), r['val_loss']) for r in val]
+        axis.plot(*zip(*points, strict=True), marker='.', label='validation loss')
+    axis.set(title='loss', xlabel='iteration')
     axis.legend()
 
     if metrics:

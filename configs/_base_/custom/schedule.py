@@ -41,4 +41,5 @@ param_scheduler = [
 train_cfg = dict(by_epoch=True, max_epochs='$max_epochs', val_interval='$val_interval')
 val_cfg = dict()
 test_cfg = dict()
+val_loss = True  # log the loss on the validation data, too
 auto_scale_lr = dict(enable=True, base_batch_size=16)

@@ -101,6 +101,7 @@ class Proposal:
         name: Name of the config without its ending.
         settings: Values by name.
         reasons: Reasons by name of the setting.
+        data: Description of the data.
     """
 
     recipe: Recipe
