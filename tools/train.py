@@ -5,12 +5,14 @@ Examples:
     python tools/train.py CONFIG --work-dir work_dirs/mine --resume
     python tools/train.py CONFIG --amp --auto-scale-lr --cfg-options train_dataloader.batch_size=64
     python tools/train.py CONFIG --cfg-options bad_data.policy=skip
+    python tools/train.py CONFIG --find-lr    # try learning rates, without training
     bash tools/dist_train.sh CONFIG 8
 
 On SIGTERM or SIGUSR1 it saves a checkpoint and exits with status 75. Use --resume to continue.
 """
 
 import argparse
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -27,9 +29,11 @@ from edgenext_mm.datasets.bad_data import BadDataPolicy
 from edgenext_mm.datasets.checks.config_data import check_data
 from edgenext_mm.engine.first_failure import recorded
 from edgenext_mm.engine.hardware import require_gpu_for_amp
+from edgenext_mm.engine.lr_finder import find_lr, write_json
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.engine.schedule import check_schedule
 from edgenext_mm.engine.work_folder import warn_of_other_training
+from edgenext_mm.visualization import plot_lr_finder
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,6 +52,12 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help="multiply the learning rate by the batch size divided by the config's base_batch_size",
     )
+    parser.add_argument(
+        '--find-lr',
+        action='store_true',
+        help='train 100 steps with a growing learning rate, and print the one to use; writes '
+        'lr_finder.png to the work folder',
+    )
     return parser.parse_args()
 
 
@@ -62,6 +72,16 @@ def merge_args(config: Config, args: argparse.Namespace) -> None:
     merge_resume(config, args.resume)
 
 
+def show_learning_rates(config: Config) -> None:
+    found = find_lr(config)
+    folder = Path(config.work_dir)
+    write_json(found, folder / 'lr_finder.json')
+    plot_lr_finder(*found, folder / 'lr_finder.png')
+    print(f'picture: {folder / "lr_finder.png"}')
+    print('A tenth of the rate with the lowest loss:')
+    print(f'    optim_wrapper = dict(optimizer=dict(lr={found.suggestion:g}))')
+
+
 @reports_errors
 @recorded  # torchrun reports the process that failed first
 def main() -> None:
@@ -71,6 +91,9 @@ def main() -> None:
     check_data(config, 'train', samples=BadDataPolicy.of(config).policy == 'stop')
     check_data(config, 'val')
     check_schedule(config)
+    if args.find_lr:
+        show_learning_rates(config)
+        return
     warn_of_other_training(config)
     build_runner(config).train()
 

@@ -1,4 +1,11 @@
-from .curves import plot_curves
+from .curves import plot_curves, plot_lr_finder
 from .pictures import picture_names, plot_grid, plot_predictions, plot_result
 
-__all__ = ['picture_names', 'plot_curves', 'plot_grid', 'plot_predictions', 'plot_result']
+__all__ = [
+    'picture_names',
+    'plot_curves',
+    'plot_grid',
+    'plot_lr_finder',
+    'plot_predictions',
+    'plot_result',
+]

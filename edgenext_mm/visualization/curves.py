@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
@@ -77,3 +78,27 @@ def _read_logs(work_dir: Path) -> list[dict]:
         resumed = any('loss' in r for r in earlier)
         records = (earlier if resumed else []) + run
     return records
+
+
+def plot_lr_finder(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    suggestion: float,
+    path: str | os.PathLike[str],
+) -> None:
+    """Draws the loss over the learning rate of a range test.
+
+    Args:
+        rates: Learning rates, increasing.
+        losses: Smoothed training losses.
+        suggestion: The rate to mark.
+        path: PNG, SVG or PDF file to write.
+    """
+    figure = new_figure(5.5, 3.6)
+    axis = figure.subplots()
+    axis.plot(rates, losses)
+    axis.axvline(suggestion, color='tab:green', linestyle='--', label=f'suggestion {suggestion:g}')
+    axis.set(xscale='log', xlabel='learning rate', ylabel='smoothed training loss')
+    axis.grid(alpha=0.3)
+    axis.legend()
+    save(figure, path)
