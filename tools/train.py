@@ -78,6 +78,12 @@ def show_learning_rates(config: Config) -> None:
     write_json(found, folder / 'lr_finder.json')
     plot_lr_finder(*found, folder / 'lr_finder.png')
     print(f'picture: {folder / "lr_finder.png"}')
+    if found.suggestion is None:
+        print(
+            'The loss fell by less than 5%, so no rate is better than another. Keep that of the '
+            'config, or start from pretrained weights.'
+        )
+        return
     print('A tenth of the rate with the lowest loss:')
     print(f'    optim_wrapper = dict(optimizer=dict(lr={found.suggestion:g}))')
 

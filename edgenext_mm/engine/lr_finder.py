@@ -21,6 +21,8 @@ from .runner import build_runner
 #: The loss counts as exploded above this multiple of its smoothed minimum.
 _EXPLODED = 4.0
 _SMOOTHING = 0.9
+#: Share by which the loss must fall for a suggestion.
+_LEAST_FALL = 0.05
 
 
 class LearningRates(NamedTuple):
@@ -29,12 +31,14 @@ class LearningRates(NamedTuple):
     Args:
         rates: Learning rates that were tried, increasing.
         losses: Smoothed training losses.
-        suggestion: A tenth of the rate with the lowest loss, rounded to two digits.
+        suggestion: A tenth of the rate with the lowest loss, rounded to two digits. None if the
+            loss fell by less than 5%: then the lowest one is chance, as in trainings from random
+            weights that begin slowly.
     """
 
     rates: list[float]
     losses: list[float]
-    suggestion: float
+    suggestion: float | None
 
 
 class _RangeTestHook(Hook):
@@ -125,7 +129,8 @@ def _suggest(rates: list[float], losses: list[float]) -> LearningRates:
             'initial weights.'
         )
     best = rates[int(np.argmin(losses))]
-    return LearningRates(rates, losses, float(f'{best / 10:.1e}'))
+    fell = 1 - min(losses) / losses[0] >= _LEAST_FALL
+    return LearningRates(rates, losses, float(f'{best / 10:.1e}') if fell else None)
 
 
 def write_json(found: LearningRates, path: str | Path) -> None:

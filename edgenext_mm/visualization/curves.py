@@ -83,7 +83,7 @@ def _read_logs(work_dir: Path) -> list[dict]:
 def plot_lr_finder(
     rates: Sequence[float],
     losses: Sequence[float],
-    suggestion: float,
+    suggestion: float | None,
     path: str | os.PathLike[str],
 ) -> None:
     """Draws the loss over the learning rate of a range test.
@@ -91,14 +91,16 @@ def plot_lr_finder(
     Args:
         rates: Learning rates, increasing.
         losses: Smoothed training losses.
-        suggestion: The rate to mark.
+        suggestion: The rate to mark, if any.
         path: PNG, SVG or PDF file to write.
     """
     figure = new_figure(5.5, 3.6)
     axis = figure.subplots()
     axis.plot(rates, losses)
-    axis.axvline(suggestion, color='tab:green', linestyle='--', label=f'suggestion {suggestion:g}')
+    if suggestion is not None:
+        label = f'suggestion {suggestion:g}'
+        axis.axvline(suggestion, color='tab:green', linestyle='--', label=label)
+        axis.legend()
     axis.set(xscale='log', xlabel='learning rate', ylabel='smoothed training loss')
     axis.grid(alpha=0.3)
-    axis.legend()
     save(figure, path)

@@ -38,6 +38,12 @@ def test_the_suggestion_is_a_tenth_of_the_best_rate():
     assert _suggest(rates, losses).suggestion == pytest.approx(1e-5)
 
 
+def test_without_a_fall_of_the_loss_there_is_no_suggestion():
+    rates = [10.0**-k for k in range(12, 0, -1)]
+    assert _suggest(rates, [2.33, 2.31, *[2.34] * 10]).suggestion is None
+    assert _suggest(rates, [2.33, 2.20, *[2.34] * 10]).suggestion == pytest.approx(1e-12)
+
+
 def test_a_loss_that_explodes_at_once_is_an_error():
     with pytest.raises(UserError, match='exploded after 3 steps'):
         _suggest([1, 2, 3], [1, 2, 3])
@@ -52,6 +58,7 @@ def test_the_tool_writes_a_picture_and_no_checkpoint(few_digits, call_tool, tmp_
         'train_dataloader.dataset.pipeline.1.scale=32', 'log_level=ERROR',
     )  # fmt: skip
     found = json.loads((tmp_path / 'lr_finder.json').read_text())
-    assert f'lr={found["suggestion"]:g}))' in done.stdout
+    suggested = found['suggestion']
+    assert ('Keep that' if suggested is None else f'lr={suggested:g}))') in done.stdout
     assert (tmp_path / 'lr_finder.png').stat().st_size > 5000
     assert not list(tmp_path.rglob('*.pth'))

@@ -8,7 +8,7 @@ train_pipeline = [
     dict(
         type='RandomResizedCrop',
         scale='$image_size',
-        crop_ratio_range=(0.25, 1.0),
+        crop_ratio_range=(0.35, 1.0),
         interpolation='bicubic',
     ),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
@@ -17,7 +17,7 @@ train_pipeline = [
         policies='timm_increasing',
         num_policies=2,
         total_level=10,
-        magnitude_level=7,
+        magnitude_level=5,
         magnitude_std=0.5,
         hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
     ),
