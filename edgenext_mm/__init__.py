@@ -13,9 +13,10 @@ check_requirements()
 
 from .apis import get_model, inference_model, load_model  # noqa: E402
 from .checkpoints.zoo import list_models  # noqa: E402
-from .datasets import MultiScaleBatchSampler  # noqa: E402
+from .datasets import ClassBalancedDataset, MultiScaleBatchSampler  # noqa: E402
 from .deployment import ExportedModel, export, switch_to_deploy  # noqa: E402
 from .engine import LayerDecayOptimWrapperConstructor, Runner  # noqa: E402
+from .errors import UserError  # noqa: E402
 from .models import ARCHS, Arch, EdgeNeXt, RotatedIoULoss  # noqa: E402
 
 #: Modules of the parts that need a task library. They are imported on first use.
@@ -31,6 +32,7 @@ _OF_TASK_LIBRARIES = {
 __all__ = [
     'ARCHS',
     'Arch',
+    'ClassBalancedDataset',
     'DistilledClassifier',
     'EdgeNeXt',
     'ExportedModel',
@@ -43,6 +45,7 @@ __all__ = [
     'Runner',
     'SSDHead',
     'SSDLiteNeck',
+    'UserError',
     '__version__',
     'export',
     'get_model',
@@ -58,3 +61,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     module = importlib.import_module(f'.{_OF_TASK_LIBRARIES[name]}', __name__)
     return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OF_TASK_LIBRARIES})

@@ -22,6 +22,7 @@ from ..check_settings import is_checked
 from ..checkpoints.finding import check_pretrained, read_checkpoint
 from ..config import drop_own_scope
 from ..datasets.bad_data import BadDataPolicy, BadSampleList, guarded_dataset
+from ..datasets.class_balance import balance_loss, balanced_dataset
 from ..datasets.palette import ignored_value
 from ..datasets.seeded_batches import SeededDataLoader, no_batch_message
 from ..errors import UserError
@@ -90,6 +91,7 @@ class Runner(MMEngineRunner):
         config = copy.deepcopy(cfg)
         drop_own_scope(config)
         config = with_placeholders_replaced(config)
+        balance_loss(config)
         config.work_dir = str(work_folder(config))
         _check_work_dir(config.work_dir)
         if config.get('launcher') == 'pytorch' and not torch.cuda.is_available():
@@ -164,6 +166,8 @@ class Runner(MMEngineRunner):
                 for name in _WORKER_SETTINGS:
                     dataloader.pop(name, None)
             ignore_signals_in_workers(dataloader, seed)
+            if self._for_training:
+                dataloader['dataset'] = balanced_dataset(self.cfg, dataloader['dataset'])
             policy = BadDataPolicy.of(self.cfg)
             if policy.checks:
                 # Only training skips samples: metrics on fewer images would not be comparable.
