@@ -35,10 +35,13 @@ def check_fit(model: nn.Module, config: Mapping[str, Any] | None = None) -> None
         config: Full config whose ``checks`` may turn off ``channels`` and ``strides``.
 
     Raises:
-        UserError: If the backbone pools its maps, if channels of backbone, neck and heads differ,
-            or if strides of anchors and maps differ.
+        UserError: If the data preprocessor is for another number of input channels, the backbone
+            pools its maps, channels of backbone, neck and heads differ, or strides of anchors and
+            maps differ.
     """
     backbone, heads = getattr(model, 'backbone', None), list(_parts(model, HEADS))
+    if isinstance(backbone, EdgeNeXt):
+        _check_input(model, backbone)
     is_dense = heads or getattr(model, 'neck', None) is not None
     is_classifier = hasattr(model, 'head')
     if not isinstance(backbone, EdgeNeXt) or is_classifier or not is_dense:
@@ -57,6 +60,27 @@ def check_fit(model: nn.Module, config: Mapping[str, Any] | None = None) -> None
             _check_channels(path, head, maps, backbone)
         for path, part, assumed in _parts_with_strides(model, heads) if maps and strides else ():
             _check_strides(f'{path} ({type(part).__name__})', assumed, maps, size, backbone)
+
+
+def _check_input(model: nn.Module, backbone: EdgeNeXt) -> None:
+    """Compares the data preprocessor with the input channels of the backbone."""
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    channels = backbone.downsample_layers[0][0].in_channels
+    for name in ('mean', 'std'):
+        values = getattr(preprocessor, name, None)
+        if isinstance(values, Tensor) and values.numel() not in (1, channels):
+            raise UserError(
+                f'model.data_preprocessor.{name} has {values.numel()} values, but '
+                f'model.backbone.in_channels is {channels}. Give one value for all channels, or '
+                f'{channels} (mmdet and mmrotate accept 1 or 3).'
+            )
+    # mmpretrain and mmseg convert images of three channels only; mmdet selects three channels.
+    converts = getattr(preprocessor, '_channel_conversion', False)
+    if channels != 3 and converts and type(preprocessor).__name__ != 'SegDataPreProcessor':
+        raise UserError(
+            f'model.data_preprocessor swaps the colours, but model.backbone.in_channels is '
+            f'{channels}. Set `bgr_to_rgb=False` in the data preprocessor.'
+        )
 
 
 def _head_inputs(model: nn.Module, size: tuple[int, int], check_channels: bool) -> list[Tensor]:

@@ -64,6 +64,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) ->
         UserError: If no name fits, the weights are for another EdgeNeXt architecture, or weights
             are NaN or infinite.
     """
+    weights, adapted = _adapt_input(model, weights)
     missing, unexpected, mismatched = _compare(model, weights)
     own = model.state_dict()
     if len(unexpected) == len(weights):
@@ -78,10 +79,40 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) ->
         left_out.append(f'{shorten(unexpected, 3)} (not in the model)')
     return Fit(
         taken,
-        f'{source}: loaded {len(taken)} of {len(own)} tensors.\n'
+        f'{source}: loaded {len(taken)} of {len(own)} tensors.{adapted}\n'
         f'Left out: {", ".join(left_out) or "nothing"}.\n'
         f'Initialised anew: {shorten([*mismatched, *missing], 3)}.',
     )
+
+
+def _adapt_input(
+    model: nn.Module, weights: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], str]:
+    """Adapts RGB weights of the first convolution to another number of input channels.
+
+    One channel gets the sum over the colours, as for a grey image; more channels get the colours in
+    turn, scaled so that the sum over all channels stays the same. timm does the same.
+
+    Returns:
+        The weights, and a sentence for the log.
+    """
+    adapted = ''
+    for name, _ in _backbones(model):
+        key = '.'.join(filter(None, [name, 'downsample_layers.0.0.weight']))
+        own, given = model.state_dict().get(key), weights.get(key)
+        if own is None or given is None or given.dim() != 4 or own.shape[1] == given.shape[1]:
+            continue
+        if given.shape[1] != 3:
+            continue  # reported as another shape
+        channels = own.shape[1]
+        if channels == 1:
+            changed = given.sum(1, keepdim=True)
+        else:
+            turns = -(-channels // 3)
+            changed = given.repeat(1, turns, 1, 1)[:, :channels] * (3 / channels)
+        weights = {**weights, key: changed}
+        adapted = f' The first convolution was adapted from 3 input channels to {channels}.'
+    return weights, adapted
 
 
 def load_backbone(model: nn.Module, checkpoint: str | Path, prefix: str = 'backbone.') -> None:
