@@ -104,6 +104,7 @@ def merge_resume(config: Config, checkpoint: str | None) -> None:
         checkpoint = find_latest(config.work_dir)
     elif checkpoint is not None:
         checkpoint = str(find_checkpoint(checkpoint))
+    if checkpoint is not None:
         check_resumable(checkpoint)
     config.resume = checkpoint is not None
     if config.resume:

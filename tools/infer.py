@@ -1,21 +1,26 @@
-"""Run a model of any task on images.
+"""Run a model of any task on images, videos and streams.
 
 Examples:
     python tools/infer.py edgenext-xxsmall_digits data/digits/val/7 --out work_dirs/pictures
     python tools/infer.py CONFIG photo.jpg https://example.org/bird.jpg --checkpoint best.pth
-    python tools/infer.py CONFIG photos/ --checkpoint best.pth --json > results.json
+    python tools/infer.py CONFIG 'photos/**/*.jpg' --checkpoint best.pth --json > results.json
     python tools/infer.py model.onnx photos/     # a file from tools/deployment/export.py
+    python tools/infer.py CONFIG street.mp4 --checkpoint best.pth --out work_dirs/street
+    python tools/infer.py model.onnx camera:0 --json      # or rtsp://...; one line per frame
+    python tools/infer.py CONFIG aerial.tif --checkpoint best.pth --tile 1024 --overlap 0.2
 
 Images that cannot be read or processed do not affect the others. They are listed at the end and
 have an `error` in the JSON, and the exit status is 1. Ctrl-C prints the results so far and exits
-with status 130.
+with status 130. Of a video, --out writes NAME.mp4 with the results drawn on it and NAME.jsonl with
+a line per frame; Ctrl-C completes both.
 """
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 
 from torch import nn
@@ -24,11 +29,13 @@ from tqdm import tqdm
 from edgenext_mm.apis.inference import iterate_results
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.apis.results import Result, to_json, to_text
+from edgenext_mm.apis.videos import Video, is_video, iterate_video, writing_video
 from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.datasets.image_pipeline import ImagePipeline
 from edgenext_mm.datasets.images import ImageSource, list_images
 from edgenext_mm.errors import UserError
-from edgenext_mm.visualization import plot_predictions
+from edgenext_mm.files import replacing
+from edgenext_mm.visualization import draw_on_frame, plot_predictions
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,7 +43,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'model', help='config file, name of a shipped config or zoo model, or exported file'
     )
-    parser.add_argument('images', nargs='+', help='image files, folders or URLs')
+    parser.add_argument(
+        'images',
+        nargs='+',
+        help='image files, folders, patterns or URLs; video files; camera:0, rtsp://...',
+    )
     parser.add_argument(
         '--checkpoint',
         help="path or URL of the weights (default: best or latest in the config's work folder)",
@@ -47,7 +58,11 @@ def parse_args() -> argparse.Namespace:
         help='write pictures to this folder: an overview, and one per image for results other '
         'than classes',
     )
-    parser.add_argument('--json', action='store_true', help='print the results as JSON')
+    parser.add_argument(
+        '--json',
+        action='store_true',
+        help='print the results as JSON; those of videos as a line per frame',
+    )
     parser.add_argument('--device', help='where to run, e.g. cpu or cuda:1 (default: a GPU if any)')
     parser.add_argument(
         '--batch-size',
@@ -62,15 +77,37 @@ def parse_args() -> argparse.Namespace:
         default=0.3,
         help='minimum score of detected objects (default: %(default)s)',
     )
+    parser.add_argument(
+        '--tile',
+        type=int,
+        metavar='PIXELS',
+        help='cut large images into tiles of this side, and merge the results',
+    )
+    parser.add_argument(
+        '--overlap',
+        type=float,
+        default=0.2,
+        help='share of the side by which tiles overlap (default: %(default)s)',
+    )
     return parser.parse_args()
 
 
 @reports_errors
 def main() -> None:
     args = parse_args()
-    images = list_images(args.images)
+    videos = [source for source in args.images if is_video(source)]
+    others = [source for source in args.images if source not in videos]
+    images = list_images(others) if others else []
     with redirect_stdout(sys.stderr):  # stdout is for results; libraries print while they load
         model = load_model(args.model, args.checkpoint, args.device)
+    for video in videos:
+        run_video(model, video, args)
+    if images:
+        run_images(model, images, args)
+
+
+def run_images(model: nn.Module, images: Sequence[ImageSource], args: argparse.Namespace) -> None:
+    with redirect_stdout(sys.stderr):
         results = run(model, images, args)
     pairs = list(zip(images, results, strict=False))
     if args.json:
@@ -93,11 +130,46 @@ def main() -> None:
 def run(model: nn.Module, images: Sequence[ImageSource], args: argparse.Namespace) -> list[Result]:
     """Returns a result for each image; after an interruption, those so far."""
     results: list[Result] = []
-    found = iterate_results(model, images, args.batch_size, args.score_thr)
+    found = iterate_results(model, images, args.batch_size, args.score_thr, args.tile, args.overlap)
     with suppress(KeyboardInterrupt):
         for result in tqdm(found, total=len(images), unit='image', disable=None):
             results.append(result)
     return results
+
+
+def run_video(model: nn.Module, source: str, args: argparse.Namespace) -> None:
+    """Prints or writes a line per frame, and writes a video with the results drawn on it."""
+    video = Video(source)
+    frames = iterate_video(model, video, args.batch_size, args.score_thr, args.tile, args.overlap)
+    interrupted = False
+    with ExitStack() as stack:
+        writer = lines = None
+        if args.out:
+            name = re.sub(r'\W+', '_', Path(source).stem)
+            target = Path(args.out, f'{name}.mp4')
+            if target.exists() and target.samefile(source):
+                raise UserError(f'{target} is the video itself. Give another folder (--out).')
+            writer = stack.enter_context(writing_video(target, video.rate))
+            path = stack.enter_context(replacing(target.with_suffix('.jsonl')))
+            lines = stack.enter_context(path.open('w'))
+        try:
+            for frame, result in tqdm(frames, total=video.num_frames, unit='frame', disable=None):
+                entry = dict(frame=frame.number, time=round(frame.time, 4))
+                line = json.dumps({**entry, **to_json(source, result)})
+                if lines:
+                    lines.write(line + '\n')
+                    writer.write(draw_on_frame(frame.image, result))
+                if args.json:
+                    print(line, flush=True)
+                elif not lines:
+                    print(to_text(f'{frame.time:8.2f} s', result), flush=True)
+        except KeyboardInterrupt:
+            interrupted = True
+    if args.out:
+        print(f'video: {target}, results: {target.with_suffix(".jsonl")}', file=sys.stderr)
+    if interrupted:
+        print(f'interrupted: {source}', file=sys.stderr)
+        sys.exit(130)
 
 
 def draw(

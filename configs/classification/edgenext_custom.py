@@ -16,5 +16,5 @@ model = dict(
 )
 batch_size = 64
 max_epochs = 30
-lr_from_scratch = 2e-3
+lr_from_scratch = 1e-3
 auto_scale_lr = dict(base_batch_size=64)

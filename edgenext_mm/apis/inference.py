@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..datasets.images import ImageSource, is_single, list_images
 from ..errors import UserError, caused_by
 from .model import load_model
 from .results import Result, to_result
+from .tiling import cut_tiles, merge_results
 
 
 def inference_model(
@@ -27,6 +29,8 @@ def inference_model(
     batch_size: int = 1,
     score_thr: float = 0.3,
     progress: bool = False,
+    tile: int | None = None,
+    overlap: float = 0.2,
 ) -> Result | list[Result]:
     """Runs a model of any task on one image or many.
 
@@ -43,6 +47,9 @@ def inference_model(
             largest in the batch, which changes results slightly. Default: 1.
         score_thr: Minimum score of detected objects. Default: 0.3.
         progress: Whether to show a progress bar. Default: False.
+        tile: Side in pixels of the tiles that large images are cut into, see
+            :mod:`~edgenext_mm.apis.tiling`. Default: None, whole images.
+        overlap: Share of the side by which tiles overlap. Default: 0.2.
 
     Returns:
         A dict for one image, a list of dicts for a folder or list. :mod:`~edgenext_mm.apis.results`
@@ -61,34 +68,48 @@ def inference_model(
     if not isinstance(model, nn.Module):
         model = load_model(model, checkpoint, device)
     if is_single(img):
-        outcome = next(_outcomes(model, images, batch_size, score_thr))
+        outcome = next(_outcomes(model, images, batch_size, score_thr, tile, overlap))
         if isinstance(outcome, UserError):
             raise outcome
         return outcome
-    results = iterate_results(model, images, batch_size, score_thr)
+    results = iterate_results(model, images, batch_size, score_thr, tile, overlap)
     return list(track_iter_progress((results, len(images))) if progress else results)
 
 
 def iterate_results(
-    model: nn.Module, images: Sequence[ImageSource], batch_size: int = 1, score_thr: float = 0.3
+    model: nn.Module,
+    images: Sequence[ImageSource],
+    batch_size: int = 1,
+    score_thr: float = 0.3,
+    tile: int | None = None,
+    overlap: float = 0.2,
 ) -> Iterator[Result]:
     """Yields the results of :func:`inference_model` for many images, batch by batch.
+
+    While the model runs, a thread reads and transforms the next batch.
 
     Args:
         model: A model from :func:`~edgenext_mm.apis.model.load_model`.
         images: Images from :func:`~edgenext_mm.datasets.images.list_images`.
         batch_size: Number of images per forward pass. Default: 1.
         score_thr: Minimum score of detected objects. Default: 0.3.
+        tile: Side of tiles in pixels. Default: None, whole images.
+        overlap: Share of the side by which tiles overlap. Default: 0.2.
 
     Yields:
         A result for each image, in order; ``dict(error=REASON)`` for images that fail.
     """
-    for outcome in _outcomes(model, images, batch_size, score_thr):
+    for outcome in _outcomes(model, images, batch_size, score_thr, tile, overlap):
         yield dict(error=str(outcome)) if isinstance(outcome, UserError) else outcome
 
 
 def _outcomes(
-    model: nn.Module, images: Sequence[ImageSource], batch_size: int, score_thr: float
+    model: nn.Module,
+    images: Sequence[ImageSource],
+    batch_size: int,
+    score_thr: float,
+    tile: int | None = None,
+    overlap: float = 0.2,
 ) -> Iterator[Result | UserError]:
     """Yields a result for each image, or the reason why there is none."""
     if batch_size < 1:
@@ -98,12 +119,39 @@ def _outcomes(
             f'A {type(model).__name__} ranks the images of a gallery and predicts no classes. '
             'Use `model.test_step` or the ImageRetrievalInferencer of mmpretrain.'
         )
+    pipeline = ImagePipeline(model.cfg)
+    if tile is None:
+        yield from _whole_images(model, pipeline, images, batch_size, score_thr)
+        return
+    cut_tiles((1, 1), tile, overlap)  # checks the settings
+    for source in images:
+        try:
+            image = pipeline.read(source)
+            tiles = cut_tiles(image.shape, tile, overlap)
+            if len(tiles) == 1:
+                yield from _whole_images(model, pipeline, [source], 1, score_thr)
+                continue
+            parts = [image[y1:y2, x1:x2] for x1, y1, x2, y2 in tiles]
+            results = []
+            for outcome in _whole_images(model, pipeline, parts, batch_size, score_thr):
+                if isinstance(outcome, UserError):
+                    raise outcome
+                results.append(outcome)
+            yield merge_results(results, tiles, image.shape)
+        except UserError as error:
+            yield error
+
+
+def _whole_images(
+    model: nn.Module,
+    pipeline: ImagePipeline,
+    images: Sequence[ImageSource],
+    batch_size: int,
+    score_thr: float,
+) -> Iterator[Result | UserError]:
     head = getattr(getattr(model, 'shell', model), 'head', None)
     multi_label = 'MultiLabelClsHead' in _class_names(head)
-    pipeline = ImagePipeline(model.cfg)
-    for start in range(0, len(images), batch_size):
-        sources = images[start : start + batch_size]
-        inputs = [_or_error(pipeline, source) for source in sources]
+    for sources, inputs in _prepared(pipeline, images, batch_size):
         samples = iter(_run(model, [item for item in inputs if isinstance(item, dict)]))
         for source, item in zip(sources, inputs, strict=True):
             if isinstance(item, UserError):
@@ -119,6 +167,32 @@ def _outcomes(
                 )
             else:
                 yield to_result(outcome, model.dataset_meta, score_thr, multi_label)
+
+
+def _prepared(
+    pipeline: ImagePipeline, images: Sequence[ImageSource], batch_size: int
+) -> Iterator[tuple[Sequence[ImageSource], list[dict[str, Any] | UserError]]]:
+    """Yields batches of images and model inputs; a thread prepares one batch ahead."""
+
+    def prepare(sources: Sequence[ImageSource]) -> list[dict[str, Any] | UserError]:
+        return [_or_error(pipeline, source) for source in sources]
+
+    batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    if len(batches) == 1:
+        yield batches[0], prepare(batches[0])
+        return
+    # One thread only: libraries switch global settings while they decode.
+    with ThreadPoolExecutor(1, 'reading') as executor:
+        waiting = None
+        try:
+            for index, sources in enumerate(batches):
+                current = waiting or executor.submit(prepare, sources)
+                following = batches[index + 1 : index + 2]
+                inputs = current.result()
+                waiting = executor.submit(prepare, following[0]) if following else None
+                yield sources, inputs
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _or_error(pipeline: ImagePipeline, source: ImageSource) -> dict[str, Any] | UserError:

@@ -38,7 +38,9 @@ def run_test(
     check_data(config, 'test')
     config.resume = False  # the setting is for training
     if model is not None:
-        scopes = [settings.get('default_scope') for settings in (model.cfg, config)]
+        scopes = [
+            settings.get('default_scope') for settings in (getattr(model, 'cfg', config), config)
+        ]
         if scopes[0] != scopes[1]:
             raise UserError(
                 f'The model is for {scopes[0]}, but the config is for {scopes[1]}. Give the config '

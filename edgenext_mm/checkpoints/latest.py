@@ -75,9 +75,12 @@ def find_best(work_dir: str | Path) -> str | None:
 
 def is_resumable(content: Mapping[str, Any]) -> bool:
     """Returns whether a checkpoint has a training state, as written by mmengine's runner."""
+    return _has_step(content) and 'optimizer' in content
+
+
+def _has_step(content: Mapping[str, Any]) -> bool:
     meta = content.get('meta')
-    has_step = isinstance(meta, Mapping) and isinstance(meta.get('iter'), int)
-    return has_step and 'optimizer' in content
+    return isinstance(meta, Mapping) and isinstance(meta.get('iter'), int)
 
 
 def check_resumable(path: str | Path) -> None:
@@ -121,7 +124,7 @@ def _count_iterations(path: Path) -> int | None:
         content = read_file(path)
     except (UserError, OSError):
         return -1 if _TRAINING_CHECKPOINT.fullmatch(path.name) else None
-    return content['meta']['iter'] if is_resumable(content) else None
+    return content['meta']['iter'] if _has_step(content) else None
 
 
 def find_damage(path: str | Path) -> str | None:

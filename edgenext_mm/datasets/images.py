@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import io
 import os
 import tempfile
@@ -40,7 +41,8 @@ def list_images(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
     Folders and their sub-folders are searched in order for names with one of the
     :data:`~edgenext_mm.datasets.checks.image_files.IMAGE_EXTENSIONS` in upper or lower case. As in
     training, hidden files such as the ``._NAME.jpg`` of macOS are ignored, and so are hidden
-    folders.
+    folders. Patterns such as ``photos/*.jpg`` and ``photos/**/*.png`` stand for the files that they
+    match, in order.
 
     Returns:
         Files as paths, other sources unchanged. Missing files, and folders that contain no images
@@ -53,7 +55,7 @@ def list_images(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
         sources = [sources]
     images: list[ImageSource] = []
     problems: list[UserError] = []
-    for source in sources:
+    for source in [match for given in sources for match in _matches(given)]:
         found = list(_images_in(Path(str(source)))) if _is_folder(source) else []
         if not found and (problem := _source_problem(source)):
             problems.append(problem)
@@ -65,6 +67,15 @@ def list_images(sources: ImageSource | Iterable[ImageSource]) -> list[ImageSourc
     if len(problems) == len(images):
         raise problems[0]
     return images
+
+
+def _matches(source: ImageSource) -> list[ImageSource]:
+    """Returns the files that a pattern matches; anything else unchanged."""
+    if isinstance(source, (str, Path)) and glob.has_magic(str(source)):
+        text = os.path.expanduser(str(source))
+        if not _is_url(text) and not os.path.exists(text):
+            return sorted(glob.glob(text, recursive=True)) or [source]
+    return [source]
 
 
 def _source_problem(source: object) -> UserError | None:
