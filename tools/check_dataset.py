@@ -30,17 +30,17 @@ from edgenext_mm.errors import UserError
 MAX_SHOWN = 20  # faults of a kind
 
 
-def check_quickly(config: Config, splits: list[str]) -> bool:
-    """Runs the checks at the start of a training, and returns whether all splits pass."""
-    passed = True
+def check_quickly(config: Config, splits: list[str]) -> tuple[list[str], bool]:
+    """Runs the checks at the start of a training: a line per split, and whether all pass."""
+    lines, passed = [], True
     for split in splits:
         try:
             check_data(config, split)
-            print(f'ok       {split}: {describe_data(config, split)}')
+            lines.append(f'ok       {split}: {describe_data(config, split)}')
         except UserError as error:
             passed = False
-            print(f'PROBLEM  {split}: {error}')
-    return passed
+            lines.append(f'PROBLEM  {split}: {error}')
+    return lines, passed
 
 
 def show(report: SplitReport) -> None:
@@ -93,7 +93,10 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(find_config(args.config), args.cfg_options)
     if args.quick:
-        sys.exit(not check_quickly(config, args.splits))
+        with contextlib.redirect_stdout(sys.stderr):  # mmdet and pycocotools print their progress
+            lines, passed = check_quickly(config, args.splits)
+        print(*lines, sep='\n')
+        sys.exit(not passed)
     with contextlib.redirect_stdout(sys.stderr):  # pycocotools prints its progress
         reports = inspect_data(config, args.splits, args.workers, progress=True)
     if args.json:

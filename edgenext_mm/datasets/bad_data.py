@@ -138,9 +138,9 @@ class BadSampleList:
                     list_file.write(json.dumps(dict(file=file, error=error)) + '\n')
         if len(files | {file}) > limit:
             raise BadSampleError(
-                f'{len(files | {file})} training images cannot be used, more than the {limit:g} '
-                f'that `bad_data` allows; {self.path} lists them. The last: {file} {error} '
-                f'Fix them, or allow more with `bad_data.max_fraction`.'
+                f'{len(files | {file})} training images cannot be used; `bad_data.max_fraction` '
+                f'allows {limit:g}. {self.path} lists them. The last: {file} {error} Fix them, or '
+                'allow more with `bad_data.max_fraction`.'
             )
 
 
@@ -337,6 +337,8 @@ class GuardedPipeline(Compose):
             raise
         except Exception as error:  # decoders raise anything
             message = ' '.join(str(error).split()).rstrip('.')
+            path = str(data.get('img_path'))
+            message = message.removesuffix(path).rstrip(': ')  # it is named already
             of_mask = getattr(step, 'with_seg', False) and not getattr(step, 'with_bbox', False)
             file = data.get('seg_map_path') if of_mask else None
             file = file or data.get('img_path') or f'sample {data.get("sample_idx")}'

@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', nargs='?', help='path, URL or zoo name of the weights (default: as infer.py)'
     )
-    parser.add_argument('--format', required=True, help=', '.join(FORMATS))
+    parser.add_argument('--format', required=True, choices=FORMATS, help='format of the file')
     parser.add_argument('--out', required=True, metavar='FILE', help='file to write')
     parser.add_argument(
         '--shape', type=int, nargs=2, metavar=('H', 'W'), help="input (default: the config's size)"

@@ -152,7 +152,7 @@ def _entry_problems(
     for key in ('images', 'categories', 'annotations'):
         for number, count in Counter(entry['id'] for entry in content[key]).items():
             if count > 1:
-                yield Problem('duplicate_id', f'has the id {number} {count} times in {key}.')
+                yield Problem('duplicate_id', f'lists {count} {key} with the id {number}.')
     categories = {category['id'] for category in content['categories']}
     images = {image['id'] for image in content['images']}
     for entry in content['annotations']:
@@ -338,7 +338,7 @@ def _use_problems(
     reasons: Counter[str] = Counter()
     others: Counter[str] = Counter()
     for entry in entries:
-        name = names.get(entry['category_id'], '')
+        name = names.get(entry['category_id'], '(unlisted category)')
         if name not in classes:
             reasons[_OTHER] += 1
             others[name] += 1

@@ -194,7 +194,7 @@ class WholeCheckpointHook(CheckpointHook):
             runner.message_hub.runtime_info.update(info)
             del self.file_backend.outdated[num_outdated:]
             runner.logger.error(
-                f'No checkpoint was saved at epoch {runner.epoch}, iteration {runner.iter}: '
+                f'No checkpoint was saved after epoch {runner.epoch}, iteration {runner.iter}: '
                 f'{error}. The training continues; the last checkpoint is {self.last_ckpt}. '
                 f'Free some space in {self.out_dir}.'
             )
