@@ -89,7 +89,9 @@ _DETECTION_SIDES = (320, 1024)
 _IMAGES_SEEN = {'classification': (60_000, 150_000)}
 _DENSE_IMAGES_SEEN = (20_000, 60_000)
 _EPOCHS = (10, 300)
-_MIN_STEPS_PER_EPOCH = 20
+#: Steps per epoch below which smaller batches are proposed.
+_STEPS_PER_EPOCH = {'classification': 40}
+_DENSE_STEPS_PER_EPOCH = 20
 
 
 @dataclass
@@ -214,7 +216,8 @@ def _round(side: float) -> int:
 
 
 def _propose_schedule(proposal: Proposal, task: str, num_images: int, pretrained: bool) -> None:
-    batch_size = 2 ** int(math.log2(max(num_images / _MIN_STEPS_PER_EPOCH, 4)))
+    least = _STEPS_PER_EPOCH.get(task, _DENSE_STEPS_PER_EPOCH)
+    batch_size = 2 ** int(math.log2(max(num_images / least, 4)))
     batch_size = min(batch_size, proposal.recipe.max_batch)
     steps = math.ceil(num_images / batch_size)
     proposal.set(
