@@ -27,6 +27,7 @@ from edgenext_mm.cli import (
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.bad_data import BadDataPolicy
 from edgenext_mm.datasets.checks.config_data import check_data
+from edgenext_mm.engine.auto_batch import find_batch_size
 from edgenext_mm.engine.first_failure import recorded
 from edgenext_mm.engine.hardware import require_gpu_for_amp
 from edgenext_mm.engine.lr_finder import find_lr, write_json
@@ -57,6 +58,12 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='train 100 steps with a growing learning rate, and print the one to use; writes '
         'lr_finder.png to the work folder',
+    )
+    parser.add_argument(
+        '--auto-batch',
+        action='store_true',
+        help='use the largest batch size that fits into the memory of the GPU, with the learning '
+        'rate scaled to it',
     )
     return parser.parse_args()
 
@@ -97,6 +104,9 @@ def main() -> None:
     check_data(config, 'train', samples=BadDataPolicy.of(config).policy == 'stop')
     check_data(config, 'val')
     check_schedule(config)
+    if args.auto_batch:
+        config.train_dataloader.batch_size = find_batch_size(config)
+        config.auto_scale_lr.enable = True
     if args.find_lr:
         show_learning_rates(config)
         return

@@ -240,7 +240,9 @@ def test_a_few_may_be_skipped_and_no_more(build, few_digits, tmp_path):
     for path in sorted((tmp_path / 'data' / 'train' / '4').iterdir())[:3]:
         path.write_bytes(b'<html>')
     dataset = build(config_on(DIGITS, tmp_path / 'data'), policy='skip', max_fraction=0.05)
-    with pytest.raises(BadSampleError, match=r'3 training images cannot be used; `bad_data.max_fraction` allows 2'):
+    with pytest.raises(
+        BadSampleError, match=r'3 training images cannot be used; `bad_data.max_fraction` allows 2'
+    ):
         list(map(dataset.__getitem__, range(len(dataset))))
 
 
