@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from edgenext_mm.config import load_config
+from edgenext_mm.datasets.importing import import_data
 from edgenext_mm.deployment import export
 from edgenext_mm.models.building import build_model
 
@@ -106,3 +107,25 @@ def test_data_without_annotations_are_an_error(prepared, call_tool, tmp_path):
     )  # fmt: skip
     assert 'has no annotation in the test data' in done.stderr
     assert not (tmp_path / 'report').exists()
+
+
+def test_instances_are_compared_by_their_masks(scenes_root, call_tool, tmp_path):
+    data = tmp_path / 'scenes'
+    summary = import_data(
+        scenes_root, 'instance-segmentation', data, format='coco', pretrained=False
+    )
+    path = data / summary.config
+    options = dict(image_size=(96, 96), num_workers=0)
+    torch.manual_seed(0)
+    model = build_model(load_config(path, options))
+    checkpoint = tmp_path / 'weights.pth'
+    meta = dict(dataset_meta=dict(classes=tuple(summary.classes)))
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), checkpoint)
+    call_tool(
+        'report.py', path, checkpoint, '--out', tmp_path / 'report', '--images', '1',
+        '--cfg-options', 'image_size=(96,96)', 'num_workers=0',
+    )  # fmt: skip
+    numbers = json.loads((tmp_path / 'report' / 'report.json').read_text())
+    assert numbers['task'] == 'instance_segmentation'
+    expected = numbers['metrics']['coco/segm_mAP_50']
+    assert numbers['overall']['AP50'] == pytest.approx(max(expected, 0), abs=1.5e-3)

@@ -30,6 +30,52 @@ def encode_rle(mask: np.ndarray) -> dict[str, Any]:
     return dict(size=[int(n) for n in rle['size']], counts=rle['counts'].decode())
 
 
+def checked_rle(rle: dict[str, Any]) -> dict[str, Any]:
+    """Returns COCO's run lengths with whole numbers, or raises a ValueError.
+
+    pycocotools decodes run lengths that do not fill the image, and some invalid texts, without an
+    error.
+    """
+    height, width = (int(n) for n in rle['size'])
+    counts = rle['counts']
+    if isinstance(counts, (str, bytes)):
+        text = counts.decode('latin-1') if isinstance(counts, bytes) else counts
+        runs = _read_runs(text)
+    elif isinstance(counts, list) and all(isinstance(n, (int, float)) for n in counts):
+        runs = [int(n) for n in counts]
+        if runs != counts:
+            raise ValueError('the run lengths are not whole numbers')
+        counts = runs
+    else:
+        raise ValueError('the run lengths are neither a text nor a list of numbers')
+    if min(runs, default=0) < 0:
+        raise ValueError(f'a run has the length {min(runs)}')
+    if sum(runs) != height * width:
+        raise ValueError(f'the run lengths cover {sum(runs)} pixels, not {width} x {height}')
+    return dict(size=[height, width], counts=counts)
+
+
+def _read_runs(text: str) -> list[int]:
+    """The run lengths in COCO's text: groups of six bits, differences from the third run on."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        code = ord(letter) - 48
+        if not 0 <= code < 64:
+            raise ValueError(f'the run lengths contain the character {letter!r}')
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError('the run lengths end within a number')
+    return runs
+
+
 def decode_rle(rle: dict[str, Any]) -> np.ndarray:
     """(H, W) bool mask of COCO's run lengths, compressed or as a list of numbers."""
     if isinstance(rle['counts'], list):

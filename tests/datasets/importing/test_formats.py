@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from importing_files import coco_objects, dota_objects, import_tree, kinds
 from PIL import Image
+from pycocotools import mask as coco_masks
+
+from edgenext_mm.datasets.importing.geometry import _read_runs, checked_rle
 
 YOLO_IMAGES = {'images/train/a.jpg': (200, 100), 'images/val/b.jpg': (100, 50)}
 
@@ -451,3 +454,50 @@ def test_dota(tmp_path):
         'P2': [],
     }
     assert kinds(summary)['left out', 'not an object'] == 1
+
+
+@pytest.mark.parametrize(
+    ('counts', 'reason'),
+    [
+        ('abc', 'end within a number'),
+        ('', 'cover 0 pixels'),
+        ('\x00', 'contain the character'),
+        ('o', 'end within a number'),
+        ([-5, 605], 'a run has the length -5'),
+        ([3, 4], 'cover 7 pixels, not 30 x 20'),
+        ([0, 10**12], 'cover'),
+        ([10.5, 589.5], 'not whole numbers'),
+        ([[1, 599]], 'neither a text nor a list'),
+        (None, 'neither a text nor a list'),
+    ],
+)
+@pytest.mark.parametrize('task', ['instance-segmentation', 'segmentation', 'detection'])
+def test_invalid_run_lengths_cost_only_their_object(tmp_path, counts, reason, task):
+    """pycocotools decodes some of them to partial masks, or fails in ways of its own."""
+    entry = dict(image_id=1, category_id=1, bbox=[1, 1, 5, 5], area=25, iscrowd=0)
+    bad = dict(entry, id=1, segmentation=dict(size=[20, 30], counts=counts))
+    good = dict(entry, id=2, segmentation=[[1, 1, 6, 1, 6, 6, 1, 6]])
+    coco = dict(
+        images=[dict(id=1, file_name='a.jpg', width=30, height=20)],
+        annotations=[bad, good],
+        categories=[dict(id=1, name='x')],
+    )
+    summary, _ = import_tree(tmp_path, {'a.json': coco, 'a.jpg': (30, 20)}, task)
+    left_out = [finding for finding in summary.findings if finding.action == 'left out']
+    assert [finding.kind for finding in left_out] == ['not an object']
+    assert reason in left_out[0].detail
+    if task != 'segmentation':
+        assert summary.splits['train']['objects'] == 1
+
+
+def test_run_lengths_are_those_of_pycocotools():
+    """Texts of random masks, whose runs differ in both directions."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        height, width = rng.integers(1, 60, 2)
+        mask = rng.random((height, width)) < rng.random()
+        rle = coco_masks.encode(np.asfortranarray(mask, np.uint8))
+        checked = checked_rle(dict(size=rle['size'], counts=rle['counts'].decode()))
+        runs = _read_runs(checked['counts'])
+        values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        np.testing.assert_array_equal(values.reshape(width, height).T, mask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from ..geometry import checked_rle
 from ..records import Annotation, Annotations, ImageRecord
 from ..source import SourceFolder, split_of
 from .reading import Reading
@@ -76,7 +77,7 @@ def _read_entry(entry: dict[str, Any], label: str) -> Annotation:
     annotation.difficult = bool(entry.get('difficult'))
     outline = entry.get('segmentation')
     if isinstance(outline, dict) and 'counts' in outline:
-        annotation.rle = dict(size=[int(n) for n in outline['size']], counts=outline['counts'])
+        annotation.rle = checked_rle(outline)
     elif outline and isinstance(outline, list):
         polygons = outline if isinstance(outline[0], list) else [outline]
         annotation.polygons = [[float(v) for v in polygon] for polygon in polygons]

@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
-from ..geometry import ellipse_polygon, rotated_corners
+from ..geometry import checked_rle, ellipse_polygon, rotated_corners
 from ..records import Annotation, Annotations
 from ..source import SourceFolder
 from .reading import Reading
@@ -38,9 +38,7 @@ def _read_shape(entry: dict[str, Any], label: str) -> Annotation | str:
         polygon = ellipse_polygon(*centre, abs(x2 - x1) / 2, abs(y2 - y1) / 2)
         return Annotation(label, polygons=[polygon])
     if kind == 'mask':
-        rle = entry['rle']
-        size = [int(n) for n in rle['size']]
-        return Annotation(label, rle=dict(size=size, counts=rle['counts']), crowd=crowd)
+        return Annotation(label, rle=checked_rle(entry['rle']), crowd=crowd)
     return f'type {kind!r} has no area'
 
 
