@@ -39,6 +39,7 @@ def with_placeholders_replaced(config: Config) -> Config:
     Returns:
         A config in which each ``'$name'`` is replaced by the value of the setting, and ``$name``
         within a longer text by its text. ``dict(type='Pretrained', checkpoint=None)`` becomes None.
+        It has no ``task``, so that it is not changed again.
 
     Raises:
         UserError: If a name is unknown, a setting is invalid, or the data cannot be read.
@@ -47,6 +48,7 @@ def with_placeholders_replaced(config: Config) -> Config:
     if 'task' not in raw or not _names_in(raw):
         return config
     filled = _Settings(raw).fill(raw)
+    del filled['task']  # names of classes may look like placeholders
     changed = Config(filled, filename=config.filename, env_variables=config.env_variables)
     object.__setattr__(changed, '_imported_names', config._imported_names)
     return changed

@@ -25,6 +25,14 @@ def test_replacing_twice_changes_nothing():
     assert with_placeholders_replaced(config) is config
 
 
+def test_values_that_look_like_placeholders_are_kept(tmp_path):
+    for name in ('$money', 'b'):
+        (tmp_path / 'train' / name).mkdir(parents=True)
+    config = dict(task='classification', data_root=str(tmp_path), x='$classes')
+    config = with_placeholders_replaced(Config(config))
+    assert with_placeholders_replaced(config).x == ('$money', 'b')
+
+
 def test_other_configs_keep_their_dollars():
     config = Config(dict(path='$HOME/data'))
     assert with_placeholders_replaced(config) is config
