@@ -69,8 +69,8 @@ def test_weights(pretrained, weights, scale):
 
 
 def test_unknown_names_and_circles_are_errors():
-    with pytest.raises(UserError, match=r"'\$widht', but it has no setting `widht`"):
-        replaced(x='$widht')
+    with pytest.raises(UserError, match=r"'\$sky_colour', but it has no setting `sky_colour`"):
+        replaced(x='$sky_colour')
     with pytest.raises(UserError, match='b, a refer to each other'):
         replaced(a='$b', b='$a', c='$a')
 
