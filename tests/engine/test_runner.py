@@ -133,7 +133,7 @@ def test_a_record_that_cannot_be_written_does_not_end_the_training(build, monkey
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'default_hooks.checkpoint.interval_of_epochs': 2}, 'no setting interval_of_epochs. It takes .*interval'),
+        ({'default_hooks.checkpoint.every': 2}, 'no setting every. It takes .*interval'),
         ({'loss_watch.max_skip': 3}, '`loss_watch` is .*It takes `policy`'),
     ],
 )
