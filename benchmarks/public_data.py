@@ -142,7 +142,7 @@ def train(name: str, source: str, model: str, seed: int, work: Path) -> dict[str
     if not root.is_dir():
         import_data(source, chosen.task, root, link=True, pretrained=False, **chosen.options)
     path = next(root.glob('*.py'))
-    options = dict(chosen.settings, data_root=str(root), num_workers=1, randomness=dict(seed=seed))
+    options = dict(chosen.settings, data_root=str(root), randomness=dict(seed=seed))
     config = load_config(path, options)
     if model != OURS:
         config.merge_from_dict(backbone_options(config, model))

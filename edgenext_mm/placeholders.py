@@ -9,11 +9,13 @@ derived: from the data, or from other settings. ``docs/custom_data.md`` lists al
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from .datasets.custom import anchors
@@ -180,6 +182,11 @@ def _image_size_hw(settings: _Settings) -> tuple[int, int]:
     return height, width
 
 
+def _num_workers(settings: _Settings) -> int:
+    """Processes that load images. Without a GPU they would take the cores from the training."""
+    return min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0
+
+
 def _palette(settings: _Settings) -> list[list[int]]:
     """VOC's colours of the classes; from its second one on if the first class is not background."""
     return voc_palette()[: settings['num_classes']].tolist()
@@ -242,6 +249,7 @@ DERIVED: dict[str, Callable[[_Settings], Any]] = {
     'img_suffix': lambda s: s.data.img_suffix(),
     'img_extension': lambda s: s['img_suffix'].removeprefix('.'),
     'image_size_hw': _image_size_hw,
+    'num_workers': _num_workers,
     'val_ann_file': _annotation_file('val'),
     'test_ann_file': _annotation_file('test'),
     # Anchors.

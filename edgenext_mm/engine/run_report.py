@@ -37,6 +37,8 @@ HINTS = {
     r'_try_get_data(?s:.*)\n(Connection\w*|EOF)Error': _WORKER_KILLED,
     r'not finite': 'see docs/training.md, then',
 }
+#: Exceptions that are no errors of the code.
+_NOT_OF_CODE = ('UserError', 'SystemExit', 'KeyboardInterrupt')
 
 
 class Finding(NamedTuple):
@@ -176,12 +178,16 @@ def _hint(run: Run) -> str:
     if run.reason.get('lost_connection'):
         return f'{_OTHER_PROCESS} '
     text = '\n'.join(run.reason.get('traceback', ()))
-    return next((f'{hint} ' for pattern, hint in HINTS.items() if re.search(pattern, text)), '')
+    of_code = run.reason and run.reason['type'] not in _NOT_OF_CODE
+    default = 'correct the error, then ' if of_code else ''
+    return next(
+        (f'{hint} ' for pattern, hint in HINTS.items() if re.search(pattern, text)), default
+    )
 
 
 def _location(run: Run) -> Iterator[Finding]:
     frames = [line for line in run.reason.get('traceback', ()) if line.startswith('  File "')]
-    if frames and run.reason['type'] not in ('UserError', 'SystemExit', 'KeyboardInterrupt'):
+    if frames and run.reason['type'] not in _NOT_OF_CODE:
         files = ' and '.join(path.name for path in sorted(run.folder.glob('run*.json')))
         location = frames[-1].strip().replace('"', '')
         yield Finding('raised in', f'{location}; the traceback is in {run.folder}/{files}')

@@ -6,7 +6,6 @@ test_split = 'val'
 arch = 'xxsmall'
 pretrained = True  # the ImageNet-1K weights of the arch; or a path, URL or name; False: none
 batch_size = 16  # per GPU
-num_workers = 2
 max_epochs = 100
 lr_pretrained = 2e-4  # for a total batch size of 16; auto_scale_lr scales it
 lr_from_scratch = 1e-3
