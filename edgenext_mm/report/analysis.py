@@ -143,7 +143,7 @@ def _detection(collected: Collected, classes: Sequence[str]) -> dict[str, Any]:
         hits = matches.true_scores[own] >= threshold
         size = dict(size=name, objects=int(own.sum()), recall=hits.mean() if own.any() else None)
         if not rotated:
-            size['AP'] = overall[f'AP{name[0]}']
+            size['AP'] = overall.pop(f'AP{name[0]}')
         sizes.append(size)
     return dict(
         overall=dict(overall, **{'F1 at the best threshold': f1, 'F1 at 0.3': curve.f1_at(0.3)}),

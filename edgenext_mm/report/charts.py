@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
+import zlib
 from typing import Any
 
 import numpy as np
@@ -114,10 +116,12 @@ def _to_svg(figure: Figure) -> str:
     svg = re.sub(r' xmlns:?\w*="[^"]*"', '', svg)
     svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
     # Ids must differ between the charts of a page.
-    unique = f'c{abs(hash(svg)) % 10**10}_'
+    unique = f'c{zlib.crc32(svg.encode())}_'
     svg = re.sub(r'id="', f'id="{unique}', svg)
     svg = re.sub(r'href="#', f'href="#{unique}', svg.replace('xlink:href', 'href'))
     svg = re.sub(r'url\(#', f'url(#{unique}', svg)
-    return re.sub(
-        r'<svg[^>]*viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', svg, count=1
-    )
+    label = html.escape(figure.axes[0].get_title(), quote=True)
+    view = re.search(r'viewBox="([^"]*)"', svg)
+    assert view is not None
+    opening = f'<svg viewBox="{view[1]}" role="img" aria-label="{label}">'
+    return opening + svg[svg.index('>') + 1 :]

@@ -62,11 +62,18 @@ class ScoreCurve:
         return float(self.f1[count - 1]) if count else 0.0
 
     def thinned(self) -> dict[str, list[float]]:
-        """Returns at most 200 points of the curve, for drawing."""
-        count = len(self.thresholds)
-        keep = np.unique(np.linspace(0, count - 1, min(count, _MAX_POINTS)).round().astype(int))
+        """Returns at most 400 points for drawing, spread over the thresholds and over recall."""
+        if not len(self.thresholds):
+            return dict(threshold=[], precision=[], recall=[])
+        keep = np.union1d(_spread(-self.thresholds), _spread(self.recall))
         columns = dict(threshold=self.thresholds, precision=self.precision, recall=self.recall)
         return {name: values[keep].round(4).tolist() for name, values in columns.items()}
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Chooses positions in increasing values: one for each step of the range, and the last."""
+    steps = np.linspace(values[0], values[-1], _MAX_POINTS - 1)
+    return np.append(np.searchsorted(values, steps), len(values) - 1)
 
 
 @dataclass

@@ -49,6 +49,7 @@ def render(
         f'{numbers["facts"]["data"]}',
         warnings=_warnings(numbers),
         overall=numbers['overall'],
+        metrics=numbers['metrics'],
         **_advice(numbers, source),
         classes=numbers['classes'],
         class_note=_class_note(numbers),
@@ -60,8 +61,9 @@ def render(
         ],
         sizes=numbers.get('sizes'),
         size_note=(
-            "Limits are COCO's: areas of 32 x 32 and 96 x 96 pixels. Recall is that at the "
-            'threshold above.'
+            "Limits are COCO's: areas of 32 x 32 and 96 x 96 pixels. "
+            + ('' if task == 'instance_segmentation' else 'The areas are those of the boxes. ')
+            + 'Recall is that at the threshold above.'
         ),
         images=images,
         image_note=_image_note(task),
@@ -86,6 +88,8 @@ def _advice(numbers: dict[str, Any], source: str | Path) -> dict[str, str]:
     threshold = numbers.get('threshold')
     if threshold is None:
         return {}
+    if 'f1' in threshold and not threshold['f1']:
+        return dict(advice='No prediction is right, so no score threshold can be proposed.')
     if 'f1' in threshold:
         value = f'{threshold["value"]:.4g}'
         return dict(
@@ -154,9 +158,7 @@ def _charts(numbers: dict[str, Any]) -> list[dict[str, str]]:
     def add(svg: str, text: str) -> None:
         found.append(dict(svg=svg, text=text))
 
-    if curve := numbers.get('curve'):
-        if not curve['threshold']:
-            return []
+    if (curve := numbers.get('curve')) and curve['threshold']:
         title = 'Threshold' if detects else 'Threshold: accepted predictions'
         text = (
             f'Objects count as found at an IoU of {MIN_IOU} or more.'

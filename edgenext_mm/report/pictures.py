@@ -128,7 +128,9 @@ def _picture(image: np.ndarray, truth: Result, found: Result, heat: np.ndarray |
         label = axis.get_title()
         axis.set_title(f'{title}: {label}' if label else title, fontsize=12)
     if heat is not None:
-        axes[-1].imshow(overlay(shown, heat)[..., ::-1])
+        size = tuple(np.maximum(heat.shape[::-1], (width, height)).tolist())
+        large = cv2.resize(shown, size, interpolation=cv2.INTER_LINEAR)
+        axes[-1].imshow(overlay(large, heat)[..., ::-1], extent=(0, width, height, 0))
         axes[-1].axis('off')
         axes[-1].set_title('activation', fontsize=12)
     add_legend(figure, [truth, found])

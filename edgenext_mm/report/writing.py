@@ -155,19 +155,30 @@ def _channels(model: nn.Module) -> int:
 
 def _latency(model: nn.Module, item: dict[str, Any]) -> str:
     """Median time of one image on this machine, from preprocessed pixels to the result."""
+    parameter = next(model.parameters(), None)
+    device = torch.device('cpu') if parameter is None else parameter.device
     times: list[float] = []
     stop = time.perf_counter() + 10
     while len(times) < 23 and (len(times) < 4 or time.perf_counter() < stop):
         start = time.perf_counter()
         with torch.inference_mode():
             model.test_step(pseudo_collate([item]))
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    if device.type == 'cuda':
+        machine = torch.cuda.get_device_name(device)
+    else:
+        machine = f'{_processor()}, threads: {torch.get_num_threads()}'
     size = 'x'.join(map(str, reversed(item['inputs'].shape[1:])))
     return (
         f'{statistics.median(times[3:]) * 1e3:.1f} ms for an input of {size} (median of '
-        f'{len(times) - 3}, batch 1, {torch.get_num_threads()} threads, {device or "CPU"}, '
-        'without reading and resizing)'
+        f'{len(times) - 3} runs, batch size 1, {machine}, without reading and resizing)'
     )
+
+
+def _processor() -> str:
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()

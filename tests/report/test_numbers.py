@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from edgenext_mm.report import detection
 from edgenext_mm.report.analysis import analyse
 from edgenext_mm.report.curves import Calibration, ScoreCurve
+from edgenext_mm.report.page import render
 from edgenext_mm.report.predictions import Classified, Collected, Detections, Objects
 from edgenext_mm.report.segmentation import PixelCounts
 
@@ -240,6 +241,20 @@ def test_the_best_threshold_by_hand():
     assert ScoreCurve.of(np.empty(0), np.empty(0, bool), 3).best() == (1.0, 0.0)
 
 
+def test_a_drawn_curve_follows_the_scores_even_if_few_are_high():
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.uniform(0, 0.02, 20_000), rng.uniform(0, 1, 300)])
+    curve = ScoreCurve.of(scores, rng.random(len(scores)) < scores, 300)
+    drawn = curve.thinned()
+    assert len(drawn['threshold']) <= 400
+    at, last = np.linspace(0.05, 0.95, 50), slice(None, None, -1)
+    for name in ('precision', 'recall'):
+        found = np.interp(at, drawn['threshold'][last], drawn[name][last])
+        full = np.interp(at, curve.thresholds[last], getattr(curve, name)[last])
+        assert found == pytest.approx(full, abs=0.02)
+    assert drawn['recall'][-1] == pytest.approx(curve.recall[-1], abs=1e-4)
+
+
 def test_equal_scores_are_one_point():
     curve = ScoreCurve.of(np.array([0.5, 0.5, 0.9]), np.array([True, False, True]), 2)
     assert curve.thresholds.tolist() == [0.9, 0.5]
@@ -261,3 +276,8 @@ def test_nothing_found_and_nothing_true():
     assert found['overall']['AP'] == 0
     assert found['errors']['missed'] == 1
     assert found['classes'][0]['objects'] == 0
+    numbers = dict(found, task='detection', images=2, metrics={}, facts=dict(data='d'))
+    page = render(numbers, [], None, 'weights.pth')
+    assert 'No prediction is right' in page
+    assert 'aria-label="Errors by kind"' in page
+    assert 'no example of 1 classes: x' in page

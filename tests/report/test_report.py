@@ -63,6 +63,8 @@ def test_the_page_is_complete_and_needs_no_network(task, prepared, call_tool, tm
     assert HOSTILE not in page
     assert page.count('data:image/jpeg') == 2
     assert 'ms for an input of' in page
+    assert all(f'<dt>{name}</dt>' in page for name in numbers['metrics'])
+    assert page.count('<svg') == page.count('aria-label=') > 0
     assert re.search(r'sha256</dt><dd>[0-9a-f]{64}<', page)
 
 
