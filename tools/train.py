@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 
 from edgenext_mm.cli import (
     add_config_options,
@@ -81,6 +82,8 @@ def merge_args(config: Config, args: argparse.Namespace) -> None:
 
 def show_learning_rates(config: Config) -> None:
     found = find_lr(config)
+    if not is_main_process():
+        return
     folder = Path(config.work_dir)
     write_json(found, folder / 'lr_finder.json')
     plot_lr_finder(*found, folder / 'lr_finder.png')

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import all_reduce
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
 from ..errors import UserError
 from .runner import build_runner
+from .unwrapped import unwrapped
 
 #: Share of the largest batch size that is used, since memory use varies during a training.
 _MARGIN = 0.9
@@ -57,7 +59,8 @@ def largest_that_fits(fits: Callable[[int], bool], start: int = 1, limit: int = 
 def find_batch_size(config: Config) -> int:
     """Measures which batch size fits into the memory of the GPU, and returns nine tenths of it.
 
-    Each trial trains two steps of the config's model on repeated training images.
+    Each trial trains two steps of the config's model on repeated training images. Of several
+    processes, each one measures alone, and all use the smallest result.
 
     Args:
         config: A full config with a ``work_dir``. It is not changed.
@@ -79,13 +82,14 @@ def find_batch_size(config: Config) -> int:
     samples = [loader.dataset[index] for index in range(min(len(loader.dataset), 64))]
     collate = loader.collate_fn
     wrapper = runner.build_optim_wrapper(config.optim_wrapper)
-    runner.model.train()
+    # Without DistributedDataParallel: processes need different numbers of trials.
+    model = unwrapped(runner.model).train()
 
     def fits(batch_size: int) -> bool:
         batch: Any = [samples[i % len(samples)] for i in range(batch_size)]
         try:
             for _ in range(2):  # the second step has the state of the optimizer
-                runner.model.train_step(collate(batch), wrapper)
+                model.train_step(collate(batch), wrapper)
         except torch.OutOfMemoryError:
             return False
         finally:
@@ -94,7 +98,9 @@ def find_batch_size(config: Config) -> int:
             torch.cuda.empty_cache()
         return True
 
-    found = largest_that_fits(fits)
+    smallest = torch.tensor([largest_that_fits(fits)])
+    all_reduce(smallest, 'min')
+    found = int(smallest)
     if not found:
         raise UserError('Not even one image fits into the memory of the GPU. Use smaller images.')
     chosen = max(1, int(found * _MARGIN))

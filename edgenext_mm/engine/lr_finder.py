@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from mmengine.config import Config
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
@@ -67,7 +69,10 @@ class _RangeTestHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        loss = float(outputs['loss'])
+        # The mean over all processes, so that they stop in the same step.
+        reduced = torch.tensor([float(outputs['loss'].detach())])
+        all_reduce(reduced, 'mean')
+        loss = float(reduced)
         self._average = _SMOOTHING * self._average + (1 - _SMOOTHING) * loss
         smoothed = self._average / (1 - _SMOOTHING ** (runner.iter + 1))
         if not math.isfinite(smoothed) or smoothed > _EXPLODED * min(self.losses, default=math.inf):

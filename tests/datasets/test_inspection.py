@@ -7,6 +7,7 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
+import tifffile
 from broken_images import broken, damaged, encode, picture, rare
 from mmcv.transforms import LoadImageFromFile
 from paths import ROOT
@@ -71,6 +72,18 @@ def test_only_what_a_loading_step_drops_is_a_warning():
     for content, kind in ((deep, 'sixteen_bit'), (alpha, 'alpha')):
         assert [p.kind for p in format_problems(content, 'cv2')] == [kind]
         assert list(format_problems(content, 'cv2', 'unchanged')) == []
+        assert list(format_problems(content, 'tifffile')) == []
+
+
+@pytest.mark.parametrize('channels', [1, 6])
+def test_tifffile_keeps_all_bits_and_pages(channels, tmp_path):
+    values = np.arange(channels * 40 * 50, dtype=np.uint16).reshape(channels, 40, 50) * 5
+    tifffile.imwrite(tmp_path / 'a.tif', values, photometric='minisblack')
+    content = (tmp_path / 'a.tif').read_bytes()
+    assert 'sixteen_bit' in [p.kind for p in format_problems(content, 'cv2')]
+    assert list(format_problems(content, 'tifffile')) == []
+    reader = ImageReader(LoadImageFromFile(imdecode_backend='tifffile'))
+    np.testing.assert_array_equal(reader(tmp_path / 'a.tif')['img'].squeeze(), values.squeeze())
 
 
 def test_images_of_training_among_those_of_validation(few_digits, tmp_path):

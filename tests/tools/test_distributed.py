@@ -214,6 +214,38 @@ def test_all_processes_skip_the_same_step(config, tmp_path):
     assert 'Iteration 2 (epoch 1' in log.read_text()
 
 
+EXPLODING = """
+import os
+
+from mmpretrain.models.losses import LabelSmoothLoss
+from mmpretrain.registry import MODELS
+
+
+@MODELS.register_module()
+class ExplodesInRank1(LabelSmoothLoss):
+    steps = 0
+
+    def forward(self, *args, **kwargs):
+        self.steps += 1
+        factor = 1e6 if os.environ['RANK'] == '1' and self.steps > 20 else 1.0
+        return super().forward(*args, **kwargs) * factor
+"""
+
+
+def test_the_learning_rate_finder_stops_in_all_processes(config, tmp_path):
+    """The loss of one process explodes after 20 steps."""
+    (tmp_path / 'exploding.py').write_text(EXPLODING)
+    (tmp_path / 'mine.py').write_text(
+        f"_base_ = '{config}'\ncustom_imports = dict(imports=['edgenext_mm', 'exploding'])\n"
+        "model = dict(head=dict(loss=dict(type='ExplodesInRank1')))"
+    )
+    paths = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+    arguments = [tmp_path / 'mine.py', '2', '--work-dir', tmp_path / 'work', '--find-lr']
+    run_distributed('dist_train.sh', *arguments, PYTHONPATH=paths)
+    found = json.loads((tmp_path / 'work' / 'lr_finder.json').read_text())
+    assert len(found['rates']) == 20
+
+
 UNUSED_MAP = f"""
 _base_ = '{ROOT}/configs/detection/gfl_edgenext-xxsmall_fpn_digits.py'
 load_from = None

@@ -174,7 +174,8 @@ def format_problems(content: bytes, decoder: str, color_type: str = 'color') -> 
         try:
             with Image.open(io.BytesIO(content)) as image:
                 kept = ('sixteen_bit', 'alpha') if color_type == 'unchanged' else ()
-                yield from (p for p in _mode_problems(image, decoder) if p.kind not in kept)
+                if decoder != 'tifffile':  # which changes nothing, and reads all frames
+                    yield from (p for p in _mode_problems(image, decoder) if p.kind not in kept)
                 orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return  # a format that Pillow does not know
