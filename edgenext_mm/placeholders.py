@@ -29,6 +29,8 @@ _PLACEHOLDER = re.compile(r'\$([a-zA-Z_]\w*)')
 _COUNTS = ('batch_size', 'max_epochs', 'val_interval')
 #: Other settings from which settings are derived.
 _INPUTS = ('data_root', 'arch', 'pretrained', 'image_size', 'lr_pretrained', 'lr_from_scratch')
+#: Settings that are (width, height) in pixels, or one number for a square.
+_SIZES = ('image_size', 'crop_size')
 
 
 def with_placeholders_replaced(config: Config) -> Config:
@@ -106,7 +108,7 @@ class _Settings:
         self._pending.append(name)
         if name in self.config:
             value = self.fill(self.config[name])
-            value = self._image_size(value) if name == 'image_size' else value
+            value = self._size(name, value) if name in _SIZES else value
         elif name in DERIVED:
             value = DERIVED[name](self)
         else:
@@ -118,7 +120,7 @@ class _Settings:
         self._values[name] = value
         return value
 
-    def _image_size(self, value: Any) -> int | tuple[int, int]:
+    def _size(self, name: str, value: Any) -> int | tuple[int, int]:
         """A number for classification, else (width, height); one number is a square."""
         square = isinstance(value, int) and not isinstance(value, bool)
         sides = [value] * 2 if square else value
@@ -127,7 +129,7 @@ class _Settings:
         one = self.config['task'] == 'classification'
         if not valid or (one and not square):
             wanted = 'a number of pixels' if one else '(width, height) in pixels'
-            raise UserError(f'`image_size` must be {wanted}, got {value!r}.')
+            raise UserError(f'`{name}` must be {wanted}, got {value!r}.')
         return value if one else tuple(sides)
 
     def fill(self, value: Any) -> Any:
@@ -176,10 +178,14 @@ def _layer_scale(settings: _Settings) -> float:
 # Data.
 
 
-def _image_size_hw(settings: _Settings) -> tuple[int, int]:
-    """Height and width of the input; some transforms expect this order."""
-    width, height = settings['image_size']
-    return height, width
+def _height_width(name: str) -> Callable[[_Settings], tuple[int, int]]:
+    """A size as height and width; some transforms expect this order."""
+
+    def reverse(settings: _Settings) -> tuple[int, int]:
+        width, height = settings[name]
+        return height, width
+
+    return reverse
 
 
 def _num_workers(settings: _Settings) -> int:
@@ -248,7 +254,9 @@ DERIVED: dict[str, Callable[[_Settings], Any]] = {
     'ignore_index': lambda s: IGNORED,
     'img_suffix': lambda s: s.data.img_suffix(),
     'img_extension': lambda s: s['img_suffix'].removeprefix('.'),
-    'image_size_hw': _image_size_hw,
+    'image_size_hw': _height_width('image_size'),
+    'crop_size': lambda s: s['image_size'],
+    'crop_size_hw': _height_width('crop_size'),
     'num_workers': _num_workers,
     'val_ann_file': _annotation_file('val'),
     'test_ann_file': _annotation_file('test'),

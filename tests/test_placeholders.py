@@ -93,6 +93,18 @@ def test_a_misspelt_setting_of_a_recipe_is_warned_of(tmp_path):
         load_config(path)
 
 
+def test_crops_have_the_size_of_the_image_or_their_own():
+    def crop(**settings):
+        base = dict(task='segmentation', image_size=(96, 64), x='$crop_size_hw')
+        return with_placeholders_replaced(Config(base | settings)).x
+
+    assert crop() == (64, 96)
+    assert crop(crop_size=(48, 32)) == (32, 48)
+    assert crop(crop_size=32) == (32, 32)
+    with pytest.raises(UserError, match=r'`crop_size` must be \(width, height\) in pixels'):
+        crop(crop_size=(0, 1))
+
+
 def test_image_sizes_are_pairs_except_for_classification():
     def size(value, task):
         config = dict(task=task, image_size=value, x='$image_size', y='$image_size_hw')

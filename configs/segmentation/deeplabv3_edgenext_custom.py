@@ -8,7 +8,7 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(
-        size='$image_size_hw', test_cfg=dict(size='$image_size_hw'), seg_pad_val='$ignore_index'
+        size='$crop_size_hw', test_cfg=dict(size='$image_size_hw'), seg_pad_val='$ignore_index'
     ),
     backbone=dict(
         arch='$arch',

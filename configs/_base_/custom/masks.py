@@ -6,7 +6,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale='$image_size', ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size='$image_size_hw', cat_max_ratio=0.75),
+    dict(type='RandomCrop', crop_size='$crop_size_hw', cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
