@@ -70,7 +70,13 @@ SETS = {
     'sign_digits': PublicSet(
         'classification', 'accuracy/top1', 'top-1', dict(max_epochs=110), dict()
     ),
-    'bccd': PublicSet('detection', 'coco/bbox_mAP_50', 'AP50', dict(max_epochs=40), dict()),
+    'bccd': PublicSet(
+        'detection',
+        'coco/bbox_mAP_50',
+        'AP50',
+        dict(max_epochs=25, image_size=(416, 320), batch_size=4, lr_from_scratch=2e-3),
+        dict(recipe='gfl'),
+    ),
     'camvid': PublicSet(
         'segmentation',
         'mIoU',
@@ -135,24 +141,38 @@ def backbone_options(config: Config, model: str) -> dict[str, Any]:
     return options
 
 
-def train(name: str, source: str, model: str, seed: int, work: Path) -> dict[str, Any]:
-    """Imports a set, trains a backbone on it and returns the record."""
+def train(
+    name: str, source: str, model: str, seed: int, work: Path, recipe_anchors: bool = False
+) -> dict[str, Any]:
+    """Imports a set, trains a backbone on it and returns the record.
+
+    Args:
+        name: A key of :data:`SETS`.
+        source: Folder of the set as downloaded.
+        model: :data:`OURS` or one of :data:`PEERS`.
+        seed: Seed of weights, order and augmentation.
+        work: Folder for the imported data and the trainings.
+        recipe_anchors: Whether to use the anchors of COCO's or DOTA's config instead of those
+            fitted to the data. Default: False.
+    """
     chosen = SETS[name]
     root = work / 'data' / name
     if not root.is_dir():
         import_data(source, chosen.task, root, link=True, pretrained=False, **chosen.options)
     path = next(root.glob('*.py'))
     options = dict(chosen.settings, data_root=str(root), randomness=dict(seed=seed))
+    if recipe_anchors:
+        options['anchor_scale'] = load_config(path, options).default_anchor_scale
     config = load_config(path, options)
     if model != OURS:
         config.merge_from_dict(backbone_options(config, model))
-    config.work_dir = str(work / f'{name}-{model}-{seed}')
-    config.experiment_name = f'{name}-{model}-{seed}'
+    config.experiment_name = record_name(name, model, seed, recipe_anchors)
+    config.work_dir = str(work / config.experiment_name)
     config.train_cfg.val_interval = max(1, config.train_cfg.max_epochs // 5)
     runner = build_runner(config)
-    start = time.perf_counter()
+    start = time.process_time()
     runner.train()
-    minutes = (time.perf_counter() - start) / 60
+    minutes = (time.process_time() - start) / 60
     logs = Path(runner.log_dir, 'vis_data', 'scalars.json').read_text().splitlines()
     curve = [entry[chosen.metric] for entry in map(json.loads, logs) if chosen.metric in entry]
     shape = input_shape(config)
@@ -168,13 +188,19 @@ def train(name: str, source: str, model: str, seed: int, work: Path) -> dict[str
         batch_size=config.train_dataloader.batch_size,
         image_size=list(shape[::-1]),
         images=config.train_cfg.max_epochs * len(runner.train_dataloader.dataset),
-        minutes=round(minutes, 1),
+        cpu_minutes=round(minutes, 1),
+        anchors='recipe' if recipe_anchors else 'fitted',
         parameters=cost.params,
         madds=cost.madds,
         latency_ms=round(latency(runner.model, shape), 2),
         machine=describe_machine(),
         threads=torch.get_num_threads(),
     )
+
+
+def record_name(name: str, model: str, seed: int, recipe_anchors: bool) -> str:
+    """Returns the name of a training and its record."""
+    return f'{name}-{model}-{seed}' + '-recipe-anchors' * recipe_anchors
 
 
 def latency(model: torch.nn.Module, shape: Sequence[int]) -> float:
@@ -194,39 +220,63 @@ def latency(model: torch.nn.Module, shape: Sequence[int]) -> float:
     return statistics.median(times[3:])
 
 
-def results_table() -> str:
-    """Returns the table of all records: mean and values of the seeds."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+def grouped_records() -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """Returns the records of all seeds by set, backbone and kind of anchors, in this order."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(RECORDS.glob('*.json')):
         record = json.loads(path.read_text())
-        groups[record['set'], record['model']].append(record)
+        groups[record['set'], record['model'], record['anchors']].append(record)
     if not groups:
         raise UserError(f'{RECORDS} holds no record. Train first.')
+    sets, models = list(SETS), [OURS, *PEERS]
+    keys = sorted(groups, key=lambda key: (sets.index(key[0]), models.index(key[1]), key[2]))
+    return {key: groups[key] for key in keys}
+
+
+def mean_of_seeds(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the mean of the metric and, of several seeds, each value."""
+    values = [record['final'] for record in records]
+    digits = 1 if max(values) > 1 else 3
+    shown = [f'{value:.{digits}f}' for value in values]
+    each = f' ({", ".join(shown)})' * (len(shown) > 1)
+    return f'{statistics.mean(values):.{digits}f}{each}'
+
+
+def anchors_table() -> str:
+    """Returns the table of fitted anchors and those of the recipes."""
+    groups = grouped_records()
+    rows = [
+        [name, model, records[0]['metric'], mean_of_seeds(groups[name, model, 'fitted']),
+         mean_of_seeds(records)]
+        for (name, model, anchors), records in groups.items()
+        if anchors == 'recipe' and (name, model, 'fitted') in groups
+    ]  # fmt: skip
+    return markdown_table(['set', 'backbone', 'metric', 'fitted', "recipe's"], rows)
+
+
+def results_table() -> str:
+    """Returns the table of all backbones."""
     rows = []
-    order = [OURS, *PEERS]
-    for (name, model), records in sorted(
-        groups.items(), key=lambda item: (list(SETS).index(item[0][0]), order.index(item[0][1]))
-    ):
-        first, values = records[0], [record['final'] for record in records]
-        digits = 1 if max(values) > 1 else 3
-        shown = [f'{value:.{digits}f}' for value in values]
+    for (name, model, anchors), records in grouped_records().items():
+        first = records[0]
+        if anchors == 'recipe':
+            continue
         rows.append(
             [
                 name,
                 model,
                 first['metric'],
-                f'{statistics.mean(values):.{digits}f}'
-                + f' ({", ".join(shown)})' * (len(shown) > 1),
+                mean_of_seeds(records),
                 f'{first["parameters"] / 1e6:.2f}M',
                 f'{first["madds"] / 1e9:.3f}G',
                 f'{statistics.median(r["latency_ms"] for r in records):.1f} ms',
                 'x'.join(map(str, first['image_size'])),
                 f'{first["images"]:,}',
-                f'{statistics.mean(r["minutes"] for r in records):.0f} min',
+                f'{statistics.mean(r["cpu_minutes"] for r in records):.0f} min',
             ]
         )
     head = ['set', 'backbone', 'metric', 'mean (seeds)', 'parameters', 'MAdds', 'latency']
-    return markdown_table([*head, 'input', 'images seen', 'training'], rows)
+    return markdown_table([*head, 'input', 'images seen', 'CPU time'], rows)
 
 
 @reports_errors
@@ -237,19 +287,25 @@ def main() -> None:
     parser.add_argument('--source', help='folder of the downloaded set')
     parser.add_argument('--model', default=OURS, choices=[OURS, *PEERS])
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--recipe-anchors', action='store_true', help="the recipe's anchors instead of fitted ones"
+    )
     parser.add_argument('--work', default='work_dirs/public_data', help='folder for trainings')
     parser.add_argument('--update', metavar='FILE', help='write the table into this document')
     args = parser.parse_args()
     if args.update:
         update_table(args.update, 'results', results_table())
+        update_table(args.update, 'anchors', anchors_table())
         return
     if not args.set or not args.source:
         raise UserError('Give a data set and its folder (--source), or --update FILE.')
-    record = train(args.set, args.source, args.model, args.seed, Path(args.work))
+    options = args.set, args.source, args.model, args.seed, Path(args.work), args.recipe_anchors
+    record = train(*options)
     RECORDS.mkdir(exist_ok=True)
-    with replacing(RECORDS / f'{args.set}-{args.model}-{args.seed}.json') as temporary:
+    name = record_name(args.set, args.model, args.seed, args.recipe_anchors)
+    with replacing(RECORDS / f'{name}.json') as temporary:
         temporary.write_text(json.dumps(record, indent=1) + '\n')
-    print(f'{record["metric"]} {record["final"]:.4g} after {record["minutes"]} minutes')
+    print(f'{record["metric"]} {record["final"]:.4g} after {record["cpu_minutes"]} CPU minutes')
 
 
 if __name__ == '__main__':

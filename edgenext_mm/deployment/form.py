@@ -53,7 +53,10 @@ from .folding import Affine, affine_of, conv_with, fold_after, fold_before
 #: - ``channels_last``: linear layers on channels-last memory; the norm needs no copy.
 #: - ``channels_first``: 1x1 convolutions; the norm transposes the map.
 #: - ``channels_first_tokens``: 1x1 convolutions; the norm transposes the (B, C, N) tokens.
-LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens')
+#: - ``portable``: like ``channels_first``, of operators that all converters translate correctly.
+#: - ``portable_convs``: like ``portable``, with norms of 1x1 convolutions, for runtimes without
+#:   LayerNorm.
+LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens', 'portable', 'portable_convs')
 #: The layout in which each format was measured to be fastest (docs/speed.md). ONNX Runtime turns
 #: ``channels_first`` into its blocked layout. OpenVINO removes the transposes of tokens; those of
 #: maps make it much slower.
@@ -85,6 +88,9 @@ class Normalize(nn.Module):
         for name in ('weight', 'bias'):
             value = getattr(norm, name).detach().clone() if scaled else None
             self.register_buffer(name, value)
+        if layout == 'portable_convs':
+            (dim,) = self.shape
+            self.register_buffer('mean', torch.full((1, dim, 1, 1), 1 / dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
@@ -93,12 +99,21 @@ class Normalize(nn.Module):
             t = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
             t = F.layer_norm(t, self.shape, weight, bias, self.eps)
             return t.transpose(1, 2).unflatten(2, x.shape[2:])
+        if self.layout == 'portable_convs':
+            return self._convolve(x)
         x = x.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
-        if self.layout == 'channels_last' or weight is None:
+        if self.layout in ('channels_last', 'portable') or weight is None:
             return F.layer_norm(x, self.shape, weight, bias, self.eps).permute(0, 3, 1, 2)
         x = F.layer_norm(x, self.shape, eps=self.eps).permute(0, 3, 1, 2)
         # ONNX Runtime's blocked layout includes convolutions, but not products.
         return F.conv2d(x, weight.view(-1, 1, 1, 1), bias, groups=len(weight))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        x = x - F.conv2d(x, self.mean)
+        x = x * (F.conv2d(x * x, self.mean) + self.eps).rsqrt()
+        if self.weight is None:
+            return x
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 class Pointwise(nn.Module):
@@ -114,7 +129,10 @@ class Pointwise(nn.Module):
 
     def __init__(self, affine: Affine, layout: str, act: nn.Module | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(affine.weight.float(), requires_grad=False)
+        weight = affine.weight.float()
+        if layout != 'channels_last':  # a parameter: some converters need constants as weights
+            weight = weight[..., None, None].contiguous()
+        self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(affine.bias.float(), requires_grad=False)
         self.act = act
         self.layout = layout
@@ -127,7 +145,7 @@ class Pointwise(nn.Module):
                 return self._onednn(tokens, residual).permute(0, 3, 1, 2)
             y = F.linear(tokens, self.weight, self.bias)
         else:
-            y = F.conv2d(x, self.weight[..., None, None], self.bias)
+            y = F.conv2d(x, self.weight, self.bias)
         if self.act is not None:
             y = self.act(y)
         if self.layout == 'channels_last':
@@ -236,7 +254,9 @@ class DeploySDTAEncoder(nn.Module):
 
     def __init__(self, encoder: SDTAEncoder, layout: str, size: tuple[int, int] | None) -> None:
         super().__init__()
+        self.dim = encoder.dim
         self.num_heads = encoder.xca.num_heads
+        self.is_portable = layout.startswith('portable')
         self.convs = nn.ModuleList(conv_with(c, affine_of(c)) for c in encoder.convs)
         self.position = encoder.pos_embd and Position(encoder.pos_embd, size)
         qkv, norm = affine_of(encoder.xca.qkv), affine_of(encoder.norm_xca)
@@ -249,7 +269,12 @@ class DeploySDTAEncoder(nn.Module):
             qkv = fold_before(norm, qkv)
             self.scale = None
         self.qkv = Pointwise(qkv, layout)
-        self.register_buffer('inverse_temperature', 1 / encoder.xca.temperature.detach().float())
+        temperature = encoder.xca.temperature.detach().float()
+        if self.is_portable:  # one for each channel
+            temperature = temperature.repeat_interleave(self.dim // self.num_heads)
+            self.register_buffer('temperature', temperature.view(1, -1, 1, 1))
+        else:
+            self.register_buffer('inverse_temperature', 1 / temperature)
         self.proj = Pointwise(_scaled(encoder.xca.proj, encoder.gamma_xca), layout)
         self.norm = _normalize(encoder.norm, layout)
         expand = fold_before(affine_of(encoder.norm), affine_of(encoder.pwconv1))
@@ -258,9 +283,9 @@ class DeploySDTAEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
-        t = multi_scale(x, self.convs)
+        t = multi_scale(x, self.convs, self.dim)
         if self.scale is not None:
-            t = torch.addcmul(self.shift, t, self.scale)
+            t = t * self.scale + self.shift
         if self.position is not None:
             t = t + self.position(t)
         t = self.proj(self._attend(self.qkv(self.norm_xca(t))), t)
@@ -268,11 +293,24 @@ class DeploySDTAEncoder(nn.Module):
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Maps (B, 3 C, H, W) queries, keys and values to (B, C, H, W)."""
+        if self.is_portable:
+            return self._attend_portably(qkv)
         B, C, H, W = qkv.shape
         qkv = qkv.reshape(B, 3, self.num_heads, C // 3 // self.num_heads, H * W)
         q, k, v = qkv.unbind(1)  # each (B, h, d, N)
         attention = _unit(q, self.inverse_temperature) @ _unit(k).transpose(-2, -1)
         return (attention.softmax(dim=-1) @ v).reshape(B, C // 3, H, W)
+
+    def _attend_portably(self, qkv: Tensor) -> Tensor:
+        """Does the same in maps of rank 4, with lengths by average pooling."""
+        H, W = qkv.shape[-2:]
+        heads, width = self.num_heads, self.dim // self.num_heads
+        q, k, v = qkv.split(self.dim, dim=1)  # each (B, C, H, W)
+        scale = self.temperature / (H * W)  # |q| |k| = H W sqrt(mean(q^2) mean(k^2))
+        q, k = _unit_power(q) * scale, _unit_power(k)
+        q, k, v = (t.reshape(-1, heads, width, H * W) for t in (q, k, v))
+        attention = q @ k.transpose(2, 3)
+        return (attention.softmax(dim=-1) @ v).reshape(-1, self.dim, H, W)
 
 
 def _unit(x: Tensor, divisor: Tensor | float = 1.0) -> Tensor:
@@ -284,6 +322,15 @@ def _unit(x: Tensor, divisor: Tensor | float = 1.0) -> Tensor:
     precise = x.to(torch.promote_types(x.dtype, torch.float32))
     length = torch.linalg.vector_norm(precise, dim=-1, keepdim=True).clamp_min(1e-12)
     return (precise / (length * divisor)).to(x.dtype)
+
+
+def _unit_power(x: Tensor) -> Tensor:
+    """Scales each channel of a (B, C, H, W) map so that the mean of its squares is 1.
+
+    By its maximum first: in half precision, the squares of large values overflow.
+    """
+    x = x * (1 / (x.abs().amax((2, 3), keepdim=True) + 1e-7))
+    return x * (1 / (F.adaptive_avg_pool2d(x * x, 1).sqrt() + 1e-7))
 
 
 class DeployEdgeNeXt(nn.Module):

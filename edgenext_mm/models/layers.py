@@ -202,6 +202,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         hidden = int(mlp_ratio * dim)
+        self.dim = dim
         self.norm = build_norm(norm, dim)
         self.pwconv1 = nn.Linear(dim, hidden)
         self.act = build_activation_layer(dict(type=act))
@@ -287,7 +288,7 @@ class SDTAEncoder(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to a map of the same shape."""
-        t = multi_scale(x, self.convs)
+        t = multi_scale(x, self.convs, self.dim)
         size = H, W = t.shape[-2:]
         # With BatchNorm, the norm comes before the positional encoding and the residual connection.
         if self.norm_xca_is_residual:
@@ -301,7 +302,7 @@ class SDTAEncoder(Encoder):
         return self._add_mlp(x, t)
 
 
-def multi_scale(x: Tensor, convs: nn.ModuleList) -> Tensor:
+def multi_scale(x: Tensor, convs: nn.ModuleList, dim: int) -> Tensor:
     """Applies the depth-wise convolutions of an SDTA encoder.
 
     The channels are split into groups. Each group except the last is added to the output of the
@@ -310,9 +311,11 @@ def multi_scale(x: Tensor, convs: nn.ModuleList) -> Tensor:
     Args:
         x: (B, C, H, W) map.
         convs: One convolution for each group except the last.
+        dim: C.
     """
-    # chunk() instead of split(): exporters know the sizes of its results.
-    *groups, last = x.chunk(len(convs) + 1, dim=1)
+    # Integers instead of chunk(): converters know the sizes of the groups.
+    widths = [conv.in_channels for conv in convs]
+    *groups, last = x.split([*widths, dim - sum(widths)], dim=1)
     outputs: list[Tensor] = []
     for conv, group in zip(convs, groups, strict=True):
         outputs.append(conv(group + outputs[-1] if outputs else group))
