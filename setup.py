@@ -17,7 +17,14 @@ TASKS = {
     'segmentation': ['onedl-mmsegmentation>=1.4,<2'],
     'rotated': ['onedl-mmrotate>=1.2,<2', 'onedl-mmdetection>=3.5,<4'],
 }
-DEPLOYMENT = ['onnx>=1.16', 'onnxruntime>=1.20', 'onnxscript>=0.5', 'openvino>=2025.0']
+DEPLOYMENT = [
+    'onnx>=1.16',
+    'onnxruntime>=1.20',
+    'onnxscript>=0.5',
+    'openvino>=2025.0',
+    'ncnn>=1.0.20260526',
+    'pnnx>=20260526',
+]
 TOOLS = ['fvcore>=0.1.5.post20221221', 'matplotlib', 'psutil', 'scikit-learn>=1.5', 'timm>=1.0.17']
 
 

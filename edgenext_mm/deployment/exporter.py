@@ -95,8 +95,7 @@ def export(
             backend(file_format).write(content, temporary)
         deviations = compare(network, temporary, images, metadata)
         check_deviations(deviations, precision, bound)
-        # The file itself comes last, after the weights beside it.
-        for file in sorted(Path(folder).iterdir(), key=lambda f: f.suffix == path.suffix):
+        for file in FORMATS[file_format].files(temporary):
             file.chmod(0o644)
             file.replace(path.parent / file.name)
     return deviations
@@ -162,10 +161,7 @@ def _check_request(
 ) -> str:
     """Checks a request for an export, and returns its INT8 scheme; empty if there is none."""
     kind = find_format(file_format)
-    if unknown := set(dynamic) - set(DIMENSIONS):
-        raise UserError(
-            f'Unknown dimension {sorted(unknown)[0]!r}. Choose from {", ".join(DIMENSIONS)}.'
-        )
+    _check_dynamic(file_format, dynamic)
     if precision not in kind.precisions:
         others = [name for name, f in FORMATS.items() if precision in f.precisions]
         raise UserError(
@@ -203,6 +199,20 @@ def _check_request(
                 f'{crop[0]} {crop[1]}.'
             )
     return scheme or next(iter(kind.schemes), '')
+
+
+def _check_dynamic(file_format: str, dynamic: Sequence[str]) -> None:
+    """Refuses dimensions that cannot vary."""
+    if unknown := set(dynamic) - set(DIMENSIONS):
+        raise UserError(
+            f'Unknown dimension {sorted(unknown)[0]!r}. Choose from {", ".join(DIMENSIONS)}.'
+        )
+    if dynamic and not FORMATS[file_format].dynamic:
+        others = [name for name, f in FORMATS.items() if f.dynamic]
+        raise UserError(
+            f'Files of the format {file_format} have a fixed size and take one image. Formats for '
+            f'--dynamic: {", ".join(others)}.'
+        )
 
 
 @contextlib.contextmanager

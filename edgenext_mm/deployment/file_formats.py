@@ -23,6 +23,8 @@ class FileFormat(NamedTuple):
         precisions: Precisions that it supports.
         schemes: INT8 schemes that it supports, the default first.
         decodes: Whether its files can hold NMS.
+        dynamic: Whether the size of its images can vary.
+        beside: Suffixes of other files that belong to a file.
     """
 
     suffix: str
@@ -30,6 +32,13 @@ class FileFormat(NamedTuple):
     precisions: tuple[str, ...]
     schemes: tuple[str, ...] = ()
     decodes: bool = False
+    dynamic: bool = True
+    beside: tuple[str, ...] = ()
+
+    def files(self, path: Path) -> list[Path]:
+        """Returns all files that belong to a file, which comes last."""
+        stem = path.name.removesuffix(self.suffix)
+        return [path.with_name(stem + suffix) for suffix in (*self.beside, self.suffix)]
 
 
 FORMATS = {
@@ -41,7 +50,19 @@ FORMATS = {
         decodes=True,
     ),
     'openvino': FileFormat(
-        '.xml', ('openvino', 'onnx', 'onnxscript'), PRECISIONS, ('symmetric',), decodes=True
+        '.xml',
+        ('openvino', 'onnx', 'onnxscript'),
+        PRECISIONS,
+        ('symmetric',),
+        decodes=True,
+        beside=('.bin',),
+    ),
+    'ncnn': FileFormat(
+        '.ncnn.param',
+        ('ncnn', 'pnnx'),
+        ('fp32', 'fp16'),
+        dynamic=False,
+        beside=('.ncnn.bin', '.ncnn.json'),
     ),
     'torchscript': FileFormat('.torchscript', (), ('fp32', 'fp16', 'bf16')),
     'torch-export': FileFormat('.pt2', (), ('fp32', 'fp16', 'bf16')),
@@ -63,8 +84,8 @@ def find_format(name: str) -> FileFormat:
 
 def format_of(path: str | Path) -> str | None:
     """Returns the format of a file by its suffix; None for other suffixes."""
-    suffix = Path(path).suffix
-    return next((name for name, kind in FORMATS.items() if kind.suffix == suffix), None)
+    name = Path(path).name
+    return next((key for key, kind in FORMATS.items() if name.endswith(kind.suffix)), None)
 
 
 def with_ending(path: str | Path, file_format: str) -> Path:
@@ -73,8 +94,9 @@ def with_ending(path: str | Path, file_format: str) -> Path:
     The suffix of another format is replaced. Anything else after a dot is part of the name, as in
     ``birds-v1.0``.
     """
-    path, suffix = Path(path), FORMATS[file_format].suffix
-    return path.with_suffix(suffix) if format_of(path) else path.with_name(path.name + suffix)
+    path, known = Path(path), format_of(path)
+    stem = path.name.removesuffix(FORMATS[known].suffix) if known else path.name
+    return path.with_name(stem + FORMATS[file_format].suffix)
 
 
 def open_session(path: str | Path, threads: int | None = None) -> Session:
@@ -112,6 +134,10 @@ def backend(name: str) -> ModuleType:
         from . import openvino_files
 
         return openvino_files
+    if name == 'ncnn':
+        from . import ncnn_files
+
+        return ncnn_files
     from . import torch_files
 
     return torch_files

@@ -65,6 +65,7 @@ LAYOUT_BY_FORMAT = {
     'openvino': 'channels_first_tokens',
     'torchscript': 'channels_last',
     'torch-export': 'channels_last',
+    'ncnn': 'portable',
 }
 #: Multiply-adds of a linear layer from which oneDNN's fused operator was measured to be faster than
 #: separate operators for product, activation and residual.

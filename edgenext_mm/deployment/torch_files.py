@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from .content import DIMENSIONS, KEY, Content, Metadata
@@ -20,17 +20,23 @@ def write(content: Content, path: Path) -> None:
     if metadata.precision != 'fp32':
         network = network.cast(metadata.precision)
     extra = {KEY: metadata.to_json()}
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter('ignore', torch.jit.TracerWarning)
-        if path.suffix == '.torchscript':
-            traced = torch.jit.trace(network, example, check_trace=False)
-            torch.jit.save(torch.jit.freeze(traced.eval()), str(path), _extra_files=extra)
-            return
+    if path.suffix == '.torchscript':
+        traced = torch.jit.freeze(trace(network, example))
+        torch.jit.save(traced, str(path), _extra_files=extra)
+        return
+    with torch.no_grad():
         shapes = {DIMENSIONS[d]: torch.export.Dim.DYNAMIC for d in metadata.dynamic}
         program = torch.export.export(
             network, (example,), dynamic_shapes=(shapes,) if shapes else None
         )
         torch.export.save(program, path, extra_files=extra)
+
+
+def trace(network: nn.Module, example: Tensor) -> torch.jit.ScriptModule:
+    """Converts a network to TorchScript."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)
+        return torch.jit.trace(network, example, check_trace=False).eval()
 
 
 class TorchSession:

@@ -59,15 +59,28 @@ def test_a_file_describes_itself(classifier_file):
     assert metadata.preprocessing['channel_order'] == 'RGB'
     assert metadata.preprocessing['mean'] == [127.5] * 3
     assert any('Resize' in step['type'] for step in metadata.preprocessing['steps'])
-    names = {path.name for path in classifier_file[0].parent.iterdir()}
-    assert names <= {classifier_file[0].name, 'model.bin'}
+    assert set(classifier_file[0].parent.iterdir()) == set(files_of(classifier_file[0]))
 
 
-def test_a_corrupt_file_is_refused(classifier_file, tmp_path):
-    path = tmp_path / classifier_file[0].name
-    path.write_bytes(classifier_file[0].read_bytes()[:1000])
-    with pytest.raises(UserError, match='cannot be read as'):
-        ExportedModel(path)
+def files_of(path):
+    return FORMATS[format_of(path)].files(path)
+
+
+def test_a_truncated_file_is_refused(classifier_file, tmp_path):
+    for truncated in files_of(classifier_file[0]):
+        for file in files_of(classifier_file[0]):
+            content = file.read_bytes()
+            kept = len(content) // 2 if file == truncated else len(content)
+            (tmp_path / file.name).write_bytes(content[:kept])
+        with pytest.raises(UserError, match='cannot be read as'):
+            ExportedModel(tmp_path / classifier_file[0].name)
+
+
+def test_a_missing_part_of_a_file_is_named(exported, tmp_path):
+    path, _ = exported('ncnn')
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match=r'model\.ncnn\.bin is missing'):
+        ExportedModel(tmp_path / path.name)
 
 
 def test_the_tools_write_and_test_a_file(digits_checkpoint, few_digits, tmp_path, run_tool):
@@ -229,7 +242,8 @@ def assert_same_results(actual, expected):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(file_format='tflite'), r"format 'tflite'.*onnx, openvino, torchscript, torch-export"),
+        (dict(file_format='tflite'), r"format 'tflite'.*onnx, openvino, ncnn"),
+        (dict(file_format='ncnn', dynamic=('batch',)), r'ncnn have a fixed size.*: onnx, openvino'),
         (dict(precision='fp8'), r'supports fp32, fp16, int8, not fp8.*Precisions: fp32'),
         (dict(precision='bf16'), r'not bf16. Formats for bf16: openvino'),
         (dict(precision='int8'), r'--calib DIR'),

@@ -71,10 +71,14 @@ class RotatedGFLHead(RotatedRetinaHead):
             per position.
         """
         scores, logits = super().forward_single(x)
-        logits = logits.unflatten(1, (-1, NUM_DELTAS, self.reg_max + 1)).float()
+        H, W = logits.shape[-2:]
+        # At most four dimensions: converters for phones support no more.
+        deltas = self.num_base_priors * NUM_DELTAS
+        logits = logits.reshape(-1, deltas, self.reg_max + 1, H * W).float()
+        values = self.values.float().repeat(self.num_base_priors, 1)[..., None]
         # autocast would compute a matrix product in half precision.
-        deltas = (logits.softmax(3) * self.values.float()[:, :, None, None]).sum(3)
-        return scores, deltas.flatten(1, 2)
+        expected = (logits.softmax(2) * values).sum(2)
+        return scores, expected.reshape(-1, deltas, H, W)
 
     # RotatedRetinaHead passes all anchors to the assigner as one list. ATSS selects candidates by
     # level, so these methods come from mmrotate's ATSS head.
