@@ -81,7 +81,14 @@ SETS = {
         'segmentation',
         'mIoU',
         'mIoU',
-        dict(max_epochs=40, image_size=(320, 256)),
+        dict(
+            max_epochs=34,
+            image_size=(480, 352),
+            crop_size=(256, 256),
+            batch_size=8,
+            lr_from_scratch=2e-3,
+            class_balance=True,
+        ),
         dict(
             void=[11],
             classes=[

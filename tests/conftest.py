@@ -19,6 +19,7 @@ from edgenext_mm.config import load_config
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
 from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment import FORMATS, export
+from edgenext_mm.deployment.converters import CONVERTERS
 from edgenext_mm.deployment.calibration import default_images, normalised_images
 from edgenext_mm.models.building import build_model
 
@@ -122,6 +123,8 @@ def exported(classifier, images_for, tmp_path_factory):
 
     @functools.cache
     def export_to(name):
+        if name in CONVERTERS and not CONVERTERS[name].is_installed:
+            pytest.skip(f'the converter {name} is not installed')
         path = tmp_path_factory.mktemp('exported') / f'model{FORMATS[name].suffix}'
         return path, export(classifier, path, name, (64, 64), images=images_for(classifier))
 

@@ -19,3 +19,4 @@ model = dict(
         in_channels='$embed_dim', num_classes='$num_classes', ignore_index='$ignore_index'
     ),
 )
+default_hooks = dict(checkpoint=dict(save_best='mIoU'))  # mmseg's first metric is pixel accuracy

@@ -27,10 +27,10 @@ MIRROR = 'EDGENEXT_MM_MIRROR'
 TIMEOUT = 30
 
 
-def cache_folder() -> Path:
-    """Returns the folder of downloaded checkpoints."""
+def cache_folder(name: str = 'checkpoints') -> Path:
+    """Returns a folder in the cache. Default: that of downloaded checkpoints."""
     home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(os.environ.get(CACHE) or Path(home, 'edgenext_mm'), 'checkpoints')
+    return Path(os.environ.get(CACHE) or Path(home, 'edgenext_mm'), name)
 
 
 def fetch(sources: Sequence[str], sha256: str | None = None) -> Path:

@@ -96,9 +96,17 @@ def export(
         deviations = compare(network, temporary, images, metadata)
         check_deviations(deviations, precision, bound)
         for file in FORMATS[file_format].files(temporary):
-            file.chmod(0o644)
-            file.replace(path.parent / file.name)
+            _move(file, path.parent / file.name)
     return deviations
+
+
+def _move(source: Path, target: Path) -> None:
+    """Moves a file or folder in place of an existing one."""
+    if source.is_dir() and target.exists():  # unlike a file, a folder cannot be replaced
+        target.rename(source.with_suffix('.old'))
+    elif source.is_file():
+        source.chmod(0o644)
+    source.replace(target)
 
 
 @torch.no_grad()

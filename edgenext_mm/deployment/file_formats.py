@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -40,6 +41,11 @@ class FileFormat(NamedTuple):
         stem = path.name.removesuffix(self.suffix)
         return [path.with_name(stem + suffix) for suffix in (*self.beside, self.suffix)]
 
+    def size(self, path: Path) -> int:
+        """Returns the size of all files that belong to a file, in bytes."""
+        parts = [part for file in self.files(path) for part in (file, *file.rglob('*'))]
+        return sum(part.stat().st_size for part in parts if part.is_file())
+
 
 FORMATS = {
     'onnx': FileFormat(
@@ -64,6 +70,9 @@ FORMATS = {
         dynamic=False,
         beside=('.ncnn.bin', '.ncnn.json'),
     ),
+    'coreml': FileFormat('.mlpackage', ('coremltools',), ('fp32', 'fp16'), dynamic=False),
+    'executorch': FileFormat('.pte', (), ('fp32',), dynamic=False),
+    'litert': FileFormat('.tflite', ('ai_edge_litert',), ('fp32',), dynamic=False),
     'torchscript': FileFormat('.torchscript', (), ('fp32', 'fp16', 'bf16')),
     'torch-export': FileFormat('.pt2', (), ('fp32', 'fp16', 'bf16')),
 }
@@ -115,7 +124,7 @@ def open_session(path: str | Path, threads: int | None = None) -> Session:
     if name is None:
         endings = ', '.join(kind.suffix for kind in FORMATS.values())
         raise UserError(f'{path} is not an exported file. Their names end with {endings}.')
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f'The file {path} does not exist.')
     find_format(name)
     return backend(name).open_session(path, threads)
@@ -126,18 +135,5 @@ def backend(name: str) -> ModuleType:
 
     The packages that other formats need may be missing.
     """
-    if name == 'onnx':
-        from . import onnx_files
-
-        return onnx_files
-    if name == 'openvino':
-        from . import openvino_files
-
-        return openvino_files
-    if name == 'ncnn':
-        from . import ncnn_files
-
-        return ncnn_files
-    from . import torch_files
-
-    return torch_files
+    modules = {'torchscript': 'torch_files', 'torch-export': 'torch_files'}
+    return importlib.import_module(f'.{modules.get(name, f"{name}_files")}', __package__)

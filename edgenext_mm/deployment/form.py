@@ -27,6 +27,8 @@ before the switch, is used at the next call or switch.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -54,9 +56,9 @@ from .folding import Affine, affine_of, conv_with, fold_after, fold_before
 #: - ``channels_first``: 1x1 convolutions; the norm transposes the map.
 #: - ``channels_first_tokens``: 1x1 convolutions; the norm transposes the (B, C, N) tokens.
 #: - ``portable``: like ``channels_first``, of operators that all converters translate correctly.
-#: - ``portable_convs``: like ``portable``, with norms of 1x1 convolutions, for runtimes without
-#:   LayerNorm.
-LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens', 'portable', 'portable_convs')
+#: - ``xnnpack``: like ``portable``, of operators that XNNPACK has: the norm by 1x1 convolutions.
+#:   For float32 only.
+LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens', 'portable', 'xnnpack')
 #: The layout in which each format was measured to be fastest (docs/speed.md). ONNX Runtime turns
 #: ``channels_first`` into its blocked layout. OpenVINO removes the transposes of tokens; those of
 #: maps make it much slower.
@@ -66,6 +68,9 @@ LAYOUT_BY_FORMAT = {
     'torchscript': 'channels_last',
     'torch-export': 'channels_last',
     'ncnn': 'portable',
+    'litert': 'portable',
+    'coreml': 'portable',
+    'executorch': 'xnnpack',
 }
 #: Multiply-adds of a linear layer from which oneDNN's fused operator was measured to be faster than
 #: separate operators for product, activation and residual.
@@ -89,7 +94,7 @@ class Normalize(nn.Module):
         for name in ('weight', 'bias'):
             value = getattr(norm, name).detach().clone() if scaled else None
             self.register_buffer(name, value)
-        if layout == 'portable_convs':
+        if layout == 'xnnpack':
             (dim,) = self.shape
             self.register_buffer('mean', torch.full((1, dim, 1, 1), 1 / dim))
 
@@ -100,7 +105,7 @@ class Normalize(nn.Module):
             t = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
             t = F.layer_norm(t, self.shape, weight, bias, self.eps)
             return t.transpose(1, 2).unflatten(2, x.shape[2:])
-        if self.layout == 'portable_convs':
+        if self.layout == 'xnnpack':
             return self._convolve(x)
         x = x.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
         if self.layout in ('channels_last', 'portable') or weight is None:
@@ -255,9 +260,11 @@ class DeploySDTAEncoder(nn.Module):
 
     def __init__(self, encoder: SDTAEncoder, layout: str, size: tuple[int, int] | None) -> None:
         super().__init__()
-        self.dim = encoder.dim
+        self.dim = encoder.xca.proj.in_features
+        self.widths = encoder.widths
         self.num_heads = encoder.xca.num_heads
-        self.is_portable = layout.startswith('portable')
+        self.layout = layout
+        self.is_portable = layout in ('portable', 'xnnpack')
         self.convs = nn.ModuleList(conv_with(c, affine_of(c)) for c in encoder.convs)
         self.position = encoder.pos_embd and Position(encoder.pos_embd, size)
         qkv, norm = affine_of(encoder.xca.qkv), affine_of(encoder.norm_xca)
@@ -284,7 +291,7 @@ class DeploySDTAEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to one of the same shape."""
-        t = multi_scale(x, self.convs, self.dim)
+        t = multi_scale(self._split(x, self.widths), self.convs)
         if self.scale is not None:
             t = t * self.scale + self.shift
         if self.position is not None:
@@ -303,15 +310,36 @@ class DeploySDTAEncoder(nn.Module):
         return (attention.softmax(dim=-1) @ v).reshape(B, C // 3, H, W)
 
     def _attend_portably(self, qkv: Tensor) -> Tensor:
-        """Does the same in maps of rank 4, with lengths by average pooling."""
+        """Does the same with operators that all converters have."""
         H, W = qkv.shape[-2:]
-        heads, width = self.num_heads, self.dim // self.num_heads
-        q, k, v = qkv.split(self.dim, dim=1)  # each (B, C, H, W)
+        width = self.dim // self.num_heads
+        q, k, v = self._split(qkv, [self.dim] * 3)  # each (B, C, H, W)
         scale = self.temperature / (H * W)  # |q| |k| = H W sqrt(mean(q^2) mean(k^2))
-        q, k = _unit_power(q) * scale, _unit_power(k)
-        q, k, v = (t.reshape(-1, heads, width, H * W) for t in (q, k, v))
-        attention = q @ k.transpose(2, 3)
-        return (attention.softmax(dim=-1) @ v).reshape(-1, self.dim, H, W)
+        q, k = self._unit_power(q) * scale, self._unit_power(k)
+        if self.layout == 'xnnpack':  # it multiplies batches of matrices; others see the images
+            q, k, v = (t.reshape(-1, width, H * W) for t in (q, k, v))
+            attention = torch.bmm(q, k.transpose(1, 2)).softmax(dim=2)
+            return torch.bmm(attention, v).reshape(-1, self.dim, H, W)
+        q, k, v = (t.reshape(-1, self.num_heads, width, H * W) for t in (q, k, v))
+        attention = (q @ k.transpose(2, 3)).softmax(dim=3)
+        return (attention @ v).reshape(-1, self.dim, H, W)
+
+    def _unit_power(self, x: Tensor) -> Tensor:
+        """Scales each channel of a (B, C, H, W) map so that the mean of its squares is 1.
+
+        By its maximum first: in half precision, the squares of large values overflow. XNNPACK has
+        no maximum, and its files are in float32. By divisions: Core ML adds 1e-4 in an inverse.
+        """
+        if self.layout != 'xnnpack':
+            x = x / (x.abs().amax((2, 3), keepdim=True) + 1e-7)
+        return x / (F.adaptive_avg_pool2d(x * x, 1).sqrt() + 1e-7)
+
+    def _split(self, x: Tensor, widths: Sequence[int]) -> Sequence[Tensor]:
+        """Splits a (B, C, H, W) map along the channels."""
+        if self.layout != 'xnnpack':
+            return x.split(widths, dim=1)
+        ends = list(accumulate(widths))
+        return [x[:, end - width : end] for width, end in zip(widths, ends, strict=True)]
 
 
 def _unit(x: Tensor, divisor: Tensor | float = 1.0) -> Tensor:
@@ -323,15 +351,6 @@ def _unit(x: Tensor, divisor: Tensor | float = 1.0) -> Tensor:
     precise = x.to(torch.promote_types(x.dtype, torch.float32))
     length = torch.linalg.vector_norm(precise, dim=-1, keepdim=True).clamp_min(1e-12)
     return (precise / (length * divisor)).to(x.dtype)
-
-
-def _unit_power(x: Tensor) -> Tensor:
-    """Scales each channel of a (B, C, H, W) map so that the mean of its squares is 1.
-
-    By its maximum first: in half precision, the squares of large values overflow.
-    """
-    x = x * (1 / (x.abs().amax((2, 3), keepdim=True) + 1e-7))
-    return x * (1 / (F.adaptive_avg_pool2d(x * x, 1).sqrt() + 1e-7))
 
 
 class DeployEdgeNeXt(nn.Module):

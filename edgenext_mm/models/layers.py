@@ -8,7 +8,7 @@ permutes between the two are views.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import lru_cache
@@ -202,7 +202,6 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         hidden = int(mlp_ratio * dim)
-        self.dim = dim
         self.norm = build_norm(norm, dim)
         self.pwconv1 = nn.Linear(dim, hidden)
         self.act = build_activation_layer(dict(type=act))
@@ -279,7 +278,9 @@ class SDTAEncoder(Encoder):
     ) -> None:
         super().__init__(dim, norm, **kwargs)
         width = math.ceil(dim / scales)
-        self.convs = nn.ModuleList(depthwise_conv(width, 3, dilation) for _ in range(scales - 1))
+        #: Channels of each group. As integers, and not by chunk(), converters know them.
+        self.widths = [width] * (scales - 1) + [dim - width * (scales - 1)]
+        self.convs = nn.ModuleList(depthwise_conv(width, 3, dilation) for _ in self.widths[:-1])
         self.pos_embd = PositionalEncodingFourier(dim) if pos_encoding else None
         self.norm_xca = build_norm(norm, dim)
         self.norm_xca_is_residual = norm == 'BN'
@@ -288,7 +289,7 @@ class SDTAEncoder(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps a (B, C, H, W) map to a map of the same shape."""
-        t = multi_scale(x, self.convs, self.dim)
+        t = multi_scale(x.split(self.widths, dim=1), self.convs)
         size = H, W = t.shape[-2:]
         # With BatchNorm, the norm comes before the positional encoding and the residual connection.
         if self.norm_xca_is_residual:
@@ -302,20 +303,20 @@ class SDTAEncoder(Encoder):
         return self._add_mlp(x, t)
 
 
-def multi_scale(x: Tensor, convs: nn.ModuleList, dim: int) -> Tensor:
+def multi_scale(groups: Sequence[Tensor], convs: nn.ModuleList) -> Tensor:
     """Applies the depth-wise convolutions of an SDTA encoder.
 
-    The channels are split into groups. Each group except the last is added to the output of the
-    group before it and goes through its own convolution.
+    Each group of channels except the last is added to the output of the group before it and goes
+    through its own convolution.
 
     Args:
-        x: (B, C, H, W) map.
+        groups: The (B, C_i, H, W) groups of a map's channels.
         convs: One convolution for each group except the last.
-        dim: C.
+
+    Returns:
+        A (B, C, H, W) map.
     """
-    # Integers instead of chunk(): converters know the sizes of the groups.
-    widths = [conv.in_channels for conv in convs]
-    *groups, last = x.split([*widths, dim - sum(widths)], dim=1)
+    *groups, last = groups
     outputs: list[Tensor] = []
     for conv, group in zip(convs, groups, strict=True):
         outputs.append(conv(group + outputs[-1] if outputs else group))

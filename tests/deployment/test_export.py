@@ -1,5 +1,6 @@
 """Exported files of all tasks and formats give the results of their models."""
 
+import shutil
 import subprocess
 import sys
 
@@ -67,13 +68,15 @@ def files_of(path):
 
 
 def test_a_truncated_file_is_refused(classifier_file, tmp_path):
-    for truncated in files_of(classifier_file[0]):
-        for file in files_of(classifier_file[0]):
-            content = file.read_bytes()
-            kept = len(content) // 2 if file == truncated else len(content)
-            (tmp_path / file.name).write_bytes(content[:kept])
+    path = classifier_file[0]
+    parts = [part for file in files_of(path) for part in (file, *file.rglob('*'))]
+    for i, part in enumerate(part for part in parts if part.is_file()):
+        copy = tmp_path / str(i)
+        shutil.copytree(path.parent, copy)
+        truncated = copy / part.relative_to(path.parent)
+        truncated.write_bytes(truncated.read_bytes()[: part.stat().st_size // 2])
         with pytest.raises(UserError, match='cannot be read as'):
-            ExportedModel(tmp_path / classifier_file[0].name)
+            ExportedModel(copy / path.name)
 
 
 def test_a_missing_part_of_a_file_is_named(exported, tmp_path):

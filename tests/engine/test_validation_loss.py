@@ -136,6 +136,17 @@ def test_the_validation_loss_can_be_watched(digits_training):
     assert runner.epoch < 3
 
 
+def test_early_stopping_watches_the_metric_of_the_best_checkpoint():
+    def watched(save_best, **settings):
+        hooks = dict(checkpoint=dict(save_best=save_best))
+        settings = dict(patience=1, **settings)
+        return EarlyStoppingHook.of(dict(default_hooks=hooks, early_stopping=settings)).monitor
+
+    assert watched('mIoU') == 'mIoU'
+    assert watched('mIoU', monitor='val_loss') == 'val_loss'
+    assert watched('auto') == ''  # the first one
+
+
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [

@@ -110,8 +110,8 @@ def main() -> None:
         args.int8_scheme,
     )
     path = with_ending(args.out, args.format)
-    size = sum(file.stat().st_size for file in FORMATS[args.format].files(path))
-    print(f'{path}: {size / 2**20:.1f} MiB, {args.precision}, {shape[0]}x{shape[1]}')
+    size = FORMATS[args.format].size(path) / 2**20
+    print(f'{path}: {size:.1f} MiB, {args.precision}, {shape[0]}x{shape[1]}')
     for deviation in deviations:
         print(
             f'  {deviation.output}: deviation {deviation.absolute:.2e} '

@@ -24,8 +24,8 @@ class EarlyStoppingHook(MMEngineHook):
     :class:`~edgenext_mm.engine.Runner` adds this hook.
 
     Args:
-        monitor: Metric to watch, such as ``coco/bbox_mAP`` or ``val_loss``. Default: the first
-            metric of the evaluator, which ``save_best='auto'`` takes, too.
+        monitor: Metric to watch, such as ``coco/bbox_mAP`` or ``val_loss``. Default: that of
+            ``save_best``; for ``'auto'``, the first metric of the evaluator.
         rule: ``greater`` or ``less``. Default: inferred from the name of the metric.
         min_delta: Smallest change that counts as an improvement. Default: 1e-4.
         patience: Number of validations without an improvement after which training stops.
@@ -77,7 +77,9 @@ class EarlyStoppingHook(MMEngineHook):
                 f'`early_stopping` is {settings!r}. It takes {", ".join(_SETTINGS)}; for instance '
                 '`early_stopping = dict(patience=10)`.'
             )
-        return cls(**settings)
+        best = config.get('default_hooks', {}).get('checkpoint', {}).get('save_best', 'auto')
+        watched = best if isinstance(best, str) and best != 'auto' else None
+        return cls(**{'monitor': watched, **settings})
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Stops the training if the metric has not improved for long."""

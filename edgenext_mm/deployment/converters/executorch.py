@@ -1,0 +1,69 @@
+"""Writes and runs ExecuTorch files. Runs in the environment of ExecuTorch.
+
+Usage:
+    executorch.py convert PROGRAM.pt2 METADATA.json MODEL.pte   prints operators outside XNNPACK
+    executorch.py run MODEL.pte THREADS    answers arrays on its input with arrays on its output
+
+Each message of ``run`` is a line with the number of bytes, and so many bytes: an array or, from the
+program, several arrays in NumPy's .npz format. The first message holds the metadata.
+"""
+
+import collections
+import io
+import json
+import os
+import sys
+
+import numpy as np
+import torch
+
+
+def convert(program: str, metadata: str, path: str) -> None:
+    """Writes a file, and prints how often each operator runs outside of XNNPACK, as JSON."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    with open(metadata) as file:
+        text = file.read()
+    edge = to_edge_transform_and_lower(
+        torch.export.load(program),
+        partitioner=[XnnpackPartitioner()],
+        constant_methods={'edgenext_mm': text},
+    )
+    outside: collections.Counter = collections.Counter()
+    for node in edge.exported_program().graph.nodes:
+        name = getattr(node.target, '__name__', str(node.target))
+        if node.op == 'call_function' and name not in ('getitem', 'executorch_call_delegate'):
+            outside[name] += 1
+    with open(path, 'wb') as file:
+        file.write(edge.to_executorch().buffer)
+    print(json.dumps(outside))
+
+
+def run(path: str, threads: str) -> None:
+    """Answers each array with the outputs of a file."""
+    channel = os.fdopen(os.dup(1), 'wb')
+    os.dup2(2, 1)  # libraries print to the standard output
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+
+    if int(threads):
+        portable_lib._unsafe_reset_threadpool(int(threads))
+    program = Runtime.get().load_program(path)
+    (text,) = program.load_method('edgenext_mm').execute([])
+    forward = program.load_method('forward')
+    _send(channel, [np.frombuffer(text.encode(), np.uint8)])
+    while line := sys.stdin.buffer.readline():
+        image = np.load(io.BytesIO(sys.stdin.buffer.read(int(line))))
+        _send(channel, [output.numpy() for output in forward.execute([torch.from_numpy(image)])])
+
+
+def _send(channel, arrays) -> None:
+    message = io.BytesIO()
+    np.savez(message, *arrays)
+    channel.write(b'%d\n' % message.tell() + message.getbuffer())
+    channel.flush()
+
+
+if __name__ == '__main__':
+    {'convert': convert, 'run': run}[sys.argv[1]](*sys.argv[2:])

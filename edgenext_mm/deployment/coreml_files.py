@@ -1,0 +1,81 @@
+"""Core ML files (.mlpackage), converted from TorchScript by coremltools.
+
+Core ML runs on Apple's systems only. Elsewhere, :mod:`.mil` computes what the program in the file
+says, so that a faulty conversion is found; speed and results on a device are not checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from . import torch_files
+from .content import KEY, Content, Metadata
+from .mil import Program
+
+
+def write(content: Content, path: Path) -> None:
+    """Writes a Core ML file, for iOS 16, macOS 13 and later."""
+    with _silent():
+        import coremltools as ct
+
+        metadata = content.metadata
+        half = metadata.precision == 'fp16'
+        model = ct.convert(
+            torch_files.trace(content.network, content.example),
+            inputs=[ct.TensorType('images', tuple(content.example.shape))],
+            outputs=[ct.TensorType(name) for name in metadata.outputs],
+            convert_to='mlprogram',
+            minimum_deployment_target=ct.target.iOS16,
+            compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
+        model.user_defined_metadata[KEY] = metadata.to_json()
+        model.user_defined_metadata['classes'] = ','.join(metadata.classes)
+        model.short_description = f'EdgeNeXt for {metadata.task.replace("_", " ")}'
+        model.save(str(path))
+
+
+class CoremlSession:
+    """Runs the program of a Core ML file in PyTorch, one image at a time.
+
+    Args:
+        path: Path of the file.
+        threads: Number of CPU threads of this process. Default: PyTorch's.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        try:
+            with _silent():
+                import coremltools as ct
+
+                model = ct.models.MLModel(str(path), skip_model_load=True)
+                self._program = Program(model.get_spec(), model.weights_dir)
+        except Exception as error:  # coremltools raises many kinds, also from C++
+            raise UserError(f'{path} cannot be read as Core ML: {error}') from error
+        self.metadata = Metadata.from_json(model.user_defined_metadata.get(KEY), path)
+        if threads:
+            torch.set_num_threads(threads)
+
+    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """Returns the outputs; see :class:`~.content.Session`."""
+        outputs = self._program(images=x.detach().cpu())
+        return [outputs[name] for name in self.metadata.outputs]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Hides progress bars, and that coremltools was tested with other versions."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
+
+open_session = CoremlSession

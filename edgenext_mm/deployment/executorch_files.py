@@ -1,0 +1,93 @@
+"""ExecuTorch files for XNNPACK, written and run in an environment of ExecuTorch's own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ..errors import UserError
+from .content import Content, Metadata
+from .converters import CONVERTERS, run_converter, start_converter
+
+
+def write(content: Content, path: Path) -> None:
+    """Writes an ExecuTorch file, and logs which operators XNNPACK does not run.
+
+    Raises:
+        UserError: If ExecuTorch is not installed, or cannot convert the network.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        program, metadata = Path(folder, 'program.pt2'), Path(folder, 'metadata.json')
+        with torch.no_grad():
+            torch.export.save(torch.export.export(content.network, (content.example,)), program)
+        metadata.write_text(content.metadata.to_json())
+        printed = run_converter('executorch', ['convert', program, metadata, path.resolve()])
+    outside = json.loads(printed.strip().splitlines()[-1])
+    listed = ', '.join(f'{count} x {name}' for name, count in sorted(outside.items()))
+    if outside:
+        print_log(f'Operators outside of XNNPACK: {listed}.', 'current')
+
+
+class ExecutorchSession:
+    """Runs an ExecuTorch file on the CPU, one image at a time, in a process of its own.
+
+    Args:
+        path: Path of the file.
+        threads: Number of CPU threads. Default: the choice of ExecuTorch.
+
+    Raises:
+        UserError: If ExecuTorch is not installed, or cannot read the file.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if not CONVERTERS['executorch'].is_installed:
+            raise UserError(
+                f'{path} runs in an environment with ExecuTorch. Install it with '
+                '`python tools/deployment/install_converter.py executorch`.'
+            )
+        self._process = start_converter('executorch', ['run', path.resolve(), threads or 0])
+        try:
+            (text,) = self._receive()
+        except (OSError, ValueError, EOFError) as error:
+            self.close()
+            raise UserError(f'{path} cannot be read as ExecuTorch.') from error
+        self.metadata = Metadata.from_json(bytes(text).decode(), path)
+
+    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """Returns the outputs; see :class:`~.content.Session`."""
+        message = io.BytesIO()
+        np.save(message, x.detach().cpu().numpy())
+        self._process.stdin.write(b'%d\n' % message.tell() + message.getbuffer())
+        self._process.stdin.flush()
+        return [torch.from_numpy(output) for output in self._receive()]
+
+    def _receive(self) -> Sequence[np.ndarray]:
+        size = int(self._process.stdout.readline())
+        with np.load(io.BytesIO(self._process.stdout.read(size))) as arrays:
+            return [arrays[name] for name in arrays.files]
+
+    def close(self) -> None:
+        """Ends the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
+        self._process.kill()
+
+    def __del__(self) -> None:
+        if hasattr(self, '_process'):
+            self.close()
+
+
+open_session = ExecutorchSession
