@@ -1,5 +1,6 @@
 import functools
 import gc
+import os
 import runpy
 import shutil
 import subprocess
@@ -14,13 +15,14 @@ from mmengine.registry import DefaultScope
 from paths import DIGITS_CONFIG, ROOT
 
 from edgenext_mm.apis.model import get_model, load_model
+from edgenext_mm.checkpoints.download import cache_folder
 from edgenext_mm.checkpoints.key_maps import rename
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
 from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment import FORMATS, export
-from edgenext_mm.deployment.converters import CONVERTERS
 from edgenext_mm.deployment.calibration import default_images, normalised_images
+from edgenext_mm.deployment.converters.environments import CONVERTERS, FOLDER
 from edgenext_mm.models.building import build_model
 
 COMMON = dict(deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
@@ -37,6 +39,8 @@ def pytest_addoption(parser):
 
 def pytest_sessionstart(session):
     session.started = time.monotonic()
+    # Tests have empty caches, but may use converters that are installed here.
+    os.environ.setdefault(FOLDER, str(cache_folder('converters')))
 
 
 def pytest_runtest_setup(item):

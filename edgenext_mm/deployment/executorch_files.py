@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .content import Content, Metadata
-from .converters import CONVERTERS, run_converter, start_converter
+from .converters import run_converter, start_converter
 
 
 def write(content: Content, path: Path) -> None:
@@ -50,12 +50,10 @@ class ExecutorchSession:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        if not CONVERTERS['executorch'].is_installed:
-            raise UserError(
-                f'{path} runs in an environment with ExecuTorch. Install it with '
-                '`python tools/deployment/install_converter.py executorch`.'
-            )
         self._process = start_converter('executorch', ['run', path.resolve(), threads or 0])
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
         try:
             (text,) = self._receive()
         except (OSError, ValueError, EOFError) as error:
@@ -67,18 +65,18 @@ class ExecutorchSession:
         """Returns the outputs; see :class:`~.content.Session`."""
         message = io.BytesIO()
         np.save(message, x.detach().cpu().numpy())
-        self._process.stdin.write(b'%d\n' % message.tell() + message.getbuffer())
-        self._process.stdin.flush()
+        self._input.write(b'%d\n' % message.tell() + message.getbuffer())
+        self._input.flush()
         return [torch.from_numpy(output) for output in self._receive()]
 
     def _receive(self) -> Sequence[np.ndarray]:
-        size = int(self._process.stdout.readline())
-        with np.load(io.BytesIO(self._process.stdout.read(size))) as arrays:
+        size = int(self._output.readline())
+        with np.load(io.BytesIO(self._output.read(size))) as arrays:
             return [arrays[name] for name in arrays.files]
 
     def close(self) -> None:
         """Ends the process."""
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._input, self._output):
             with contextlib.suppress(OSError):
                 stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import venv
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from edgenext_mm.apis.model import load_model
 from edgenext_mm.config import load_config
 from edgenext_mm.deployment import FORMATS, ExportedModel, content, export
 from edgenext_mm.deployment.calibration import default_images
+from edgenext_mm.deployment.converters import CONVERTERS
 from edgenext_mm.deployment.file_formats import format_of
 from edgenext_mm.deployment.openvino_files import arithmetic, core
 from edgenext_mm.errors import UserError
@@ -77,6 +79,31 @@ def test_a_truncated_file_is_refused(classifier_file, tmp_path):
         truncated.write_bytes(truncated.read_bytes()[: part.stat().st_size // 2])
         with pytest.raises(UserError, match='cannot be read as'):
             ExportedModel(copy / path.name)
+
+
+@pytest.mark.parametrize('file_format', CONVERTERS)
+def test_a_missing_converter_is_an_error_that_says_how_to_install_it(
+    file_format, classifier, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('EDGENEXT_MM_CONVERTERS', str(tmp_path / 'converters'))
+    message = rf'environment of its own with `python .*install_converter.py {file_format}`'
+    with pytest.raises(UserError, match=message):
+        export(classifier, tmp_path / 'out' / 'model', file_format, (64, 64))
+    assert not list((tmp_path / 'out').iterdir())
+
+
+@pytest.mark.parametrize('file_format', CONVERTERS)
+def test_a_converter_that_fails_leaves_nothing(file_format, classifier, tmp_path, monkeypatch):
+    """The environment has no packages."""
+    monkeypatch.setenv('EDGENEXT_MM_CONVERTERS', str(tmp_path / 'converters'))
+    converter = CONVERTERS[file_format]
+    venv.create(converter.folder, symlinks=True)
+    (converter.folder / 'complete').touch()
+    with pytest.raises(
+        UserError, match=f'converter {file_format} ended with status 1: .*No module'
+    ):
+        export(classifier, tmp_path / 'out' / 'model', file_format, (64, 64))
+    assert not list((tmp_path / 'out').iterdir())
 
 
 def test_a_missing_part_of_a_file_is_named(exported, tmp_path):

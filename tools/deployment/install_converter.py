@@ -2,7 +2,7 @@
 
 litert-torch and ExecuTorch need other versions of packages than the OpenMMLab libraries, so they
 cannot be installed beside them. The environments are in ~/.cache/edgenext_mm/converters (or
-$EDGENEXT_MM_CACHE/converters); delete a folder there to remove one.
+$EDGENEXT_MM_CONVERTERS); delete a folder there to remove one.
 
 Examples:
     python tools/deployment/install_converter.py litert

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from ...checkpoints.download import cache_folder
 from ...errors import UserError
 
+#: Environment variable: the folder of the environments, which are large. Default: in the cache.
+FOLDER = 'EDGENEXT_MM_CONVERTERS'
 #: Written when an installation is complete.
 _COMPLETE = 'complete'
 
@@ -37,7 +39,8 @@ class Converter(NamedTuple):
         """The folder of its environment, one for each set of requirements and version of Python."""
         version = '.'.join(map(str, sys.version_info[:2]))
         digest = hashlib.sha256('\n'.join((version, *self.requirements)).encode()).hexdigest()
-        return cache_folder('converters') / f'{self.script.removesuffix(".py")}-{digest[:8]}'
+        root = Path(os.environ.get(FOLDER) or cache_folder('converters'))
+        return root / f'{self.script.removesuffix(".py")}-{digest[:8]}'
 
     @property
     def python(self) -> Path:

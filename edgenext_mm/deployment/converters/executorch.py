@@ -13,6 +13,7 @@ import io
 import json
 import os
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def run(path: str, threads: str) -> None:
         _send(channel, [output.numpy() for output in forward.execute([torch.from_numpy(image)])])
 
 
-def _send(channel, arrays) -> None:
+def _send(channel: Any, arrays: list) -> None:
     message = io.BytesIO()
     np.savez(message, *arrays)
     channel.write(b'%d\n' % message.tell() + message.getbuffer())
@@ -66,4 +67,4 @@ def _send(channel, arrays) -> None:
 
 
 if __name__ == '__main__':
-    {'convert': convert, 'run': run}[sys.argv[1]](*sys.argv[2:])
+    (convert if sys.argv[1] == 'convert' else run)(*sys.argv[2:])
