@@ -22,9 +22,14 @@ DEPLOYMENT = [
     'onnxruntime>=1.20',
     'onnxscript>=0.5',
     'openvino>=2025.0',
-    'ncnn>=1.0.20260526',
-    'pnnx>=20260526',
 ]
+# One for each format for phones and boards. litert-torch and ExecuTorch, which write .tflite and .pte
+# files, need other versions of packages: tools/deployment/install_converter.py.
+MOBILE = {
+    'coreml': ['coremltools>=9.0'],
+    'litert': ['ai-edge-litert>=2.1'],
+    'ncnn': ['ncnn>=1.0.20260526', 'pnnx>=20260526'],
+}
 TOOLS = ['fvcore>=0.1.5.post20221221', 'matplotlib', 'psutil', 'scikit-learn>=1.5', 'timm>=1.0.17']
 
 
@@ -86,8 +91,11 @@ setup(
     ],
     extras_require={
         **TASKS,
+        **MOBILE,
         'deployment': DEPLOYMENT,
         'tools': TOOLS,
-        'all': sorted({req for reqs in TASKS.values() for req in reqs}) + TOOLS + DEPLOYMENT,
+        'all': sorted({req for extra in (TASKS, MOBILE) for reqs in extra.values() for req in reqs})
+        + TOOLS
+        + DEPLOYMENT,
     },
 )
