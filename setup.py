@@ -23,8 +23,8 @@ DEPLOYMENT = [
     'onnxscript>=0.5',
     'openvino>=2025.0',
 ]
-# One for each format for phones and boards. litert-torch and ExecuTorch, which write .tflite and .pte
-# files, need other versions of packages: tools/deployment/install_converter.py.
+# One for each format for phones and boards. litert-torch and ExecuTorch, which write .tflite and
+# .pte files, need other versions of packages: tools/deployment/install_converter.py.
 MOBILE = {
     'coreml': ['coremltools>=9.0'],
     'litert': ['ai-edge-litert>=2.1'],

@@ -5,11 +5,12 @@ Usage: litert.py PROGRAM.pt2 MODEL.tflite
 
 import sys
 
-import litert_torch
 import torch
 
 
 def main() -> None:
+    import litert_torch
+
     program = torch.export.load(sys.argv[1])
     (example,), _ = program.example_inputs
     litert_torch.convert(program.module(), (example,)).export(sys.argv[2])
