@@ -36,6 +36,7 @@ def export(
     images: Sequence[Tensor] = (),
     bound: float | None = None,
     int8_scheme: str | None = None,
+    layout: str | None = None,
 ) -> list[Deviation]:
     """Writes the deploy form of a model to a file and compares the file with the model.
 
@@ -56,6 +57,8 @@ def export(
             Default: that of the precision, see :data:`~edgenext_mm.deployment.verify.BOUNDS`.
         int8_scheme: ``symmetric`` or ``asymmetric`` INT8 ranges; TensorRT only supports symmetric
             ones. Default: the first of the format.
+        layout: One of :data:`~edgenext_mm.deployment.form.LAYOUTS`. Default: the fastest one of the
+            format, see :data:`~edgenext_mm.deployment.form.LAYOUT_BY_FORMAT`.
 
     Returns:
         The deviation of each output.
@@ -85,7 +88,7 @@ def export(
     if not decode:
         rehearse(network, metadata, images[0] if images else example[:1])
     size = None if {'height', 'width'} & set(dynamic) else shape
-    deployed = switch_to_deploy(model, LAYOUT_BY_FORMAT[file_format], size)
+    deployed = switch_to_deploy(model, layout or LAYOUT_BY_FORMAT[file_format], size)
     content = Content(type(network)(deployed).eval(), example, metadata, calibration, scheme)
     path = with_ending(path, file_format)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import venv
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -126,6 +127,18 @@ def test_the_tools_write_and_test_a_file(digits_checkpoint, few_digits, tmp_path
     assert before == after
     done = run_tool('test.py', DIGITS_CONFIG, path, '--work-dir', tmp_path / 'work', *data)
     assert f'accuracy/top1: {before}' in done.stdout + done.stderr
+
+
+def test_opencv_runs_an_onnx_file_of_the_portable_layout(classifier, images_for, tmp_path):
+    images = images_for(classifier)
+    path = tmp_path / 'model.onnx'
+    export(classifier, path, 'onnx', (64, 64), images=images, layout='portable')
+    network = cv2.dnn.readNetFromONNX(str(path))
+    for image in images:
+        network.setInput(image.numpy())
+        with torch.no_grad():
+            expected = classifier(image, mode='tensor').numpy()
+        np.testing.assert_allclose(network.forward(), expected, atol=1e-5 * abs(expected).max())
 
 
 # Other precisions.

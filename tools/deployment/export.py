@@ -31,6 +31,7 @@ from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.calibration import image_channels, images_in, normalised_images
 from edgenext_mm.deployment.file_formats import PRECISIONS, SCHEMES, with_ending
+from edgenext_mm.deployment.form import LAYOUTS
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,6 +59,11 @@ def parse_args() -> argparse.Namespace:
         '--int8-scheme',
         choices=SCHEMES,
         help='INT8 ranges; TensorRT only supports symmetric (default: symmetric)',
+    )
+    parser.add_argument(
+        '--layout',
+        choices=LAYOUTS,
+        help='layout of the deploy form (default: the fastest of the format)',
     )
     parser.add_argument(
         '--decode', action='store_true', help='detectors: return boxes after NMS, not raw outputs'
@@ -108,6 +114,7 @@ def main() -> None:
         images,
         args.bound,
         args.int8_scheme,
+        args.layout,
     )
     path = with_ending(args.out, args.format)
     size = FORMATS[args.format].size(path) / 2**20
