@@ -35,7 +35,8 @@ def plot_curves(work_dir: str | os.PathLike[str], path: str | os.PathLike[str]) 
         )
 
     names = {k for r in val for k in r} - NOT_METRICS
-    metrics = sorted(name for name in names if not name.startswith('val_loss'))
+    # mmseg's parts of the loss have the name of the head in front.
+    metrics = sorted(name for name in names if 'val_loss' not in name)
     figure = new_figure(4.5 * (2 + bool(metrics)), 3.4)
     figure.suptitle(Path(work_dir).name)
     axes = iter(figure.subplots(1, 2 + bool(metrics)))
