@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..errors import UserError
+from . import torch_files
 from .content import Content, Metadata
 from .converters import run_converter, start_converter
 
@@ -28,8 +29,7 @@ def write(content: Content, path: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         program, metadata = Path(folder, 'program.pt2'), Path(folder, 'metadata.json')
-        with torch.no_grad():
-            torch.export.save(torch.export.export(content.network, (content.example,)), program)
+        torch_files.save_program(content.network, content.example, program)
         metadata.write_text(content.metadata.to_json())
         printed = run_converter('executorch', ['convert', program, metadata, path.resolve()])
     outside = json.loads(printed.strip().splitlines()[-1])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from . import torch_files
 from .content import KEY, Content, Metadata
 from .converters import run_converter
 
@@ -27,8 +28,7 @@ def write(content: Content, path: Path) -> None:
     metadata = content.metadata
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, 'program.pt2')
-        with torch.no_grad():
-            torch.export.save(torch.export.export(content.network, (content.example,)), program)
+        torch_files.save_program(content.network, content.example, program)
         run_converter('litert', [program, path.resolve()])
     with zipfile.ZipFile(path, 'a') as archive:
         archive.writestr(METADATA, metadata.to_json())

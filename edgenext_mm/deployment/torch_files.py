@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,12 +24,31 @@ def write(content: Content, path: Path) -> None:
         traced = torch.jit.freeze(trace(network, example))
         torch.jit.save(traced, str(path), _extra_files=extra)
         return
+    save_program(network, example, path, metadata.dynamic, extra)
+
+
+def save_program(
+    network: nn.Module,
+    example: Tensor,
+    path: Path,
+    dynamic: Sequence[str] = (),
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a torch.export program.
+
+    Args:
+        network: The network, in evaluation mode.
+        example: (B, C, H, W) images for tracing.
+        path: Path of the file.
+        dynamic: Dimensions that may vary: ``batch``, ``height``, ``width``. Default: none.
+        extra: Texts to store in the file, by name. Default: none.
+    """
+    shapes = {DIMENSIONS[d]: torch.export.Dim.DYNAMIC for d in dynamic}
     with torch.no_grad():
-        shapes = {DIMENSIONS[d]: torch.export.Dim.DYNAMIC for d in metadata.dynamic}
         program = torch.export.export(
             network, (example,), dynamic_shapes=(shapes,) if shapes else None
         )
-        torch.export.save(program, path, extra_files=extra)
+        torch.export.save(program, path, extra_files=dict(extra or {}))
 
 
 def trace(network: nn.Module, example: Tensor) -> torch.jit.ScriptModule:
