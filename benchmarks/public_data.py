@@ -302,7 +302,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.update:
         update_table(args.update, 'results', results_table())
-        update_table(args.update, 'anchors', anchors_table())
+        if any(anchors == 'recipe' for _, _, anchors in grouped_records()):
+            update_table(args.update, 'anchors', anchors_table())
         return
     if not args.set or not args.source:
         raise UserError('Give a data set and its folder (--source), or --update FILE.')
