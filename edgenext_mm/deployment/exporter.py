@@ -57,8 +57,8 @@ def export(
             Default: that of the precision, see :data:`~edgenext_mm.deployment.verify.BOUNDS`.
         int8_scheme: ``symmetric`` or ``asymmetric`` INT8 ranges; TensorRT only supports symmetric
             ones. Default: the first of the format.
-        layout: One of :data:`~edgenext_mm.deployment.form.LAYOUTS`. Default: the fastest one of the
-            format, see :data:`~edgenext_mm.deployment.form.LAYOUT_BY_FORMAT`.
+        layout: One of :data:`~edgenext_mm.deployment.form.LAYOUTS`. Default: that of the format,
+            see :data:`~edgenext_mm.deployment.form.LAYOUT_BY_FORMAT`.
 
     Returns:
         The deviation of each output.

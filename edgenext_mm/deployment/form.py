@@ -59,9 +59,9 @@ from .folding import Affine, affine_of, conv_with, fold_after, fold_before
 #: - ``xnnpack``: like ``portable``, of operators that XNNPACK has: the norm by 1x1 convolutions.
 #:   For float32 only.
 LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens', 'portable', 'xnnpack')
-#: The layout in which each format was measured to be fastest (docs/speed.md). ONNX Runtime turns
-#: ``channels_first`` into its blocked layout. OpenVINO removes the transposes of tokens; those of
-#: maps make it much slower.
+#: The layout of each format. The first four were measured to be fastest (docs/speed.md): ONNX
+#: Runtime turns ``channels_first`` into its blocked layout; OpenVINO removes the transposes of tokens, and
+#: those of maps make it much slower. The others are needed for correct results.
 LAYOUT_BY_FORMAT = {
     'onnx': 'channels_first',
     'openvino': 'channels_first_tokens',
@@ -293,7 +293,12 @@ class DeploySDTAEncoder(nn.Module):
         """Maps a (B, C, H, W) map to one of the same shape."""
         t = multi_scale(self._split(x, self.widths), self.convs)
         if self.scale is not None:
-            t = t * self.scale + self.shift
+            # Core ML and ncnn have no addcmul, which is one pass over memory instead of two.
+            t = (
+                t * self.scale + self.shift
+                if self.is_portable
+                else torch.addcmul(self.shift, t, self.scale)
+            )
         if self.position is not None:
             t = t + self.position(t)
         t = self.proj(self._attend(self.qkv(self.norm_xca(t))), t)

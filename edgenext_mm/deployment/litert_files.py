@@ -56,7 +56,7 @@ class LitertSession:
         self.metadata = Metadata.from_json(stored, path)
         signature = self._interpreter.get_signature_runner()
         self._input = next(iter(signature.get_input_details()))
-        # Names of the outputs are output_0, output_1, ...; they are sorted as text.
+        # Outputs are named output_0, output_1, ... and listed in the order of text: 0, 1, 10, 2.
         self._outputs = sorted(signature.get_output_details(), key=lambda n: int(n.split('_')[-1]))
         self._run = signature
 

@@ -63,7 +63,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--layout',
         choices=LAYOUTS,
-        help='layout of the deploy form (default: the fastest of the format)',
+        help='layout of the deploy form (default: that of the format)',
     )
     parser.add_argument(
         '--decode', action='store_true', help='detectors: return boxes after NMS, not raw outputs'

@@ -142,12 +142,11 @@ def start_converter(
             f'tools/deployment/install_converter.py {name}` (about {converter.size}).'
         )
     script = Path(__file__).with_name(converter.script)
-    # -P: the script's folder must not be searched for modules; it has names of packages.
-    command = [str(converter.python), '-P', str(script), *map(str, arguments)]
-    environment = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'PYTHONHOME')}
+    # -I: no module comes from PYTHONPATH or from the script's folder, which has names of packages.
+    command = [str(converter.python), '-I', str(script), *map(str, arguments)]
     # Converters call programs of their environment.
-    environment['PATH'] = f'{converter.python.parent}{os.pathsep}{environment.get("PATH", "")}'
+    path = f'{converter.python.parent}{os.pathsep}{os.environ.get("PATH", "")}'
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, cwd=cwd, env=environment, stdin=pipe, stdout=pipe, stderr=stderr
+        command, cwd=cwd, env={**os.environ, 'PATH': path}, stdin=pipe, stdout=pipe, stderr=stderr
     )
