@@ -60,8 +60,8 @@ from .folding import Affine, affine_of, conv_with, fold_after, fold_before
 #:   For float32 only.
 LAYOUTS = ('channels_last', 'channels_first', 'channels_first_tokens', 'portable', 'xnnpack')
 #: The layout of each format. The first four were measured to be fastest (docs/speed.md): ONNX
-#: Runtime turns ``channels_first`` into its blocked layout; OpenVINO removes the transposes of tokens, and
-#: those of maps make it much slower. The others are needed for correct results.
+#: Runtime turns ``channels_first`` into its blocked layout; OpenVINO removes the transposes of
+#: tokens, and those of maps make it much slower. The others are needed for correct results.
 LAYOUT_BY_FORMAT = {
     'onnx': 'channels_first',
     'openvino': 'channels_first_tokens',
