@@ -74,7 +74,7 @@ SETS = {
         'detection',
         'coco/bbox_mAP_50',
         'AP50',
-        dict(max_epochs=25, image_size=(416, 320), batch_size=4, lr_from_scratch=2e-3),
+        dict(max_epochs=40, image_size=(416, 320), batch_size=4, lr_from_scratch=2e-3),
         dict(recipe='gfl'),
     ),
     'camvid': PublicSet(

@@ -1,10 +1,13 @@
 """The package imports with few libraries installed, and names those that are missing."""
 
+import importlib.metadata
 import pkgutil
+import re
 import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
 from paths import ROOT
 
 import edgenext_mm
@@ -114,3 +117,33 @@ for call in (
     messages = run_without(EXTRAS, code, status=0).splitlines()
     for message, name in zip(messages, ('fvcore', 'scikit-learn', 'timm'), strict=True):
         assert f'pip install {name}' in message
+
+
+def test_every_requirement_of_the_package_is_in_the_tested_environment():
+    """So that a fresh one has it, too: named in a file, or required by a package that is."""
+    named = set()
+    for path in (ROOT / 'requirements').glob('*.txt'):
+        if path.name != 'constraints.txt':
+            named |= set(re.findall(r'^[A-Za-z][\w.-]*', path.read_text(), re.MULTILINE))
+    found, queue = set(), [canonical(name) for name in named]
+    while queue:
+        name = queue.pop()
+        if name not in found:
+            found.add(name)
+            queue += [canonical(r.name) for r in requirements_of(name) if applies(r)]
+    assert {canonical(r.name) for r in requirements_of('edgenext_mm')} <= found
+
+
+def canonical(name):
+    return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def requirements_of(name):
+    try:
+        return [Requirement(text) for text in importlib.metadata.requires(name) or ()]
+    except importlib.metadata.PackageNotFoundError:  # replaced: requirements/no_deps.txt
+        return []
+
+
+def applies(requirement):
+    return requirement.marker is None or requirement.marker.evaluate({'extra': ''})

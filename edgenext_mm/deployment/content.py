@@ -140,7 +140,7 @@ def require(package: str, purpose: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise UserError(
             f'{purpose} needs the package {package}, which is not installed. Install it with '
-            f'`pip install {package}`, or all formats with `pip install "edgenext_mm[deployment]"`.'
+            f'`pip install {package}`, or all formats with `pip install "edgenext_mm[all]"`.'
         )
 
 
