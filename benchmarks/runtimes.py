@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from edgenext_mm.deployment import switch_to_deploy
-from edgenext_mm.deployment.content import require
-from edgenext_mm.deployment.file_formats import FORMATS
 from edgenext_mm.deployment.form import LAYOUT_BY_FORMAT
 from edgenext_mm.deployment.heads import DTYPES, Cast
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import EdgeNeXt
+from edgenext_mm.runtime.formats import FORMATS, require
 
 from .latency import Call, inference_call
 
@@ -174,7 +173,8 @@ def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: b
     """
     import openvino
 
-    from edgenext_mm.deployment.openvino_files import arithmetic, core, quantize
+    from edgenext_mm.deployment.openvino_files import quantize
+    from edgenext_mm.runtime.sessions.openvino import arithmetic, core
 
     offered = core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
     if settings.precision.upper() not in offered:
@@ -197,8 +197,8 @@ RUNTIMES = {
     'eager': Runtime(eager),
     'deploy': Runtime(deploy),
     'compile': Runtime(compiled),
-    'onnxruntime': Runtime(onnxruntime, _ONNX.precisions, False, _ONNX.packages),
-    'openvino': Runtime(openvino, _OPENVINO.precisions, False, _OPENVINO.packages),
+    'onnxruntime': Runtime(onnxruntime, _ONNX.precisions, False, ('onnxruntime', *_ONNX.writes)),
+    'openvino': Runtime(openvino, _OPENVINO.precisions, False, ('openvino', *_OPENVINO.writes)),
 }
 
 

@@ -32,9 +32,9 @@ from tqdm import tqdm
 
 from edgenext_mm.apis.complexity import count_complexity
 from edgenext_mm.cli import make_parser, reports_errors
-from edgenext_mm.deployment.file_formats import PRECISIONS
 from edgenext_mm.deployment.heads import DTYPES
 from edgenext_mm.errors import UserError
+from edgenext_mm.runtime.formats import PRECISIONS
 
 from .documents import find_table, markdown_table, update_table
 from .figures import draw_benchmark

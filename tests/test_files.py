@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from edgenext_mm.deployment import FORMATS
-from edgenext_mm.deployment.file_formats import with_ending
 from edgenext_mm.files import remove_leftovers, replacing, write_hashed_checkpoint
+from edgenext_mm.runtime.formats import with_ending
 
 
 @pytest.mark.parametrize('name', FORMATS)

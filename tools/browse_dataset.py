@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from edgenext_mm.apis.ground_truth import iterate_truths
-from edgenext_mm.apis.results import is_class
 from edgenext_mm.checkpoints.zoo import find_config
 from edgenext_mm.cli import add_config_options, make_parser, reports_errors
 from edgenext_mm.config import load_config
+from edgenext_mm.runtime.results import is_class
 from edgenext_mm.visualization import picture_names, plot_grid, plot_result
 
 

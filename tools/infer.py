@@ -28,13 +28,13 @@ from tqdm import tqdm
 
 from edgenext_mm.apis.inference import iterate_results
 from edgenext_mm.apis.model import load_model
-from edgenext_mm.apis.results import Result, to_json, to_text
 from edgenext_mm.apis.videos import Video, is_video, iterate_video, writing_video
 from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.datasets.image_pipeline import ImagePipeline
 from edgenext_mm.datasets.images import ImageSource, list_images
 from edgenext_mm.errors import UserError
 from edgenext_mm.files import replacing
+from edgenext_mm.runtime.results import Result, to_json, to_text
 from edgenext_mm.visualization import draw_on_frame, plot_predictions
 
 

@@ -18,9 +18,9 @@ from edgenext_mm.apis.model import load_model
 from edgenext_mm.checkpoints.finding import find_checkpoint
 from edgenext_mm.cli import add_config_options, make_parser, reports_errors
 from edgenext_mm.config import load_config
-from edgenext_mm.deployment.file_formats import format_of
 from edgenext_mm.engine.work_folder import work_folder
 from edgenext_mm.report.writing import write_report
+from edgenext_mm.runtime.formats import format_of
 
 
 def parse_args() -> argparse.Namespace:

@@ -23,8 +23,8 @@ from edgenext_mm.cli import (
     reports_errors,
 )
 from edgenext_mm.config import load_config
-from edgenext_mm.deployment.file_formats import format_of
 from edgenext_mm.engine.first_failure import recorded
+from edgenext_mm.runtime.formats import format_of
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,7 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from ..datasets.checks.config_data import check_data
-from .results import Result, to_truth
+from ..runtime.results import Result
+from .results import to_truth
 
 
 def iterate_truths(

@@ -16,8 +16,9 @@ from torch import nn
 from ..datasets.image_pipeline import ImagePipeline, source_name
 from ..datasets.images import ImageSource, is_single, list_images
 from ..errors import UserError, caused_by
+from ..runtime.results import Result
 from .model import load_model
-from .results import Result, to_result
+from .results import to_result
 from .tiling import cut_tiles, merge_results
 
 
@@ -52,7 +53,7 @@ def inference_model(
         overlap: Share of the side by which tiles overlap. Default: 0.2.
 
     Returns:
-        A dict for one image, a list of dicts for a folder or list. :mod:`~edgenext_mm.apis.results`
+        A dict for one image, a list of dicts for a folder or list. :mod:`~edgenext_mm.runtime.results`
         documents their keys. In a list, an image that cannot be read or processed has the result
         ``dict(error=REASON)``; the other images are not affected.
 

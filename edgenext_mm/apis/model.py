@@ -48,7 +48,7 @@ def load_model(
     """
     if not isinstance(config, Config):
         from ..deployment import ExportedModel
-        from ..deployment.file_formats import format_of
+        from ..runtime.formats import format_of
 
         if format_of(config):
             return ExportedModel(config)

@@ -15,7 +15,7 @@ from mmcv.ops import batched_nms, box_iou_rotated
 from torchvision.ops import box_area
 
 from ..errors import UserError
-from .results import Result
+from ..runtime.results import Result
 
 #: Distance from the border of a tile, in pixels, within which an object counts as cut.
 _MARGIN = 2.0

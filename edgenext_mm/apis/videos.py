@@ -16,8 +16,8 @@ from torch import nn
 
 from ..errors import UserError
 from ..files import replacing
+from ..runtime.results import Result
 from .inference import iterate_results
-from .results import Result
 
 #: Endings of video files, in lower case.
 VIDEO_EXTENSIONS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')

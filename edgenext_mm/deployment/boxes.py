@@ -1,50 +1,29 @@
-"""Single-stage detectors of mmdet from images to boxes, for files with NMS.
+"""Single-stage detectors from images to boxes, for files that decode boxes.
 
-:class:`BoxNetwork` computes what ``BaseDenseHead.predict_by_feat`` does, for a batch and without
+Both networks compute what ``BaseDenseHead.predict_by_feat`` of mmdet does, for a batch and without
 branches that depend on the data. Heads that predict in another way are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..runtime.boxes import NO_SCORE, Selection
 from .heads import Cast, Network
 
-#: The score of a box that was filtered out; real scores are at least 0.
-NO_SCORE = -1.0
-#: Image size without a limit: larger than any image, and finite in half precision.
-UNLIMITED = 65504.0
 #: Methods of mmdet's ``BaseDenseHead`` that turn raw outputs into boxes.
 STEPS = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
-CODERS = ('DeltaXYWHBBoxCoder', 'DistancePointBBoxCoder', 'TBLRBBoxCoder')
-
-
-class Selection(NamedTuple):
-    """How a detector selects its boxes, from the ``test_cfg`` of its head.
-
-    Args:
-        score_thr: Boxes are kept if their class score, before score factors, is above this.
-        nms_pre: Maximum number of boxes per level before NMS.
-        iou_threshold: IoU above which NMS suppresses a box.
-        class_agnostic: Whether boxes of different classes suppress each other.
-        max_per_img: Maximum number of boxes per image after NMS.
-        min_bbox_size: Boxes are kept if width and height, in pixels of the original image, are
-            above this; None keeps all.
-        clip: Whether boxes are clipped to the image.
-    """
-
-    score_thr: float
-    nms_pre: int
-    iou_threshold: float
-    class_agnostic: bool
-    max_per_img: int
-    min_bbox_size: float | None
-    clip: bool
+#: Box coders by the number of coordinates of their boxes.
+CODERS = {
+    4: ('DeltaXYWHBBoxCoder', 'DistancePointBBoxCoder', 'TBLRBBoxCoder'),
+    5: ('DeltaXYWHTRBBoxCoder',),
+}
+NMS_TYPES = {4: 'nms', 5: 'nms_rotated'}
 
 
 def read_selection(model: nn.Module) -> Selection:
@@ -60,34 +39,36 @@ def read_selection(model: nn.Module) -> Selection:
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
     kind, coder = type(head), head.bbox_coder
-    if coder.encode_size != 4:
-        raise _refusal(model, 'rotated boxes are only decoded where the file runs')
+    if coder.encode_size not in CODERS:
+        raise _refusal(model, f'its boxes have {coder.encode_size} coordinates')
     if not issubclass(kind, BaseDenseHead) or type(model).predict is not (
         SingleStageDetector.predict
     ):
         raise _refusal(model, 'it does not predict like mmdet.SingleStageDetector')
-    known = (BaseDenseHead, GFLHead) if issubclass(kind, GFLHead) else (BaseDenseHead,)
+    bases = (BaseDenseHead, GFLHead) if issubclass(kind, GFLHead) else (BaseDenseHead,)
     for step in STEPS:
-        if all(getattr(kind, step) is not getattr(base, step) for base in known):
+        if all(getattr(kind, step) is not getattr(base, step) for base in bases):
             raise _refusal(
                 model,
                 f'its {kind.__name__} overrides `{step}`, which a file does not reproduce',
             )
     if getattr(head.loss_cls, 'custom_cls_channels', False):
         raise _refusal(model, f'its loss {type(head.loss_cls).__name__} activates the scores')
-    if type(coder).__name__ not in CODERS:
-        raise _refusal(model, f'it has a {type(coder).__name__}; supported are {", ".join(CODERS)}')
-    return _read_test_cfg(model, head.test_cfg or {}, coder.clip_border)
+    if type(coder).__name__ not in (known := CODERS[coder.encode_size]):
+        raise _refusal(model, f'it has a {type(coder).__name__}; supported are {", ".join(known)}')
+    return _read_test_cfg(model, head.test_cfg or {})
 
 
-def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any], clip: bool) -> Selection:
+def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any]) -> Selection:
+    head = model.bbox_head
+    kind = NMS_TYPES[head.bbox_coder.encode_size]
     nms = dict(settings.get('nms') or {})
     if 'iou_thr' in nms:  # the former name in mmcv
         nms.setdefault('iou_threshold', nms.pop('iou_thr'))
     known = {'type', 'iou_threshold', 'class_agnostic', 'split_thr', 'offset', 'max_num'}
-    if nms.get('type', 'nms') != 'nms' or nms.get('offset', 0) or set(nms) - known:
+    if nms.get('type', 'nms') != kind or nms.get('offset', 0) or set(nms) - known:
         raise _refusal(
-            model, f'`test_cfg.nms` is {nms}; a file supports type nms with an iou_threshold'
+            model, f'`test_cfg.nms` is {nms}; supported is type {kind} with an iou_threshold'
         )
     if 'iou_threshold' not in nms:
         raise _refusal(model, '`test_cfg.nms` has no `iou_threshold`')
@@ -108,31 +89,22 @@ def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any], clip: bool) ->
         class_agnostic=nms.get('class_agnostic', False),
         max_per_img=limit,
         min_bbox_size=min_size if min_size >= 0 else None,
-        clip=clip,
+        clip=getattr(head.bbox_coder, 'clip_border', False),
+        strides=tuple(stride[0] for stride in head.prior_generator.strides),
+        num_priors=tuple(head.prior_generator.num_base_priors),
     )
 
 
 def _refusal(model: nn.Module, reason: str) -> UserError:
     return UserError(
-        f'Boxes after NMS cannot be exported from this {type(model).__name__}: {reason}. Without '
-        '--decode, export the raw heads instead: boxes are then decoded where the file runs.'
+        f'Decoded boxes cannot be exported from this {type(model).__name__}: {reason}. Export the '
+        'raw outputs of the head with --include none: OpenMMLab then decodes them where the file '
+        'runs.'
     )
 
 
-def default_inputs(batch_size: int) -> dict[str, Tensor]:
-    """Returns the other inputs of files with NMS, for images without padding and resizing.
-
-    Returns:
-        ``image_size``, (B, 2) heights and widths without padding, and ``scale_factor``, (B, 2)
-        factors by which widths and heights were multiplied.
-    """
-    return dict(
-        image_size=torch.full((batch_size, 2), UNLIMITED), scale_factor=torch.ones(batch_size, 2)
-    )
-
-
-class BoxNetwork(Network):
-    """Maps normalised images to the best boxes of each level, before NMS.
+class DecodedNetwork(Network):
+    """Maps normalised images to all boxes with their scores, level by level.
 
     Args:
         model: A single-stage detector.
@@ -153,20 +125,33 @@ class BoxNetwork(Network):
 
     def names(self, nested: Any) -> list[str]:
         """Names the outputs."""
-        return ['boxes', 'scores', 'labels']
+        return ['boxes', 'scores', 'factors'][: len(nested)]
 
-    def nested(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predicts boxes for a batch of images.
+    def nested(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Predicts the boxes of a batch of images.
 
         Args:
             x: (B, C, H, W) normalised images.
 
         Returns:
-            (B, K, 4) corners in pixels of the input, (B, K) scores and (B, K) labels. Boxes that
-            were filtered out have the score :data:`NO_SCORE`.
+            (B, N, 4) corners or (B, N, 5) rotated boxes in pixels of the input, not clipped; (B, N,
+            num_classes) scores; (B, N) factors of the scores, if the head has them.
         """
-        head = self.model.bbox_head
-        strides = [stride[0] for stride in head.prior_generator.strides]
+        levels = [self._decoded(*level) for level in self._levels(x)]
+        boxes, scores, factors = zip(*levels, strict=True)
+        found = torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
+        return found if factors[0] is None else (*found, torch.cat(factors, dim=1))
+
+    def _decoded(
+        self, scores: Tensor, bbox_pred: Tensor, factor: Tensor | None, priors: Tensor, stride: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return self._boxes(bbox_pred, priors.expand(len(scores), -1, -1), stride), scores, factor
+
+    def _levels(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor | None, Tensor, int]]:
+        """Returns (B, N, C) scores, (B, N, D) predictions, (B, N) factors, (N, 4 or 5) priors and
+        the stride of each level."""
+        head, B = self.model.bbox_head, x.shape[0]
+        strides = self.selection.strides
         outputs = self.raw(x)
         kinds = [outputs[i : i + len(strides)] for i in range(0, len(outputs), len(strides))]
         if len(kinds) not in (2, 3) or len(outputs) % len(strides):
@@ -175,14 +160,65 @@ class BoxNetwork(Network):
                 f'its {type(head).__name__} returns {len(outputs)} maps for {len(strides)} levels; '
                 'supported are scores and boxes, and optionally a score factor, for each level',
             )
-        cls_scores, bbox_preds = kinds[:2]
-        factors = kinds[2] if len(kinds) == 3 else [None] * len(strides)
-        sizes = [score.shape[-2:] for score in cls_scores]
+        sizes = [scores.shape[-2:] for scores in kinds[0]]
         priors = head.prior_generator.grid_priors(sizes, dtype=x.dtype, device=x.device)
-        levels = [
-            self._level(*level)
-            for level in zip(cls_scores, bbox_preds, factors, priors, strides, strict=True)
-        ]
+        levels = []
+        for i, (logits, bbox_pred) in enumerate(zip(*kinds[:2], strict=True)):
+            prior = getattr(priors[i], 'tensor', priors[i])
+            logits = logits.permute(0, 2, 3, 1).reshape(B, -1, head.cls_out_channels)
+            scores = logits.sigmoid() if head.use_sigmoid_cls else logits.softmax(-1)[..., :-1]
+            width = bbox_pred.shape[1] // self.selection.num_priors[i]
+            bbox_pred = bbox_pred.permute(0, 2, 3, 1).reshape(B, -1, width)
+            factor = None
+            if len(kinds) == 3:
+                factor = kinds[2][i].permute(0, 2, 3, 1).reshape(B, -1).sigmoid()
+            levels.append((scores, bbox_pred, factor, prior, strides[i]))
+        return levels
+
+    def _boxes(self, bbox_pred: Tensor, priors: Tensor, stride: int) -> Tensor:
+        """Decodes (B, N, D) predictions for (B, N, 4 or 5) priors."""
+        head, (B, count) = self.model.bbox_head, bbox_pred.shape[:2]
+        if hasattr(head, 'integral'):  # GFL: distributions over distances from the centre
+            bins = bbox_pred.reshape(B, count, 4, -1).softmax(-1)
+            bbox_pred = (bins * head.integral.project.to(bins)).sum(-1) * stride
+            priors = (priors[..., :2] + priors[..., 2:]) / 2
+        boxes = head.bbox_coder.decode(priors.flatten(0, 1), bbox_pred.flatten(0, 1))
+        return getattr(boxes, 'tensor', boxes).reshape(B, count, -1)
+
+
+class BoxNetwork(DecodedNetwork):
+    """Maps normalised images to the best boxes of each level, before NMS.
+
+    Args:
+        model: A single-stage detector.
+
+    Raises:
+        UserError: If a file cannot reproduce how the detector predicts.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        if model.bbox_head.bbox_coder.encode_size != 4:
+            raise UserError(
+                'NMS of rotated boxes is no standard operator. Export with --include decode: '
+                'edgenext_mm and its runtime select the boxes where the file runs.'
+            )
+
+    def names(self, nested: Any) -> list[str]:
+        """Names the outputs."""
+        return ['boxes', 'scores', 'labels']
+
+    def nested(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Predicts boxes for a batch of images.
+
+        Args:
+            x: (B, C, H, W) normalised images.
+
+        Returns:
+            (B, K, 4) corners in pixels of the input, (B, K) scores and (B, K) labels. Boxes that
+            were filtered out have the score :data:`~edgenext_mm.runtime.boxes.NO_SCORE`.
+        """
+        levels = [self._best(*level) for level in self._levels(x)]
         boxes, scores, labels = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
         if self.selection.clip:
             horizontal = boxes[..., 0::2].clamp(0, x.shape[-1])
@@ -190,28 +226,16 @@ class BoxNetwork(Network):
             boxes = torch.stack((horizontal, vertical), dim=-1).flatten(-2)
         return boxes, scores, labels
 
-    def _level(
-        self, cls_score: Tensor, bbox_pred: Tensor, factor: Tensor | None, priors: Tensor,
-        stride: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        head, B = self.model.bbox_head, cls_score.shape[0]
-        scores = cls_score.permute(0, 2, 3, 1).reshape(B, -1, head.cls_out_channels)
-        scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
+    def _best(
+        self, scores: Tensor, bbox_pred: Tensor, factor: Tensor | None, priors: Tensor, stride: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         classes = scores.shape[-1]
         count = min(self.selection.nms_pre, priors.shape[0] * classes)
         scores, index = scores.flatten(1).topk(count, dim=1)
         position, labels = index // classes, index % classes
         found = scores > self.selection.score_thr
         if factor is not None:
-            factor = factor.permute(0, 2, 3, 1).reshape(B, -1).sigmoid()
             scores = scores * factor.gather(1, position)
         scores = torch.where(found, scores, torch.full_like(scores, NO_SCORE))
-        bbox_pred = bbox_pred.permute(0, 2, 3, 1).reshape(B, priors.shape[0], -1)
         bbox_pred = bbox_pred.gather(1, position[..., None].expand(-1, -1, bbox_pred.shape[-1]))
-        priors = priors[position]
-        if hasattr(head, 'integral'):  # GFL: distributions over distances from the centre
-            bins = bbox_pred.reshape(B, count, 4, -1).softmax(-1)
-            bbox_pred = (bins * head.integral.project.to(bins)).sum(-1) * stride
-            priors = (priors[..., :2] + priors[..., 2:]) / 2
-        boxes = head.bbox_coder.decode(priors.flatten(0, 1), bbox_pred.flatten(0, 1))
-        return boxes.reshape(B, count, 4), scores, labels
+        return self._boxes(bbox_pred, priors[position], stride), scores, labels

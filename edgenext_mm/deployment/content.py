@@ -5,107 +5,42 @@ The modules that write and run files build on this one; :mod:`.file_formats` imp
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..version import __version__
+from ..runtime.boxes import Selection
+from ..runtime.metadata import Metadata
 
-#: The key under which a file stores its metadata.
-KEY = 'edgenext_mm'
 TASKS = {
     'mmpretrain': 'classification',
     'mmdet': 'detection',
     'mmseg': 'segmentation',
     'mmrotate': 'rotated_detection',
 }
-#: Dimensions of the (B, C, H, W) input that a file can leave open.
-DIMENSIONS = {'batch': 0, 'height': 2, 'width': 3}
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """The description that is stored in a file, so that nothing else is needed to run it.
-
-    Args:
-        task: ``classification``, ``detection``, ``segmentation`` or ``rotated_detection``.
-        classes: Class names.
-        outputs: Names of the outputs, in order.
-        structure: Nesting of the head's outputs, from
-            :func:`~edgenext_mm.deployment.heads.structure_of`.
-        shape: (H, W) of the input, in pixels.
-        dynamic: The dimensions that may vary, from :data:`DIMENSIONS`.
-        decoded: Whether the file of a detector returns boxes after NMS instead of raw outputs.
-        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
-        preprocessing: Mean, standard deviation, channel order and resizing, for other runners.
-        config: Config of the model, its preprocessor and its test pipeline.
-        palette: Colours of the classes. Default: empty.
-        version: Version of edgenext_mm that wrote the file. Default: this version.
-    """
-
-    task: str
-    classes: tuple[str, ...]
-    outputs: tuple[str, ...]
-    structure: Any
-    shape: tuple[int, int]
-    dynamic: tuple[str, ...]
-    decoded: bool
-    precision: str
-    preprocessing: dict[str, Any]
-    config: dict[str, Any]
-    palette: tuple = ()
-    version: str = __version__
-
-    def to_json(self) -> str:
-        """Returns the metadata as JSON in which tuples are marked."""
-        return json.dumps(_encode(asdict(self)))
-
-    @classmethod
-    def from_json(cls, text: str | None, path: Any) -> Metadata:
-        """Reads the metadata of a file.
-
-        Args:
-            text: The stored JSON; None or empty if the file holds none.
-            path: Path of the file, for the error message.
-
-        Raises:
-            UserError: If the file was not written by this version of the exporter.
-        """
-        if not text:
-            raise UserError(
-                f'{path} holds no metadata of edgenext_mm: it was not written by '
-                'tools/deployment/export.py. Export the model with that tool.'
-            )
-        try:
-            return cls(**_decode(json.loads(text)))
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f'{path} holds metadata that this version cannot read ({error}). Export the model '
-                'again with tools/deployment/export.py.'
-            ) from error
+#: Dimensions of the input that a file can leave open.
+DIMENSIONS = ('batch', 'height', 'width')
 
 
 class Content(NamedTuple):
     """The input of a file writer.
 
     Args:
-        network: :class:`~.heads.Network` or :class:`~.boxes.BoxNetwork` in deploy form; the writer
-            may change it.
-        example: (B, C, H, W) images for tracing.
+        network: The network in deploy form, see :mod:`.networks`; the writer may change it.
+        example: (B, C, H, W) images for tracing; (B, H, W, 3) uint8 with preprocessing.
         metadata: Metadata to store.
-        calibration: Normalised (1, C, H, W) images for INT8. Default: none.
+        selection: How the file selects boxes by NMS. Default: it does not.
+        calibration: Inputs for one image each for INT8. Default: none.
         scheme: INT8 scheme, ``symmetric`` or ``asymmetric``. Default: ``symmetric``.
     """
 
     network: nn.Module
     example: Tensor
     metadata: Metadata
+    selection: Selection | None = None
     calibration: Sequence[Tensor] = ()
     scheme: str = 'symmetric'
 
@@ -121,27 +56,23 @@ class Session(Protocol):
         """Returns the outputs in the order of the metadata.
 
         Args:
-            x: (B, C, H, W) normalised images.
+            x: (B, C, H, W) normalised images; (B, H, W, 3) uint8 pixels with preprocessing.
             extra: Values for the other inputs of the file by name, one row per image. Default:
                 the values for images without padding and resizing.
         """
 
 
-def require(package: str, purpose: str) -> None:
-    """Checks that an optional package is installed.
+def open_dimensions(example: Tensor, dynamic: Sequence[str]) -> dict[int, Any]:
+    """Returns the open dimensions of an input, as torch.export takes them.
 
     Args:
-        package: Name of the package.
-        purpose: What needs it, for the error message.
-
-    Raises:
-        UserError: If it is not installed; says how to install it.
+        example: (B, C, H, W) normalised images, or (B, H, W, 3) uint8 pixels.
+        dynamic: Dimensions that may vary, of :data:`DIMENSIONS`.
     """
-    if importlib.util.find_spec(package) is None:
-        raise UserError(
-            f'{purpose} needs the package {package}, which is not installed. Install it with '
-            f'`pip install {package}`, or all formats with `pip install "edgenext_mm[all]"`.'
-        )
+    layout = ('batch', 'height', 'width', '')
+    if example.is_floating_point():
+        layout = ('batch', '', 'height', 'width')
+    return {layout.index(name): torch.export.Dim.DYNAMIC for name in dynamic}
 
 
 def model_config(model: nn.Module) -> dict[str, Any]:
@@ -184,8 +115,38 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
         loading=[step for step in pipeline if 'LoadImage' in str(step['type'])],
         channel_order='RGB' if to_rgb else 'BGR',
         **{key: preprocessor.get(key) for key in ('mean', 'std', 'pad_size_divisor', 'size')},
+        testing=preprocessor.get('test_cfg'),
         steps=[s for s in pipeline if not any(word in str(s['type']) for word in ('Load', 'Pack'))],
     )
+
+
+def results_of(model: nn.Module, network: nn.Module) -> dict[str, Any]:
+    """Describes how outputs become results, for runners without OpenMMLab.
+
+    Args:
+        model: The model.
+        network: The network of the file.
+
+    Returns:
+        An empty dict if only OpenMMLab's head can do it.
+    """
+    if selection := getattr(network, 'selection', None):
+        return selection._asdict()
+    if (segmentor := getattr(model, 'decode_head', None)) is not None:
+        if (model.test_cfg or {}).get('mode') == 'slide':
+            return {}
+        return dict(align_corners=segmentor.align_corners, threshold=segmentor.threshold)
+    if (head := getattr(model, 'head', None)) is None:
+        return {}
+    from mmpretrain.models.heads import ClsHead, MultiLabelClsHead
+
+    if isinstance(head, MultiLabelClsHead):
+        return dict(activation='sigmoid', threshold=head.thr, topk=head.topk)
+    predicts = ('predict', '_get_predictions')
+    is_usual = isinstance(head, ClsHead) and all(
+        getattr(type(head), name) is getattr(ClsHead, name) for name in predicts
+    )
+    return dict(activation='softmax') if is_usual else {}
 
 
 def _without_init(value: Any) -> Any:
@@ -193,22 +154,3 @@ def _without_init(value: Any) -> Any:
         skipped = ('init_cfg', 'pretrained')
         return {k: _without_init(v) for k, v in value.items() if k not in skipped}
     return type(value)(map(_without_init, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _encode(value: Any) -> Any:
-    """Replaces what JSON cannot hold; registries find a class by its import path."""
-    if isinstance(value, tuple):
-        return {'tuple': [_encode(v) for v in value]}
-    if isinstance(value, list):
-        return [_encode(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _encode(v) for k, v in value.items()}
-    return f'{value.__module__}.{value.__qualname__}' if isinstance(value, type) else value
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {'tuple'}:
-            return tuple(map(_decode, value['tuple']))
-        return {k: _decode(v) for k, v in value.items()}
-    return [_decode(v) for v in value] if isinstance(value, list) else value

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..runtime.metadata import KEY, Metadata
 from . import torch_files
-from .content import KEY, Content, Metadata
+from .content import Content
 from .mil import Program
 
 

@@ -16,8 +16,9 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..errors import UserError
+from ..runtime.metadata import Metadata
 from . import torch_files
-from .content import Content, Metadata
+from .content import Content
 from .converters import run_converter, start_converter
 
 

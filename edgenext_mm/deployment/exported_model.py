@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..models.building import build_model
+from ..runtime.boxes import Detections, Selection, rescaled, select
+from ..runtime.images import resize_labels
 from .content import Session
 from .file_formats import open_session
-from .heads import find_head, unflatten
+from .heads import find_head, to_pixels, unflatten
 
 
 class ExportedModel(nn.Module):
     """An exported file as a model, for ``inference_model`` and for mmengine's test loop.
 
     The model of the config in the file is built, and :class:`FileNetwork` replaces its network.
-    Normalisation, decoding, NMS and resizing of results stay the code of the OpenMMLab libraries.
+    What the file does not include, such as decoding or NMS, stays the code of the OpenMMLab
+    libraries, but for the selection of boxes that a file has decoded (:mod:`~edgenext_mm.runtime`).
 
     Args:
         source: Path of a file from ``tools/deployment/export.py``, or an opened session.
@@ -54,7 +57,7 @@ class ExportedModel(nn.Module):
         # The head keeps its decoding and loses its layers. A subclass would be needed for every
         # head of four libraries; the attribute is set on an object that was built here.
         head = self.shell.get_submodule(self.head_name)
-        if self.metadata.decoded:
+        if 'decode' in self.metadata.include and self.metadata.task != 'segmentation':
             head.predict = network.predict_boxes
         else:
             head.forward = lambda outputs: outputs
@@ -66,6 +69,8 @@ class ExportedModel(nn.Module):
             data = self.shell.data_preprocessor(data, False)
             if self.metadata.task == 'segmentation':
                 data = self._pad_like_mmseg(data)
+                if 'decode' in self.metadata.include:
+                    return self._label_pixels(**data)
             return self.shell(**data, mode='predict')
 
     val_step = test_step
@@ -91,6 +96,19 @@ class ExportedModel(nn.Module):
                 sample.set_metainfo(dict(img_padding_size=padding, pad_shape=shape))
         return {**data, 'inputs': padded}
 
+    def _label_pixels(self, inputs: Tensor, data_samples: list) -> list:
+        """Sets the classes of the pixels of the original images from those of the input."""
+        labels = self.shell.backbone(inputs)
+        for sample, mask in zip(data_samples, labels.numpy(), strict=True):
+            meta = sample.metainfo
+            _, right, _, below = meta.get(
+                'img_padding_size', meta.get('padding_size', (0, 0, 0, 0))
+            )
+            unpadded = mask[: mask.shape[0] - below, : mask.shape[1] - right]
+            found = torch.from_numpy(resize_labels(unpadded, meta['ori_shape'][:2]))
+            sample.pred_sem_seg = PixelData(data=found[None].long())
+        return data_samples
+
 
 class FileNetwork(nn.Module):
     """Runs a file in place of backbone, neck and the layers of the head.
@@ -106,21 +124,27 @@ class FileNetwork(nn.Module):
         self.metadata = session.metadata
         self.pad_value = pad_value
         self.takes_batches = 'batch' in self.metadata.dynamic
+        self.takes_pixels = 'preprocess' in self.metadata.include
 
     def forward(self, x: Tensor) -> Any:
         """Returns the outputs of the head for normalised images.
 
-        A file with NMS also needs the sizes of the images: here it returns the padded images, for
-        :meth:`predict_boxes`.
+        The selection of boxes also needs the sizes of the images: for files that decode boxes, it
+        returns the padded images, for :meth:`predict_boxes`.
         """
         metadata = self.metadata
         pads = metadata.task != 'classification'
         images = fit_size(x, metadata.shape, metadata.dynamic, pads, self.pad_value)
-        if metadata.decoded:
+        if 'decode' in metadata.include and metadata.task != 'segmentation':
             return images
+        return unflatten(self._run(images), metadata.structure)
+
+    def _run(self, images: Tensor) -> list[Tensor]:
+        """Returns the outputs for padded images."""
+        if self.takes_pixels:
+            images = to_pixels(images, self.metadata.preprocessing)
         parts = images.split(len(images) if self.takes_batches else 1)
-        outputs = zip(*map(self.session, parts), strict=True)
-        return unflatten([torch.cat(tensors) for tensors in outputs], metadata.structure)
+        return [torch.cat(tensors) for tensors in zip(*map(self.session, parts), strict=True)]
 
     def predict_boxes(self, images: Tensor, samples: list, rescale: bool = False) -> list:
         """Predicts boxes, in place of the ``predict`` of an mmdet head.
@@ -131,25 +155,52 @@ class FileNetwork(nn.Module):
             rescale: Whether boxes are in pixels of the original images. Default: False.
         """
         metas = [sample.metainfo for sample in samples]
-        scales = torch.tensor([m['scale_factor'] if rescale else (1.0, 1.0) for m in metas])
+        factors = [meta['scale_factor'][:2] if rescale else (1.0, 1.0) for meta in metas]
+        sizes = [meta['img_shape'][:2] for meta in metas]
+        find = self._select if 'nms' in self.metadata.include else self._decode
+        coordinates = 5 if self.metadata.task == 'rotated_detection' else 4
+        return [
+            InstanceData(
+                bboxes=torch.from_numpy(found.boxes).reshape(-1, coordinates),
+                scores=torch.from_numpy(found.scores),
+                labels=torch.from_numpy(found.labels).long(),
+            )
+            for found in find(images, sizes, factors)
+        ]
+
+    def _decode(self, images: Tensor, sizes: list, factors: list) -> Iterator[Detections]:
+        """Yields the detections of each image, selected from all boxes of the file."""
+        selection = Selection(**self.metadata.results)
+        outputs = [output.numpy() for output in self._run(images)]
+        for i, (size, factor) in enumerate(zip(sizes, factors, strict=True)):
+            boxes, scores, *quality = (output[i] for output in outputs)
+            shape = images.shape[-2:]
+            yield select(
+                boxes, scores, quality[0] if quality else None, selection, shape, size, factor
+            )
+
+    def _select(self, images: Tensor, sizes: list, factors: list) -> Iterator[Detections]:
+        """Yields the detections of each image, which the file has selected by NMS."""
         extra = dict(
-            image_size=torch.tensor([meta['img_shape'][:2] for meta in metas]).float(),
-            scale_factor=scales.float(),
+            image_size=torch.tensor(sizes).float(), scale_factor=torch.tensor(factors).float()
         )
+        if self.takes_pixels:
+            images = to_pixels(images, self.metadata.preprocessing)
         if self.takes_batches or len(images) == 1:
-            *found, image = self.session(images, extra)
-            parts = [[values[image == i] for values in found] for i in range(len(metas))]
+            *values, image = (output.numpy() for output in self.session(images, extra))
+            parts = [[value[image == i] for value in values] for i in range(len(images))]
         else:
             parts = [
-                self.session(images[i : i + 1], {k: v[i : i + 1] for k, v in extra.items()})[:3]
-                for i in range(len(metas))
+                [
+                    output.numpy()
+                    for output in self.session(
+                        images[i : i + 1], {k: v[i : i + 1] for k, v in extra.items()}
+                    )[:3]
+                ]
+                for i in range(len(images))
             ]
-        results = []
-        for (boxes, scores, labels), scale in zip(parts, scales, strict=True):
-            order = scores.argsort(descending=True, stable=True)
-            boxes = boxes[order] / scale.repeat(2).to(boxes)
-            results.append(InstanceData(bboxes=boxes, scores=scores[order], labels=labels[order]))
-        return results
+        for (boxes, scores, labels), factor in zip(parts, factors, strict=True):
+            yield Detections(rescaled(boxes, factor), scores, labels).sorted()
 
 
 def _import_parts(imports: Mapping[str, Any], source: Any) -> None:

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .boxes import BoxNetwork
+from ..runtime.formats import FORMATS, PARTS, PRECISIONS, with_ending
+from ..runtime.metadata import Metadata
+from .boxes import BoxNetwork, DecodedNetwork
 from .calibration import image_channels
-from .content import DIMENSIONS, TASKS, Content, Metadata, model_config, preprocessing_of
-from .file_formats import FORMATS, PRECISIONS, backend, find_format, with_ending
+from .content import DIMENSIONS, TASKS, Content, model_config, preprocessing_of, results_of
+from .file_formats import backend, find_writer
 from .form import LAYOUT_BY_FORMAT, switch_to_deploy
-from .heads import Network, structure_of
+from .heads import LabelNetwork, Network, Preprocessed, structure_of, to_pixels
 from .verify import Deviation, check_deviations, compare, rehearse
 
 
@@ -31,7 +33,7 @@ def export(
     shape: tuple[int, int],
     dynamic: Sequence[str] = (),
     precision: str = 'fp32',
-    decode: bool = False,
+    include: Sequence[str] = (),
     calibration: Sequence[Tensor] = (),
     images: Sequence[Tensor] = (),
     bound: float | None = None,
@@ -45,12 +47,15 @@ def export(
     Args:
         model: A model from :func:`~edgenext_mm.load_model`; it is not changed.
         path: Path of the file; the suffix of the format is added if it is missing.
-        file_format: A key of :data:`~edgenext_mm.deployment.file_formats.FORMATS`.
+        file_format: A key of :data:`~edgenext_mm.runtime.FORMATS`.
         shape: (H, W) of the input in pixels; an example for dynamic dimensions.
         dynamic: Dimensions that may vary: ``batch``, ``height``, ``width``. Default: none.
         precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``. Default: ``fp32``.
-        decode: Whether the file of a detector returns boxes after NMS instead of raw outputs.
-            Default: False.
+        include: What the file holds besides the network. Default: nothing.
+
+            - ``preprocess``: images are (B, H, W, 3) uint8 red-green-blue pixels.
+            - ``decode``: detectors return all boxes and scores, segmentors the class of each pixel.
+            - ``nms``: detectors return the boxes after NMS; needs ``decode``.
         calibration: Normalised (1, C, H, W) images for INT8. Default: none.
         images: Normalised (1, C, H, W) images for the comparison. Default: none, no comparison.
         bound: The largest accepted deviation, relative to the largest value of an output.
@@ -66,10 +71,11 @@ def export(
     Raises:
         UserError: If the model cannot be exported as requested, or the file deviates too much.
     """
-    scheme = _check_request(model, file_format, shape, dynamic, precision, decode, int8_scheme)
+    include = tuple(part for part in PARTS if part in _check_parts(model, file_format, include))
+    scheme = _check_request(model, file_format, shape, dynamic, precision, include, int8_scheme)
     if precision == 'int8' and not calibration:
         raise UserError('INT8 needs images for calibration. Give a folder of them: --calib DIR.')
-    network = (BoxNetwork if decode else Network)(model).eval()
+    network = _network_type(model, include)(model).eval()
     example = torch.randn(_example_size(network, shape, dynamic))
     nested = _run(network, example)
     metadata = Metadata(
@@ -80,16 +86,16 @@ def export(
         structure=structure_of(nested),
         shape=shape,
         dynamic=tuple(dynamic),
-        decoded=decode,
+        include=include,
         precision=precision,
         preprocessing=preprocessing_of(model.cfg),
+        results=results_of(model, network),
         config=model_config(model),
     )
-    if not decode:
-        rehearse(network, metadata, images[0] if images else example[:1])
+    rehearse(network, metadata, images[0] if images else example[:1])
     size = None if {'height', 'width'} & set(dynamic) else shape
     deployed = switch_to_deploy(model, layout or LAYOUT_BY_FORMAT[file_format], size)
-    content = Content(type(network)(deployed).eval(), example, metadata, calibration, scheme)
+    content = _content(type(network)(deployed).eval(), example, metadata, calibration, scheme)
     path = with_ending(path, file_format)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
@@ -101,6 +107,35 @@ def export(
         for file in FORMATS[file_format].files(temporary):
             _move(file, path.parent / file.name)
     return deviations
+
+
+def _network_type(model: nn.Module, include: Sequence[str]) -> type[Network]:
+    """Returns the class of the network that a file holds."""
+    if 'nms' in include:
+        return BoxNetwork
+    if 'decode' in include:
+        return LabelNetwork if hasattr(model, 'decode_head') else DecodedNetwork
+    return Network
+
+
+def _content(
+    network: Network,
+    example: Tensor,
+    metadata: Metadata,
+    calibration: Sequence[Tensor],
+    scheme: str,
+) -> Content:
+    """Returns the input of the writer; with preprocessing, all images become pixels."""
+    selection = network.selection if isinstance(network, BoxNetwork) else None
+    content = Content(network, example, metadata, selection, calibration, scheme)
+    if 'preprocess' not in metadata.include:
+        return content
+    description = metadata.preprocessing
+    return content._replace(
+        network=Preprocessed(network, description).eval(),
+        example=to_pixels(example, description),
+        calibration=[to_pixels(image, description) for image in calibration],
+    )
 
 
 def _move(source: Path, target: Path) -> None:
@@ -167,11 +202,11 @@ def _check_request(
     shape: tuple[int, int],
     dynamic: Sequence[str],
     precision: str,
-    decode: bool,
+    include: Sequence[str],
     scheme: str | None,
 ) -> str:
     """Checks a request for an export, and returns its INT8 scheme; empty if there is none."""
-    kind = find_format(file_format)
+    kind = find_writer(file_format)
     _check_dynamic(file_format, dynamic)
     if precision not in kind.precisions:
         others = [name for name, f in FORMATS.items() if precision in f.precisions]
@@ -180,13 +215,8 @@ def _check_request(
             + (f'Formats for {precision}: {", ".join(others)}.' if others else '')
             + f' Precisions: {", ".join(PRECISIONS)}.' * (precision not in PRECISIONS)
         )
-    if decode and not kind.decodes:
-        others = [name for name, f in FORMATS.items() if f.decodes]
-        raise UserError(
-            f'The format {file_format} cannot hold NMS. Formats for --decode: {", ".join(others)}.'
-        )
-    if decode and precision == 'bf16':
-        raise UserError('Boxes after NMS need more than the eight bits of BF16: use fp32 or fp16.')
+    if 'decode' in include and precision == 'bf16' and hasattr(model, 'bbox_head'):
+        raise UserError('Coordinates of boxes need more than the eight bits of BF16: use fp16.')
     if scheme is not None and (precision != 'int8' or scheme not in kind.schemes):
         raise UserError(
             f'{kind.suffix} files of precision {precision} have no int8_scheme {scheme!r}. '
@@ -210,6 +240,34 @@ def _check_request(
                 f'{crop[0]} {crop[1]}.'
             )
     return scheme or next(iter(kind.schemes), '')
+
+
+def _check_parts(model: nn.Module, file_format: str, include: Sequence[str]) -> set[str]:
+    """Returns what a file shall hold besides the network."""
+    parts = set(include)
+    if unknown := parts - set(PARTS):
+        raise UserError(
+            f'A file cannot include {sorted(unknown)[0]!r}. Choose from {", ".join(PARTS)}.'
+        )
+    for part in (part for part in PARTS if part in parts):
+        if part not in find_writer(file_format).parts:
+            others = [name for name, f in FORMATS.items() if part in f.parts]
+            raise UserError(
+                f'Files of the format {file_format} cannot include {part!r}. Formats that can: '
+                f'{", ".join(others)}.'
+            )
+    if 'nms' in parts and not hasattr(model, 'bbox_head'):
+        raise UserError('Only files of detectors can include NMS.')
+    if 'decode' in parts and hasattr(model, 'head'):
+        raise UserError("There is nothing to decode in a classifier's outputs, the scores.")
+    if 'preprocess' in parts:
+        description = preprocessing_of(model.cfg)
+        loading = description['loading'][-1] if description['loading'] else {}
+        if image_channels(model) != 3 or loading.get('color_type', 'color') != 'color':
+            raise UserError('Preprocessing can be included for images of three colours.')
+        if not description['mean'] or not description['std']:
+            raise UserError('This model does not normalise images: there is no preprocessing.')
+    return parts | ({'decode'} if 'nms' in parts else set())
 
 
 def _check_dynamic(file_format: str, dynamic: Sequence[str]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -75,6 +76,76 @@ class Network(nn.Module):
     def cast(self, precision: str) -> nn.Module:
         """Converts this network to another precision, see :class:`Cast`."""
         return Cast(self, precision)
+
+
+class LabelNetwork(Network):
+    """Maps normalised (B, C, H, W) images to (B, H, W) int32 classes: the arg max of the logits.
+
+    Args:
+        model: A segmentor.
+
+    Raises:
+        UserError: If the segmentor slides over images, or has one output channel.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        if model.test_cfg.get('mode') == 'slide' or model.decode_head.out_channels == 1:
+            raise UserError(
+                'Classes of pixels can be exported from segmentors of several classes that see an '
+                'image at once. Export the logits with --include none.'
+            )
+
+    def names(self, nested: Any) -> list[str]:
+        """Names the output."""
+        return ['labels']
+
+    def nested(self, x: Tensor) -> Tensor:
+        """Returns the class of each pixel of the input."""
+        logits = super().nested(x)
+        align_corners = self.model.decode_head.align_corners
+        logits = F.interpolate(
+            logits, size=x.shape[-2:], mode='bilinear', align_corners=align_corners
+        )
+        return logits.argmax(1).int()
+
+
+class Preprocessed(nn.Module):
+    """Maps (B, H, W, 3) uint8 red-green-blue images to the outputs of a network.
+
+    Args:
+        network: The network, for normalised images.
+        preprocessing: ``preprocessing`` of the metadata.
+    """
+
+    def __init__(self, network: nn.Module, preprocessing: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = (torch.tensor(preprocessing[key]).float() for key in ('mean', 'std'))
+        if preprocessing['channel_order'] == 'BGR':
+            mean, std = mean.flip(0), std.flip(0)
+        self.flips = preprocessing['channel_order'] == 'BGR'
+        self.register_buffer('factor', 1 / std)
+        self.register_buffer('offset', -mean / std)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Returns the outputs of the network."""
+        x = (pixels.float() * self.factor + self.offset).permute(0, 3, 1, 2)
+        return self.network(x.flip(1) if self.flips else x)
+
+    def cast(self, precision: str) -> nn.Module:
+        """Converts the network; pixels are normalised in float32."""
+        self.network = self.network.cast(precision)
+        return self
+
+
+def to_pixels(x: Tensor, preprocessing: Mapping[str, Any]) -> Tensor:
+    """Returns the (B, H, W, 3) uint8 red-green-blue pixels of (B, 3, H, W) normalised images."""
+    mean, std = (torch.tensor(preprocessing[key]).view(-1, 1, 1) for key in ('mean', 'std'))
+    pixels = (x * std + mean).round().clamp(0, 255).byte()
+    if preprocessing['channel_order'] == 'BGR':
+        pixels = pixels.flip(1)
+    return pixels.permute(0, 2, 3, 1).contiguous()
 
 
 class Cast(nn.Module):

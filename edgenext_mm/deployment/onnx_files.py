@@ -1,9 +1,9 @@
-"""ONNX files: written by PyTorch's exporter, run by ONNX Runtime."""
+"""ONNX files, written by PyTorch's exporter."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .boxes import NO_SCORE, BoxNetwork, Selection, default_inputs
-from .content import DIMENSIONS, KEY, Content, Metadata
+from ..runtime.boxes import NO_SCORE, Selection, default_inputs
+from ..runtime.metadata import KEY
+from .content import Content, open_dimensions
 
 
 def write(content: Content, path: Path) -> None:
@@ -31,8 +31,8 @@ def build(content: Content) -> onnx.ModelProto:
     if metadata.precision == 'fp16':
         network = network.cast('fp16')
     model = to_onnx(network, example, metadata.outputs, metadata.dynamic)
-    if isinstance(network, BoxNetwork):
-        _append_selection(model, network.selection)
+    if content.selection:
+        _append_selection(model, content.selection)
     helper.set_model_props(model, {KEY: metadata.to_json()})
     onnx.checker.check_model(model)
     return model
@@ -48,11 +48,11 @@ def to_onnx(
 
     Args:
         network: The network, in evaluation mode.
-        example: (B, C, H, W) images for tracing.
+        example: (B, C, H, W) images for tracing; (B, H, W, 3) uint8 with preprocessing.
         outputs: Names of the outputs. Default: those of the exporter.
         dynamic: Dimensions that may vary: ``batch``, ``height``, ``width``. Default: none.
     """
-    shapes = {DIMENSIONS[d]: torch.export.Dim.DYNAMIC for d in dynamic}
+    shapes = open_dimensions(example, dynamic)
     with torch.no_grad():
         program = torch.onnx.export(
             network,
@@ -72,7 +72,7 @@ def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
     The outputs are one list of boxes for the whole batch. As in mmcv's ``batched_nms``, the boxes
     of each class are moved apart, so that one NMS serves all classes. The size of an image without
     padding and its scale factor become inputs with default values, see
-    :func:`~edgenext_mm.deployment.boxes.default_inputs`.
+    :func:`~edgenext_mm.runtime.boxes.default_inputs`.
     """
     graph = model.graph
     boxes, scores, labels = (output.name for output in graph.output)
@@ -86,7 +86,7 @@ def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
         return output
 
     def defaulted(name: str) -> str:
-        value = default_inputs(1)[name].numpy()
+        value = default_inputs(1)[name]
         graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]))
         graph.initializer.append(numpy_helper.from_array(value, name))
         return name
@@ -150,8 +150,8 @@ def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric
 
     Args:
         path: Path of the file.
-        calibration: Normalised (1, C, H, W) images to measure the ranges of activations on.
-        scheme: One of :data:`~edgenext_mm.deployment.file_formats.SCHEMES`. Default: ``symmetric``.
+        calibration: Inputs for one image each, to measure the ranges of activations on.
+        scheme: One of :data:`~edgenext_mm.runtime.formats.SCHEMES`. Default: ``symmetric``.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -180,39 +180,3 @@ def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric
             # TensorRT's parser supports neither zero points nor INT32 biases.
             extra_options=dict(ActivationSymmetric=symmetric, QuantizeBias=not symmetric),
         )
-
-
-class OnnxSession:
-    """Runs an ONNX file in ONNX Runtime, on a GPU if it has one.
-
-    Args:
-        path: Path of the file.
-        threads: Number of CPU threads. Default: the choice of ONNX Runtime.
-    """
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if threads:
-            options.intra_op_num_threads = threads
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=onnxruntime.get_available_providers()
-            )
-        except Exception as error:  # the errors of ONNX Runtime have no common base class
-            raise UserError(f'{path} cannot be read as ONNX: {error}') from error
-        self._optional = {value.name for value in self._session.get_overridable_initializers()}
-        stored = self._session.get_modelmeta().custom_metadata_map
-        self.metadata = Metadata.from_json(stored.get(KEY), path)
-
-    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-        """Returns the outputs; see :class:`~.content.Session`."""
-        given = {name: value for name, value in (extra or {}).items() if name in self._optional}
-        given['images'] = x.detach().cpu()
-        outputs = self._session.run(None, {name: value.numpy() for name, value in given.items()})
-        return [torch.from_numpy(np.asarray(output)) for output in outputs]
-
-
-open_session = OnnxSession

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import openvino
-import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..runtime.formats import require
+from ..runtime.metadata import KEY
 from . import onnx_files
-from .boxes import default_inputs
-from .content import KEY, Content, Metadata, require
+from .content import Content
 
 #: Operators that stay in floating point in INT8 files.
 NOT_INT8 = [
@@ -27,19 +25,6 @@ NOT_INT8 = [
     # For depth-wise convolutions, quantizing their maps was measured to cost more than INT8 saves.
     'GroupConvolution',
 ]
-
-
-@functools.cache
-def core() -> openvino.Core:
-    """Returns OpenVINO's entry point, one for the whole process.
-
-    The CPU plugin of each ``Core`` replaces the stack for signal handlers and restores the previous
-    one when it is destroyed. If two are not destroyed in reverse order, that stack is already
-    unmapped, and the next signal (Ctrl-C, the end of a child process) kills the process without a
-    message: ``SigAltStackSetup`` in OpenVINO's ``cpu_special_setup``, since
-    https://github.com/openvinotoolkit/openvino/pull/11894.
-    """
-    return openvino.Core()
 
 
 def write(content: Content, path: Path) -> None:
@@ -67,7 +52,7 @@ def quantize(model: openvino.Model, calibration: Sequence[Tensor]) -> openvino.M
 
     Args:
         model: The model, in float32.
-        calibration: Normalised (1, C, H, W) images to measure the ranges of activations on.
+        calibration: Inputs for one image each, to measure the ranges of activations on.
 
     Raises:
         UserError: If NNCF is not installed.
@@ -84,49 +69,3 @@ def quantize(model: openvino.Model, calibration: Sequence[Tensor]) -> openvino.M
         preset=nncf.QuantizationPreset.PERFORMANCE,
         ignored_scope=nncf.IgnoredScope(types=NOT_INT8, validate=False),
     )
-
-
-def arithmetic(precision: str) -> str:
-    """Returns OpenVINO's name of the floating-point type in which the CPU runs a precision.
-
-    Operators of INT8 files that are not quantized run in BF16 if the CPU supports it, which is also
-    OpenVINO's default.
-    """
-    offered = core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
-    half = precision == 'bf16' or (precision == 'int8' and 'BF16' in offered)
-    return 'bf16' if half else 'f32'
-
-
-class OpenvinoSession:
-    """Runs an OpenVINO file on the CPU.
-
-    Args:
-        path: Path of the file.
-        threads: Number of CPU threads. Default: the choice of OpenVINO.
-    """
-
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        try:
-            model = core().read_model(path)
-        except RuntimeError as error:
-            raise UserError(f'{path} cannot be read as OpenVINO: {error}') from error
-        stored = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
-        self.metadata = Metadata.from_json(stored, path)
-        # Coordinates of boxes need more than the eight bits of BF16.
-        precision = 'fp32' if self.metadata.decoded else self.metadata.precision
-        options: dict[str, object] = {'INFERENCE_PRECISION_HINT': arithmetic(precision)}
-        if threads:
-            options['INFERENCE_NUM_THREADS'] = threads
-        self._model = core().compile_model(model, 'CPU', options)
-        self._inputs = [value.get_any_name() for value in self._model.inputs]
-
-    def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
-        """Returns the outputs; see :class:`~.content.Session`."""
-        given = {**default_inputs(len(x)), **(extra or {}), 'images': x.detach().cpu()}
-        outputs = self._model(
-            {name: given[name].numpy() for name in self._inputs}, share_inputs=True
-        )
-        return [torch.from_numpy(outputs[i].copy()) for i in range(len(outputs))]
-
-
-open_session = OpenvinoSession

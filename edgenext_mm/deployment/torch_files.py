@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .content import DIMENSIONS, KEY, Content, Metadata
+from ..runtime.metadata import KEY, Metadata
+from .content import Content, open_dimensions
 
 
 def write(content: Content, path: Path) -> None:
@@ -43,7 +44,7 @@ def save_program(
         dynamic: Dimensions that may vary: ``batch``, ``height``, ``width``. Default: none.
         extra: Texts to store in the file, by name. Default: none.
     """
-    shapes = {DIMENSIONS[d]: torch.export.Dim.DYNAMIC for d in dynamic}
+    shapes = open_dimensions(example, dynamic)
     with torch.no_grad():
         program = torch.export.export(
             network, (example,), dynamic_shapes=(shapes,) if shapes else None

@@ -19,10 +19,11 @@ from pycocotools import mask as coco_masks
 from torch import nn
 
 from ..apis.inference import inference_model
-from ..apis.results import Result, to_truth
+from ..apis.results import to_truth
 from ..datasets.image_pipeline import ImagePipeline
 from ..deployment.exported_model import ExportedModel
 from ..errors import UserError
+from ..runtime.results import Result
 from ..visualization.curves import plot_curves
 from ..visualization.draw import add_legend, displayable, draw, num_panels
 from ..visualization.figure import new_figure

@@ -10,8 +10,8 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Polygon
 
-from ..apis.results import Result, class_name, label_scores, object_names
 from ..datasets.palette import IGNORED, voc_palette
+from ..runtime.results import Result, class_name, label_scores, object_names
 
 RIGHT, WRONG, UNKNOWN = 'tab:green', 'tab:red', 'black'
 
@@ -27,7 +27,7 @@ def draw(axes: Sequence[Axes], image: np.ndarray, result: Result, truth: str | N
     Args:
         axes: Axes to draw on, as many as :func:`num_panels` returns.
         image: Image in the form that :func:`displayable` accepts.
-        result: A prediction or the ground truth, see :mod:`~edgenext_mm.apis.results`.
+        result: A prediction or the ground truth, see :mod:`~edgenext_mm.runtime.results`.
         truth: Name of the true class of a classified image. Default: None, unknown.
     """
     image = displayable(image)[..., ::-1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..apis.results import Result, class_name, is_class, object_names
 from ..datasets.palette import voc_palette
+from ..runtime.results import Result, class_name, is_class, object_names
 from .draw import box_colour, box_corners
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -17,7 +17,7 @@ def draw_on_frame(image: np.ndarray, result: Result) -> np.ndarray:
 
     Args:
         image: (H, W, 3) uint8, blue-green-red.
-        result: A prediction, see :mod:`~edgenext_mm.apis.results`; one with ``error`` is written
+        result: A prediction, see :mod:`~edgenext_mm.runtime.results`; one with ``error`` is written
             as text.
     """
     canvas = image.copy()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..apis.results import Result, class_name, is_class
 from ..datasets.images import ImageSource, read_image
 from ..errors import UserError
+from ..runtime.results import Result, class_name, is_class
 from .draw import add_legend, draw, num_panels
 from .figure import new_figure, save
 
@@ -125,7 +125,7 @@ def plot_grid(
     Args:
         images: Images, (H, W) or (H, W, C), blue-green-red; see
             :func:`~edgenext_mm.visualization.draw.displayable`.
-        results: One result per image, of one task; see :mod:`~edgenext_mm.apis.results`.
+        results: One result per image, of one task; see :mod:`~edgenext_mm.runtime.results`.
         path: PNG, SVG or PDF file to write.
         truths: Names of the true classes of classified images. Default: unknown.
         title: Title of the figure. Default: none.
@@ -152,7 +152,7 @@ def plot_result(image: np.ndarray, result: Result, path: str | os.PathLike[str])
 
     Args:
         image: Image, (H, W) or (H, W, C), blue-green-red.
-        result: Its result, see :mod:`~edgenext_mm.apis.results`.
+        result: Its result, see :mod:`~edgenext_mm.runtime.results`.
         path: PNG, SVG or PDF file to write.
     """
     panels, (height, width) = num_panels(result), image.shape[:2]

@@ -8,8 +8,9 @@ from mmpretrain.models.heads import ClsHead, MultiLabelClsHead
 from mmpretrain.structures import DataSample, MultiTaskDataSample
 from pycocotools import mask as coco_mask
 
-from edgenext_mm.apis.results import class_name, shares, to_json, to_result, to_text, to_truth
+from edgenext_mm.apis.results import to_result, to_truth
 from edgenext_mm.errors import UserError
+from edgenext_mm.runtime.results import class_name, shares, to_json, to_text
 
 META = dict(classes=('cat', 'dog', 'bird'))
 

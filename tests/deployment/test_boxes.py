@@ -14,9 +14,10 @@ from small_models import DECODED, UNDECODED, detector, task_model
 from torchvision.ops import batched_nms
 
 from edgenext_mm.deployment import ExportedModel, export
-from edgenext_mm.deployment.boxes import NO_SCORE, BoxNetwork
+from edgenext_mm.deployment.boxes import BoxNetwork
 from edgenext_mm.deployment.verify import _compare_boxes, check_deviations, compare
 from edgenext_mm.errors import UserError
+from edgenext_mm.runtime.boxes import NO_SCORE
 
 SIZE = (128, 128)
 #: Sizes of images without padding, and the factors by which they were resized.
@@ -95,8 +96,8 @@ def test_every_head_gives_the_boxes_of_its_own_predict(name, folder):
 def test_what_a_file_cannot_reproduce_is_refused(head, options, message, folder, tmp_path):
     settings = {f'model.test_cfg.{key}': value for key, value in options.items()}
     model = detector(head, folder, settings)
-    with pytest.raises(UserError, match=rf'(?s){message}.*Without --decode, export the raw heads'):
-        export(model, tmp_path / 'model', 'onnx', SIZE, decode=True)
+    with pytest.raises(UserError, match=rf'(?s){message}.*Export the raw outputs of the head'):
+        export(model, tmp_path / 'model', 'onnx', SIZE, include=('decode', 'nms'))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,7 +110,7 @@ def test_a_subclass_that_overrides_a_step_is_refused(folder, tmp_path):
 
     model.bbox_head.__class__ = OwnHead
     with pytest.raises(UserError, match=r'its OwnHead overrides `_bbox_post_process`'):
-        export(model, tmp_path / 'model', 'onnx', SIZE, decode=True)
+        export(model, tmp_path / 'model', 'onnx', SIZE, include=('decode', 'nms'))
 
 
 # Files.
@@ -119,7 +120,7 @@ def test_a_subclass_that_overrides_a_step_is_refused(folder, tmp_path):
 def atss(folder):
     """A detector with score factors that drops small boxes, and its file."""
     model = detector(DECODED['atss'], folder, {'model.test_cfg.min_bbox_size': 25})
-    export(model, folder / 'atss', 'onnx', SIZE, ('batch',), decode=True)
+    export(model, folder / 'atss', 'onnx', SIZE, ('batch',), include=('decode', 'nms'))
     return model, folder / 'atss.onnx'
 
 
@@ -150,7 +151,13 @@ def test_an_openvino_file_gives_the_boxes_of_the_model(folder):
     model = detector(DECODED['gfl'], folder, {'model.test_cfg.min_bbox_size': -1})
     images, samples = padded_batch()
     deviations = export(
-        model, folder / 'gfl', 'openvino', SIZE, decode=True, images=[images[:1]], bound=1e-4
+        model,
+        folder / 'gfl',
+        'openvino',
+        SIZE,
+        include=('decode', 'nms'),
+        images=[images[:1]],
+        bound=1e-4,
     )
     assert [d.output for d in deviations] == ['boxes', 'scores']
     expected = [s.pred_instances for s in model(*padded_batch(), mode='predict')]

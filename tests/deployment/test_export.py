@@ -16,13 +16,14 @@ from small_models import task_model
 from edgenext_mm import inference_model
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.config import load_config
-from edgenext_mm.deployment import FORMATS, ExportedModel, content, export
+from edgenext_mm.deployment import FORMATS, ExportedModel, export
 from edgenext_mm.deployment.calibration import default_images
 from edgenext_mm.deployment.converters import CONVERTERS
-from edgenext_mm.deployment.file_formats import format_of
-from edgenext_mm.deployment.openvino_files import arithmetic, core
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model
+from edgenext_mm.runtime import formats
+from edgenext_mm.runtime.formats import format_of
+from edgenext_mm.runtime.sessions.openvino import arithmetic, core
 
 ALL_DIMENSIONS = ('batch', 'height', 'width')
 
@@ -292,8 +293,14 @@ def assert_same_results(actual, expected):
         (dict(precision='int8'), r'--calib DIR'),
         (dict(int8_scheme='symmetric'), r"fp32 have no int8_scheme 'symmetric'"),
         (dict(dynamic=('depth',)), r"dimension 'depth'.*batch, height, width"),
-        (dict(decode=True), r'has no `bbox_coder`'),
-        (dict(decode=True, file_format='torchscript'), r'Formats for --decode: onnx, openvino'),
+        (dict(include=('decode', 'nms')), r'Only files of detectors can include NMS'),
+        (dict(include=['decode']), r'nothing to decode in a classifier'),
+        (dict(include=['resize']), r"include 'resize'.*preprocess, decode, nms"),
+        (dict(include=['nms'], file_format='torchscript'), r'Formats that can: onnx, openvino'),
+        (
+            dict(include=['preprocess'], file_format='ncnn'),
+            r'Formats that can: onnx, openvino, coreml',
+        ),
         (dict(shape=(16, 64)), r'at least 32x32'),
     ],
 )
@@ -316,7 +323,7 @@ def test_a_two_stage_detector_is_refused(tmp_path):
 def test_rotated_boxes_are_not_decoded(tmp_path):
     model = task_model('rotated', tmp_path)
     with pytest.raises(UserError, match='export the raw heads'):
-        export(model, tmp_path / 'm.onnx', 'onnx', (128, 128), decode=True)
+        export(model, tmp_path / 'm.onnx', 'onnx', (128, 128), include=('decode', 'nms'))
 
 
 def test_a_pruned_model_is_refused(tmp_path):
@@ -328,9 +335,9 @@ def test_a_pruned_model_is_refused(tmp_path):
 
 
 def test_a_missing_package_is_named(classifier, tmp_path, monkeypatch):
-    find = content.importlib.util.find_spec
+    find = formats.importlib.util.find_spec
     monkeypatch.setattr(
-        content.importlib.util,
+        formats.importlib.util,
         'find_spec',
         lambda name, *args: None if name == 'openvino' else find(name, *args),
     )

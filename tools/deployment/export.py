@@ -10,7 +10,8 @@ Examples:
         --dynamic batch,height,width
     python tools/deployment/export.py CONFIG best.pth --format openvino --out small_int8.xml \
         --precision int8 --calib data/train --evaluate
-    python tools/deployment/export.py DETECTOR best.pth --format onnx --out boxes.onnx --decode
+    python tools/deployment/export.py DETECTOR best.pth --format onnx --out boxes.onnx \
+        --include preprocess,decode,nms
 """
 
 import argparse
@@ -29,9 +30,11 @@ from edgenext_mm.cli import add_config_options, make_parser, reports_errors
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment import FORMATS, export
+from edgenext_mm.deployment.boxes import read_selection
 from edgenext_mm.deployment.calibration import image_channels, images_in, normalised_images
-from edgenext_mm.deployment.file_formats import PRECISIONS, SCHEMES, with_ending
 from edgenext_mm.deployment.form import LAYOUTS
+from edgenext_mm.errors import UserError
+from edgenext_mm.runtime.formats import PRECISIONS, SCHEMES, with_ending
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,7 +69,10 @@ def parse_args() -> argparse.Namespace:
         help='layout of the deploy form (default: that of the format)',
     )
     parser.add_argument(
-        '--decode', action='store_true', help='detectors: return boxes after NMS, not raw outputs'
+        '--include',
+        metavar='PARTS',
+        help='what the file holds besides the network: preprocess, decode, nms or none '
+        '(default: decode for detectors)',
     )
     parser.add_argument(
         '--verify',
@@ -95,6 +101,7 @@ def main() -> None:
     model = load_model(config, args.checkpoint or published_weights(args.config), 'cpu')
     shape = tuple(args.shape or input_shape(config))
     dynamic = tuple(filter(None, args.dynamic.split(',')))
+    include = parts_of(args.include, model, args.precision)
     calibration, images = [], []
     if args.calib:
         sources = images_in(args.calib, args.calib_images)
@@ -109,7 +116,7 @@ def main() -> None:
         shape,
         dynamic,
         args.precision,
-        args.decode,
+        include,
         calibration,
         images,
         args.bound,
@@ -133,6 +140,20 @@ def main() -> None:
         )
     if args.evaluate:
         print(compare_metrics(config, model, path))
+
+
+def parts_of(given: str | None, model: nn.Module, precision: str) -> tuple[str, ...]:
+    """Returns what the file holds besides the network; by default, detectors decode boxes."""
+    if given is not None:
+        return () if given == 'none' else tuple(filter(None, given.split(',')))
+    if not hasattr(model, 'bbox_head') or precision == 'bf16':
+        return ()
+    try:
+        read_selection(model)
+    except UserError as error:
+        print(f'note: {error}')
+        return ()
+    return ('decode',)
 
 
 def compare_metrics(config: Config, model: nn.Module, path: Path) -> str:

@@ -1,0 +1,189 @@
+"""Reads and resizes images as the loading and resizing steps of OpenMMLab do."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import UserError
+
+ImageSource = Union[str, Path, np.ndarray, Image.Image]
+PILLOW_FILTERS = {
+    name: getattr(Image.Resampling, name.upper())
+    for name in ('nearest', 'bilinear', 'bicubic', 'box', 'lanczos', 'hamming')
+}
+
+
+def read_image(source: ImageSource, grey: bool = False) -> np.ndarray:
+    """Reads an image in eight-bit colour, rotated by its EXIF orientation.
+
+    Args:
+        source: A file, a Pillow image, or an (H, W) or (H, W, C) uint8 array with channels in the
+            order blue, green, red, alpha.
+        grey: Whether to convert it to grey. Default: False.
+
+    Returns:
+        (H, W, 3) uint8 red-green-blue, or (H, W, 1) grey.
+
+    Raises:
+        UserError: If it cannot be read as an image.
+    """
+    if isinstance(source, np.ndarray):
+        image = _from_array(source)
+    elif isinstance(source, Image.Image):
+        image = source
+    else:
+        try:
+            image = Image.open(source)
+            image.load()
+        except FileNotFoundError as error:
+            raise UserError(f'There is no image {str(source)!r}.') from error
+        except Exception as error:  # decoders raise anything
+            raise UserError(
+                f'{source} is not an image that Pillow can read: {error}. Give a complete PNG, '
+                'JPEG, WebP or another image file.'
+            ) from error
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I;16'):  # as OpenCV: the upper 8 of 16 bits
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    array = np.asarray(image.convert('L' if grey else 'RGB'))
+    return array[..., None] if grey else array
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in (1, 3, 4):
+        raise UserError(
+            'An image array is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, got '
+            f'{array.shape} of {array.dtype}.'
+        )
+    if channels == 1:
+        return Image.fromarray(array.reshape(array.shape[:2]))
+    return Image.fromarray(np.ascontiguousarray(array[..., 2::-1]))
+
+
+def resize(
+    image: np.ndarray, size: tuple[int, int], interpolation: str, backend: str
+) -> np.ndarray:
+    """Resizes an image as ``mmcv.imresize`` does.
+
+    Pillow's filters widen when they shrink an image, OpenCV's do not. So the backend that the model
+    was trained with is followed: for ``cv2``, OpenCV if it is installed, else the same sums in
+    NumPy. These differ from OpenCV by at most one of 255, for a few percent of pixels.
+
+    Args:
+        image: (H, W, C) uint8.
+        size: Width and height of the result.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``; with Pillow also its other filters.
+        backend: ``cv2`` or ``pillow``.
+
+    Raises:
+        UserError: If the interpolation needs OpenCV, and it is not installed.
+    """
+    if image.shape[1::-1] == tuple(size):
+        return image
+    if backend == 'pillow':
+        squeezed = image[..., 0] if image.shape[2] == 1 else image
+        found = np.asarray(
+            Image.fromarray(squeezed).resize(size, resample=PILLOW_FILTERS[interpolation])
+        )
+    elif importlib.util.find_spec('cv2'):
+        import cv2
+
+        codes = dict(bilinear='LINEAR', bicubic='CUBIC', lanczos='LANCZOS4')
+        code = getattr(cv2, f'INTER_{codes.get(interpolation, interpolation.upper())}')
+        found = cv2.resize(image, size, interpolation=code)
+    elif interpolation in ('nearest', 'bilinear', 'bicubic'):
+        found = _resize_as_opencv(image, size, interpolation)
+    else:
+        raise UserError(
+            f'This model resizes images with {interpolation!r} of OpenCV, which is not installed. '
+            'Install it with `pip install opencv-python-headless`.'
+        )
+    return found.reshape(size[1], size[0], image.shape[2])
+
+
+def _resize_as_opencv(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """Computes what OpenCV does for eight bits: weights in units of 1 / 2048, sums of integers."""
+    (height, width), (new_width, new_height) = image.shape[:2], size
+    if interpolation == 'nearest':
+        rows = np.arange(new_height) * height // new_height
+        columns = np.arange(new_width) * width // new_width
+        return image[rows[:, None], columns]
+    if interpolation == 'bilinear' and (width, height) == (2 * new_width, 2 * new_height):
+        blocks: np.ndarray = image.reshape(new_height, 2, new_width, 2, -1).astype(np.int32)
+        return ((blocks.sum((1, 3)) + 2) >> 2).astype(np.uint8)
+    columns, column_weights = _taps(width, new_width, interpolation)
+    rows, row_weights = _taps(height, new_height, interpolation)
+    source: np.ndarray = image.astype(np.int32)
+    lines = sum(
+        source[:, column] * weight[:, None]
+        for column, weight in zip(columns, column_weights, strict=True)
+    )
+    pairs = list(zip(rows, row_weights[..., None, None], strict=True))
+    if interpolation == 'bilinear':
+        lines >>= 4
+        total = (sum((lines[row] * weight) >> 16 for row, weight in pairs) + 2) >> 2
+    else:
+        total = sum(lines[row].astype(np.int64) * weight for row, weight in pairs)
+        total = (total + (1 << 21)) >> 22
+    return total.clip(0, 255).astype(np.uint8)
+
+
+def _taps(old: int, new: int, interpolation: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the (K, new) pixels that each new pixel is made of, and their weights in 1 / 2048."""
+    position = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
+    first = np.floor(position).astype(int)
+    part = (position - first).astype(np.float32)
+    if interpolation == 'bilinear':
+        part = np.where((first < 0) | (first >= old - 1), 0, part)
+        index = first.clip(0, old - 1) + np.arange(2)[:, None]
+        weights = np.stack([1 - part, part])
+    else:
+        sharpness = np.float32(-0.75)  # of OpenCV's cubic
+        index = first + np.arange(-1, 3)[:, None]
+        far, near = part + 1, 1 - part
+        inner = [((sharpness + 2) * d - (sharpness + 3)) * d * d + 1 for d in (part, near)]
+        outer = ((sharpness * far - 5 * sharpness) * far + 8 * sharpness) * far - 4 * sharpness
+        weights = np.stack([outer, *inner, 1 - outer - inner[0] - inner[1]])
+    return index.clip(0, old - 1), np.rint(weights * 2048).astype(np.int32)
+
+
+def resize_labels(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resizes an (H, W) mask to another (H, W): each pixel takes the class of the nearest one."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * (old / new)).astype(int)
+        for new, old in zip(shape, labels.shape, strict=True)
+    )
+    return labels[rows[:, None], columns]
+
+
+def resize_maps(
+    maps: np.ndarray, shape: tuple[int, int], align_corners: bool = False
+) -> np.ndarray:
+    """Resizes feature maps bilinearly, as ``torch.nn.functional.interpolate`` does.
+
+    Args:
+        maps: (C, H, W) float maps.
+        shape: (H, W) of the result.
+        align_corners: Whether the outer pixels keep their values. Default: False.
+    """
+    for axis, size in ((1, shape[0]), (2, shape[1])):
+        old = maps.shape[axis]
+        if old == size:
+            continue
+        if align_corners:
+            position = np.arange(size) * ((old - 1) / max(size - 1, 1))
+        else:
+            position = ((np.arange(size) + 0.5) * (old / size) - 0.5).clip(0, old - 1)
+        first = np.floor(position).astype(int)
+        part = (position - first).astype(np.float32)
+        part = part[:, None] if axis == 1 else part
+        low: np.ndarray = maps.take(first, axis)
+        high: np.ndarray = maps.take((first + 1).clip(max=old - 1), axis)
+        maps = low + (high - low) * part
+    return maps

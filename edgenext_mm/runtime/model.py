@@ -1,0 +1,233 @@
+"""Exported files as functions from images to results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from .boxes import Detections, Selection, rescaled, select
+from .images import ImageSource, resize_labels, resize_maps
+from .preprocessing import Prepared, Preprocessing
+from .results import Result, class_names
+from .sessions import Session, open_session
+
+
+def load(path: str | Path, threads: int | None = None) -> Model:
+    """Opens an exported file.
+
+    Args:
+        path: Path of the file; its suffix determines the format.
+        threads: Number of CPU threads. Default: the choice of the runtime.
+
+    Returns:
+        A function from images to results.
+
+    Raises:
+        UserError: If the file cannot be opened, needs a runtime that is not installed, or does not
+            hold what is needed to compute results without PyTorch.
+    """
+    return Model(open_session(path, threads), str(path))
+
+
+class Model:
+    """A function from images to results, those of :func:`~edgenext_mm.inference_model`.
+
+    Args:
+        session: The opened file.
+        name: Its name, for error messages.
+
+    Raises:
+        UserError: If the file does not hold what is needed to compute results without PyTorch.
+    """
+
+    def __init__(self, session: Session, name: str) -> None:
+        self.session, self.name = session, name
+        self.metadata = session.metadata
+        self.classes = self.metadata.classes
+        self.results = self.metadata.results
+        self.preprocessing = Preprocessing(self.metadata.preprocessing)
+        if not self.results:
+            remedy = 'Run it with `edgenext_mm.inference_model`'
+            if self.metadata.outputs[0].startswith(('cls_score', 'bbox')):
+                remedy = 'Export it with `--include decode`'
+            raise UserError(
+                f'{name} holds the raw outputs {", ".join(self.metadata.outputs[:3])}, ... of its '
+                f'head, which only OpenMMLab turns into results. {remedy}.'
+            )
+
+    def __call__(
+        self, images: ImageSource | Iterable[ImageSource], score_thr: float = 0.0
+    ) -> Result | list[Result]:
+        """Predicts one image or several.
+
+        Args:
+            images: A file, a Pillow image, or an (H, W), (H, W, 3) or (H, W, 4) uint8 array in the
+                order blue, green, red, alpha; or several of them.
+            score_thr: Minimum score of boxes. Default: 0.
+
+        Returns:
+            The result, see :mod:`edgenext_mm.runtime.results`; of several images a list, in which a
+            result with the key ``error`` stands for an image that cannot be read.
+
+        Raises:
+            UserError: If the only image cannot be read, or is larger than the file takes.
+        """
+        if isinstance(images, (str, Path, np.ndarray, Image.Image)):
+            return self._result(self.preprocessing(images), score_thr)
+        return list(self.stream(images, score_thr))
+
+    def stream(
+        self, images: Iterable[ImageSource], score_thr: float = 0.0, readers: int = 2
+    ) -> Iterator[Result]:
+        """Yields the results of images, while other threads read those that follow.
+
+        Args:
+            images: Images, as for calling this object; they may be endless.
+            score_thr: Minimum score of boxes. Default: 0.
+            readers: Number of threads that read and resize images. Default: 2.
+        """
+        remaining = iter(images)
+        with ThreadPoolExecutor(readers, 'reading') as pool:
+            waiting = [pool.submit(self.preprocessing, i) for i in islice(remaining, 2 * readers)]
+            try:
+                while waiting:
+                    current = waiting.pop(0)
+                    waiting += [pool.submit(self.preprocessing, i) for i in islice(remaining, 1)]
+                    try:
+                        yield self._result(current.result(), score_thr)
+                    except UserError as error:
+                        yield dict(error=str(error))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _result(self, image: Prepared, score_thr: float) -> Result:
+        size = image.pixels.shape[:2]
+        inputs = self._inputs(image.pixels)
+        shape = inputs.shape[1:3] if inputs.dtype == np.uint8 else inputs.shape[2:]
+        extra = None
+        if 'nms' in self.metadata.include:
+            extra = dict(
+                image_size=np.array([size], np.float32),
+                scale_factor=np.array([image.scale_factor], np.float32),
+            )
+        outputs = self.session(inputs, extra)
+        if self.metadata.task == 'classification':
+            return self._classes(outputs[0][0])
+        if self.metadata.task == 'segmentation':
+            return self._segmentation(outputs[0][0], size, shape, image.original_size)
+        return self._detections(outputs, image, shape, score_thr)
+
+    def _inputs(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns one image as the file takes it, padded to its size."""
+        whole = 'preprocess' in self.metadata.include
+        images = pixels if whole else self.preprocessing.normalise(pixels)
+        height, width = pixels.shape[:2]
+        wanted = self._shape(height, width)
+        right, below = wanted[1] - width, wanted[0] - height
+        if right or below:
+            # Padding is 0 after normalisation, so it is the mean before.
+            if whole:
+                fill = np.rint(self.preprocessing.mean).astype(np.uint8)
+                filled = np.broadcast_to(fill, (*wanted, pixels.shape[2])).copy()
+                filled[:height, :width] = pixels
+                images = filled
+            else:
+                images = np.pad(images, [(0, 0), (0, below), (0, right)])
+        return np.ascontiguousarray(images)[None]
+
+    def _shape(self, height: int, width: int) -> tuple[int, int]:
+        """Returns (H, W) of the input for an image of a size."""
+        metadata = self.metadata
+        padded = self.preprocessing.padded_shape((height, width))
+        wanted = (
+            padded[0] if 'height' in metadata.dynamic else metadata.shape[0],
+            padded[1] if 'width' in metadata.dynamic else metadata.shape[1],
+        )
+        if height > wanted[0] or width > wanted[1]:
+            raise UserError(
+                f'{self.name} takes images of up to {wanted[0]}x{wanted[1]} pixels after '
+                f'resizing, got {height}x{width}. Export it with a larger --shape, or with '
+                '--dynamic height,width.'
+            )
+        if (height, width) != wanted and metadata.task == 'classification':
+            raise UserError(
+                f'{self.name} takes images of {wanted[0]}x{wanted[1]} pixels after resizing, got '
+                f'{height}x{width}. A classifier sees padding as part of the image: resize or crop '
+                'to one size in the test pipeline and export with that --shape, or with --dynamic '
+                'height,width.'
+            )
+        return wanted
+
+    def _classes(self, logits: np.ndarray) -> Result:
+        logits = logits.astype(np.float32)
+        if self.results['activation'] == 'softmax':
+            exponents = np.exp(logits - logits.max())
+            scores = exponents / exponents.sum()
+            label = int(scores.argmax())
+            found: Result = dict(pred_label=label)
+            if self.classes:
+                found['pred_class'] = class_names([label], self.classes)[0]
+            return dict(**found, pred_score=float(scores[label]), pred_scores=scores)
+        scores = 1 / (1 + np.exp(-logits))
+        if self.results['threshold'] is not None:
+            labels = np.flatnonzero(scores >= self.results['threshold'])
+        else:
+            labels = np.argsort(-scores, kind='stable')[: self.results['topk']]
+        found = dict(pred_labels=labels)
+        if self.classes:
+            found['pred_classes'] = class_names(labels, self.classes)
+        return dict(**found, pred_scores=scores)
+
+    def _segmentation(
+        self,
+        output: np.ndarray,
+        size: Sequence[int],
+        shape: Sequence[int],
+        original: tuple[int, int],
+    ) -> Result:
+        height, width = size
+        if 'decode' in self.metadata.include:
+            sem_seg = resize_labels(output[:height, :width], original)
+        else:
+            corners = self.results['align_corners']
+            maps = resize_maps(output.astype(np.float32), (shape[0], shape[1]), corners)
+            maps = resize_maps(maps[:, :height, :width], original, corners)
+            if len(maps) > 1:
+                sem_seg = maps.argmax(0)
+            else:
+                sem_seg = 1 / (1 + np.exp(-maps[0])) > self.results['threshold']
+        found: Result = dict(sem_seg=sem_seg.astype(int))
+        return dict(**found, classes=self.classes) if self.classes else found
+
+    def _detections(
+        self,
+        outputs: Sequence[np.ndarray],
+        image: Prepared,
+        shape: Sequence[int],
+        score_thr: float,
+    ) -> Result:
+        if 'nms' in self.metadata.include:
+            boxes, scores, labels = outputs[:3]
+            found = Detections(rescaled(boxes, image.scale_factor), scores, labels).sorted()
+        else:
+            boxes, scores, *factors = (output[0] for output in outputs)
+            found = select(
+                boxes,
+                scores,
+                factors[0] if factors else None,
+                Selection(**self.results),
+                shape,
+                image.pixels.shape[:2],
+                image.scale_factor,
+            )
+        found = found.take(found.scores >= score_thr)
+        result: Result = dict(bboxes=found.boxes, labels=found.labels.astype(int))
+        if self.classes:
+            result['classes'] = class_names(found.labels, self.classes)
+        return dict(**result, scores=found.scores.astype(np.float32))
