@@ -1,23 +1,27 @@
 """EdgeNeXt for OpenMMLab. Importing the package registers its parts in the scope edgenext_mm.
 
-Everything that configs and scripts use can be imported from here.
+Everything that configs and scripts use can be imported from here. The distribution
+``edgenext_mm_runtime`` holds :mod:`edgenext_mm.runtime` only, and needs none of the libraries.
 """
 
 import importlib
+from pathlib import Path
 from typing import Any
 
-from .requirements import check_requirements
+from .errors import UserError
 from .version import __version__
 
-check_requirements()
+if Path(__file__).with_name('models').is_dir():
+    from .requirements import check_requirements
 
-from .apis import get_model, inference_model, load_model  # noqa: E402
-from .checkpoints.zoo import list_models  # noqa: E402
-from .datasets import ClassBalancedDataset, MultiScaleBatchSampler  # noqa: E402
-from .deployment import ExportedModel, export, switch_to_deploy  # noqa: E402
-from .engine import LayerDecayOptimWrapperConstructor, Runner  # noqa: E402
-from .errors import UserError  # noqa: E402
-from .models import ARCHS, Arch, EdgeNeXt, RotatedIoULoss  # noqa: E402
+    check_requirements()
+
+    from .apis import get_model, inference_model, load_model
+    from .checkpoints.zoo import list_models
+    from .datasets import ClassBalancedDataset, MultiScaleBatchSampler
+    from .deployment import ExportedModel, export, switch_to_deploy
+    from .engine import LayerDecayOptimWrapperConstructor, Runner
+    from .models import ARCHS, Arch, EdgeNeXt, RotatedIoULoss
 
 #: Modules of the parts that need a task library. They are imported on first use.
 _OF_TASK_LIBRARIES = {
@@ -57,7 +61,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OF_TASK_LIBRARIES:
+    if name not in _OF_TASK_LIBRARIES or 'EdgeNeXt' not in globals():
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     module = importlib.import_module(f'.{_OF_TASK_LIBRARIES[name]}', __name__)
     return getattr(module, name)

@@ -6,6 +6,7 @@ branches that depend on the data. Heads that predict in another way are refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..runtime.boxes import NO_SCORE, Selection
-from .heads import Cast, Network
+from .heads import DTYPES, Network, flatten
 
 #: Methods of mmdet's ``BaseDenseHead`` that turn raw outputs into boxes.
 STEPS = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
@@ -23,6 +24,8 @@ CODERS = {
     4: ('DeltaXYWHBBoxCoder', 'DistancePointBBoxCoder', 'TBLRBBoxCoder'),
     5: ('DeltaXYWHTRBBoxCoder',),
 }
+#: First angle of the ranges of mmrotate that span half a turn.
+ANGLE_STARTS = {'le90': -math.pi / 2, 'le135': -math.pi / 4}
 NMS_TYPES = {4: 'nms', 5: 'nms_rotated'}
 
 
@@ -89,7 +92,7 @@ def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any]) -> Selection:
         class_agnostic=nms.get('class_agnostic', False),
         max_per_img=limit,
         min_bbox_size=min_size if min_size >= 0 else None,
-        clip=getattr(head.bbox_coder, 'clip_border', False),
+        clip=getattr(head.bbox_coder, 'clip_border', True),
         strides=tuple(stride[0] for stride in head.prior_generator.strides),
         num_priors=tuple(head.prior_generator.num_base_priors),
     )
@@ -116,11 +119,12 @@ class DecodedNetwork(Network):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self.selection = read_selection(model)
-        self.raw: nn.Module = Network(model)
+        self.dtype = torch.float32
 
     def cast(self, precision: str) -> nn.Module:
         """Converts the network; boxes stay in float32 and in whole pixels."""
-        self.raw = Cast(self.raw, precision)
+        self.dtype = DTYPES[precision]
+        self.model.to(self.dtype)
         return self
 
     def names(self, nested: Any) -> list[str]:
@@ -152,7 +156,7 @@ class DecodedNetwork(Network):
         the stride of each level."""
         head, B = self.model.bbox_head, x.shape[0]
         strides = self.selection.strides
-        outputs = self.raw(x)
+        outputs = [output.float() for output in flatten(super().nested(x.to(self.dtype)))]
         kinds = [outputs[i : i + len(strides)] for i in range(0, len(outputs), len(strides))]
         if len(kinds) not in (2, 3) or len(outputs) % len(strides):
             raise _refusal(
@@ -183,7 +187,12 @@ class DecodedNetwork(Network):
             bbox_pred = (bins * head.integral.project.to(bins)).sum(-1) * stride
             priors = (priors[..., :2] + priors[..., 2:]) / 2
         boxes = head.bbox_coder.decode(priors.flatten(0, 1), bbox_pred.flatten(0, 1))
-        return getattr(boxes, 'tensor', boxes).reshape(B, count, -1)
+        boxes = getattr(boxes, 'tensor', boxes)
+        start = ANGLE_STARTS.get(getattr(head.bbox_coder, 'angle_version', ''))
+        if start is not None:  # the coder's modulo is that of C in ncnn
+            turns = ((boxes[:, 4:] - start) * (1 / math.pi)).floor()
+            boxes = torch.cat([boxes[:, :4], boxes[:, 4:] - math.pi * turns], dim=1)
+        return boxes.reshape(B, count, -1)
 
 
 class BoxNetwork(DecodedNetwork):

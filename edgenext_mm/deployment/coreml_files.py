@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from ..runtime.metadata import KEY, Metadata
@@ -27,11 +27,15 @@ def write(content: Content, path: Path) -> None:
     with _silent():
         import coremltools as ct
 
-        metadata = content.metadata
+        metadata, network, example = content.metadata, content.network, content.example
         half = metadata.precision == 'fp16'
+        kind = ct.TensorType
+        if 'preprocess' in metadata.include:  # the input is an image, as Vision and Swift give it
+            network, example = ChannelsFirst(network), example.permute(0, 3, 1, 2).float()
+            kind = ct.ImageType
         model = ct.convert(
-            torch_files.trace(content.network, content.example),
-            inputs=[ct.TensorType('images', tuple(content.example.shape))],
+            torch_files.trace(network, example),
+            inputs=[kind('images', tuple(example.shape))],
             outputs=[ct.TensorType(name) for name in metadata.outputs],
             convert_to='mlprogram',
             minimum_deployment_target=ct.target.iOS16,
@@ -42,6 +46,22 @@ def write(content: Content, path: Path) -> None:
         model.user_defined_metadata['classes'] = ','.join(metadata.classes)
         model.short_description = f'EdgeNeXt for {metadata.task.replace("_", " ")}'
         model.save(str(path))
+
+
+class ChannelsFirst(nn.Module):
+    """Runs a network that takes (B, H, W, 3) pixels on (B, 3, H, W) ones.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns the outputs of the network."""
+        return self.network(x.permute(0, 2, 3, 1))
 
 
 class CoremlSession:
@@ -67,7 +87,10 @@ class CoremlSession:
 
     def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:
         """Returns the outputs; see :class:`~.content.Session`."""
-        outputs = self._program(images=x.detach().cpu())
+        images = x.detach().cpu()
+        if 'preprocess' in self.metadata.include:
+            images = images.permute(0, 3, 1, 2).float()
+        outputs = self._program(images=images)
         return [outputs[name] for name in self.metadata.outputs]
 
 

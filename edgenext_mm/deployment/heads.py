@@ -148,6 +148,13 @@ def to_pixels(x: Tensor, preprocessing: Mapping[str, Any]) -> Tensor:
     return pixels.permute(0, 2, 3, 1).contiguous()
 
 
+def from_pixels(pixels: Tensor, preprocessing: Mapping[str, Any]) -> Tensor:
+    """Returns (B, 3, H, W) normalised images of (B, H, W, 3) uint8 red-green-blue pixels."""
+    mean, std = (torch.tensor(preprocessing[key]).view(-1, 1, 1) for key in ('mean', 'std'))
+    x = pixels.permute(0, 3, 1, 2).float()
+    return ((x.flip(1) if preprocessing['channel_order'] == 'BGR' else x) - mean) / std
+
+
 class Cast(nn.Module):
     """Runs a network in another precision, with float32 inputs and outputs.
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from ..errors import UserError
+from ..runtime.boxes import clipped
 from ..runtime.metadata import Metadata
 from .boxes import BoxNetwork, DecodedNetwork
 from .exported_model import ExportedModel
 from .file_formats import open_session
-from .heads import LabelNetwork, Network, to_pixels
+from .heads import LabelNetwork, Network, from_pixels, to_pixels
 
 #: The largest accepted deviation by precision, relative to the largest value of an output. INT8 is
 #: judged by its accuracy on a data set; its bound only detects broken files.
@@ -109,8 +110,7 @@ def _check_decoding(network: DecodedNetwork, image: Tensor) -> None:
     candidates = candidates[candidates.scores.argsort(descending=True)[:200]]
     expected = getattr(candidates.bboxes, 'tensor', candidates.bboxes)
     if network.selection.clip:
-        limits = torch.tensor(image.shape[-2:]).flip(0).repeat(2)
-        boxes = torch.minimum(boxes.clamp(min=0), limits.to(boxes))
+        boxes = torch.from_numpy(clipped(boxes.numpy(), image.shape[-2:]))
     gaps = (boxes[None] - expected[:, None]).abs().amax(-1)
     gaps = gaps + (scores.T[candidates.labels] - candidates.scores[:, None]).abs()
     if len(candidates) and not gaps.amin(1).max() <= 1e-3 * max(image.shape[-2:]) / 100:
@@ -177,13 +177,17 @@ def compare(
     if isinstance(network, BoxNetwork):
         exported = ExportedModel(path)
         for image in images:
+            if 'preprocess' in metadata.include:
+                pixels = to_pixels(image, metadata.preprocessing)
+                image = from_pixels(pixels, metadata.preprocessing)
             found.extend(_compare_boxes(network, exported, image, BOUNDS[metadata.precision]))
     else:
         session = open_session(path)
         for image in images:
             given = image
-            if 'preprocess' in metadata.include:
+            if 'preprocess' in metadata.include:  # pixels cannot hold padding exactly
                 given = to_pixels(image, metadata.preprocessing)
+                image = from_pixels(given, metadata.preprocessing)
             outputs = zip(metadata.outputs, session(given), network(image), strict=True)
             found.extend(_compare_output(*output) for output in outputs)
     worst: dict[str, Deviation] = {}

@@ -28,7 +28,7 @@ class Selection(NamedTuple):
         max_per_img: Maximum number of boxes per image after NMS.
         min_bbox_size: Boxes are kept if width and height, in pixels of the original image, are
             above this; None keeps all.
-        clip: Whether boxes are clipped to the image.
+        clip: Whether boxes, or the centres of rotated boxes, are clipped to the image.
         strides: Strides of the levels, in pixels.
         num_priors: Number of boxes per position, of each level.
     """
@@ -114,10 +114,9 @@ def select(
     """
     kept, labels = _best_of_levels(scores, selection, shape)
     scores, boxes = scores[kept, labels], boxes[kept].astype(np.float32)
-    height, width = image_size
     is_rotated = boxes.shape[1] == 5
-    if selection.clip and not is_rotated:
-        boxes = boxes.clip(0, np.array([width, height, width, height], np.float32))
+    if selection.clip:
+        boxes = clipped(boxes, image_size)
     boxes = rescaled(boxes, scale_factor)
     if factors is not None:
         scores = scores * factors[kept]
@@ -142,6 +141,15 @@ def _best_of_levels(
         classes.append(label[order])
         start += size
     return np.concatenate(rows), np.concatenate(classes)
+
+
+def clipped(boxes: np.ndarray, image_size: Sequence[int]) -> np.ndarray:
+    """Returns boxes whose corners, or centres of rotated boxes, lie in an (H, W) image."""
+    height, width = image_size
+    if boxes.shape[1] == 4:
+        return boxes.clip(0, np.array([width, height, width, height], np.float32))
+    centres = boxes[:, :2].clip(0, np.array([width - 1, height - 1], np.float32))
+    return np.concatenate([centres, boxes[:, 2:]], axis=1)
 
 
 def rescaled(boxes: np.ndarray, scale_factor: Sequence[float]) -> np.ndarray:

@@ -79,7 +79,7 @@ class Model:
             UserError: If the only image cannot be read, or is larger than the file takes.
         """
         if isinstance(images, (str, Path, np.ndarray, Image.Image)):
-            return self._result(self.preprocessing(images), score_thr)
+            return self.predict(self.preprocessing(images), score_thr)
         return list(self.stream(images, score_thr))
 
     def stream(
@@ -100,13 +100,19 @@ class Model:
                     current = waiting.pop(0)
                     waiting += [pool.submit(self.preprocessing, i) for i in islice(remaining, 1)]
                     try:
-                        yield self._result(current.result(), score_thr)
+                        yield self.predict(current.result(), score_thr)
                     except UserError as error:
                         yield dict(error=str(error))
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _result(self, image: Prepared, score_thr: float) -> Result:
+    def predict(self, image: Prepared, score_thr: float = 0.0) -> Result:
+        """Predicts an image that :attr:`preprocessing` has read.
+
+        Args:
+            image: The image after the steps of the pipeline.
+            score_thr: Minimum score of boxes. Default: 0.
+        """
         size = image.pixels.shape[:2]
         inputs = self._inputs(image.pixels)
         shape = inputs.shape[1:3] if inputs.dtype == np.uint8 else inputs.shape[2:]

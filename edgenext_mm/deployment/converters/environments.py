@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -112,7 +113,8 @@ def run_converter(name: str, arguments: Sequence[str | Path]) -> str:
         messages.seek(0)
         lines = [line.strip() for line in messages if line.strip()]
     if process.returncode:
-        reason = lines[-1] if lines else 'no message'
+        errors = [line for line in lines if re.match(r'[\w.]+(Error|Exception): ', line)]
+        reason = (errors or lines or ['no message'])[-1]
         raise UserError(f'The converter {name} ended with status {process.returncode}: {reason}')
     return printed.decode()
 

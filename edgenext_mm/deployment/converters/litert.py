@@ -11,7 +11,8 @@ import torch
 def main() -> None:
     import litert_torch
 
-    program = torch.export.load(sys.argv[1])
+    # Without operators that work in place, which box coders lead to.
+    program = torch.export.load(sys.argv[1]).run_decompositions({})
     (example,), _ = program.example_inputs
     litert_torch.convert(program.module(), (example,)).export(sys.argv[2])
 

@@ -78,7 +78,10 @@ class NcnnSession:
                 status, output = extractor.extract(f'out{i}')
                 if status:
                     raise UserError(f'ncnn could not compute the output {name}.')
-                outputs.append(np.array(output)[None])
+                array = np.array(output)[None]
+                if 'decode' in self.metadata.include:  # ncnn counts the batch as a dimension
+                    array = array.reshape(1, -1, *array.shape[-1:] * (name != 'factors'))
+                outputs.append(array)
         return outputs
 
 
