@@ -73,7 +73,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['edgenext_mm', 'edgenext_mm.*']),
-    package_data={'edgenext_mm': ['py.typed', 'report/*.html']},
+    package_data={'edgenext_mm': ['py.typed', 'report/*.html', 'deployment/web/*']},
     cmdclass={'build_py': BuildWithConfigs},
     install_requires=[
         'torch>=2.6',

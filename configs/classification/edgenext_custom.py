@@ -16,6 +16,6 @@ model = dict(
 )
 batch_size = 64
 max_epochs = 30
-lr_from_scratch = 4e-3
+lr_from_scratch = 2e-3
 optim_wrapper = dict(clip_grad=dict(max_norm=1.0))
 auto_scale_lr = dict(base_batch_size=64)
