@@ -21,6 +21,8 @@ TASKS = {
     'mmseg': 'segmentation',
     'mmrotate': 'rotated_detection',
 }
+#: Parts of the names of steps that load images, or do not change them.
+LEFT_OUT = ('Load', 'Pack', 'ConvertBoxType')
 #: Dimensions of the input that a file can leave open.
 DIMENSIONS = ('batch', 'height', 'width')
 
@@ -116,7 +118,7 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
         channel_order='RGB' if to_rgb else 'BGR',
         **{key: preprocessor.get(key) for key in ('mean', 'std', 'pad_size_divisor', 'size')},
         testing=preprocessor.get('test_cfg'),
-        steps=[s for s in pipeline if not any(word in str(s['type']) for word in ('Load', 'Pack'))],
+        steps=[step for step in pipeline if not any(word in str(step['type']) for word in LEFT_OUT)],
     )
 
 
