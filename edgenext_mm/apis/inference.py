@@ -53,9 +53,9 @@ def inference_model(
         overlap: Share of the side by which tiles overlap. Default: 0.2.
 
     Returns:
-        A dict for one image, a list of dicts for a folder or list. :mod:`~edgenext_mm.runtime.results`
-        documents their keys. In a list, an image that cannot be read or processed has the result
-        ``dict(error=REASON)``; the other images are not affected.
+        A dict for one image, a list of dicts for a folder or list; their keys are documented in
+        :mod:`~edgenext_mm.runtime.results`. In a list, an image that cannot be read or processed
+        has the result ``dict(error=REASON)``; the other images are not affected.
 
     Raises:
         UserError: If the model or its weights cannot be read, a single image cannot be read or

@@ -118,7 +118,9 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
         channel_order='RGB' if to_rgb else 'BGR',
         **{key: preprocessor.get(key) for key in ('mean', 'std', 'pad_size_divisor', 'size')},
         testing=preprocessor.get('test_cfg'),
-        steps=[step for step in pipeline if not any(word in str(step['type']) for word in LEFT_OUT)],
+        steps=[
+            step for step in pipeline if not any(word in str(step['type']) for word in LEFT_OUT)
+        ],
     )
 
 

@@ -45,7 +45,8 @@ def write_site(
     """Writes a static page for an ONNX file; it needs no other server and no network.
 
     Args:
-        path: ONNX file from the exporter, of FP32 or INT8. Files of detectors decode boxes.
+        path: ONNX file from the exporter, of FP32 or INT8. Those of detectors include ``decode``
+            and not ``nms``, for which ONNX Runtime Web cannot set the size of the image.
         folder: Folder of the page. Files in it that belong to the page are replaced.
         title: Title of the page. Default: from the name of the file and its task.
         runtime: Folder with the files of ``onnxruntime-web``, its ``dist``. Default: the package
@@ -62,9 +63,10 @@ def write_site(
     if format_of_file(path) != 'onnx':
         raise UserError(f'The page runs ONNX files, not {path.name}. Export with --format onnx.')
     metadata = open_session(path).metadata
-    if not metadata.results:
+    if not metadata.results or 'nms' in metadata.include:
         raise UserError(
-            f'{path} holds raw outputs of a detector. Export it with --include decode,nms.'
+            f'{path} includes {", ".join(metadata.include) or "the network alone"}. For the page, '
+            'export a detector with --include decode: the page selects the boxes.'
         )
     folder.mkdir(parents=True, exist_ok=True)
     description = {key: value for key, value in asdict(metadata).items() if key != 'config'}

@@ -1,12 +1,11 @@
-r"""Write a static page that runs an exported ONNX file in the browser, on the CPU or a GPU.
+"""Write a static page that runs an exported ONNX file in the browser, on the CPU or a GPU.
 
 The page works for all tasks, offline: images are dropped on it, chosen, pasted or come from the
 camera, and never leave the device. Put the folder on any web server; docs/deployment.md gives the
 headers with which it uses several threads.
 
 Examples:
-    python tools/deployment/export.py CONFIG best.pth --format onnx --out cells.onnx \
-        --include decode,nms
+    python tools/deployment/export.py CONFIG best.pth --format onnx --out cells.onnx
     python tools/deployment/web_demo.py cells.onnx --out site --serve
     python tools/deployment/web_demo.py cells.onnx --out site --title "Blood cells"
 """

@@ -1,7 +1,5 @@
 // The page: reads images, runs the model in ONNX Runtime Web, draws results.
-import {
-  checkMetadata, corners, extraInputs, inputOf, prepare, resultOf,
-} from './core.mjs';
+import { checkMetadata, corners, inputOf, prepare, resultOf } from './core.mjs';
 
 const $ = (id) => document.getElementById(id);
 const state = { metadata: null, session: null, image: null, outcome: null, stream: null };
@@ -61,9 +59,6 @@ export async function predict(image, scoreThr = 0) {
   const prepared = prepare(image, metadata);
   const { type, data, dims, shape } = inputOf(prepared, metadata);
   const feeds = { images: new ort.Tensor(type, data, dims) };
-  for (const [name, values] of Object.entries(extraInputs(prepared))) {
-    if (session.inputNames.includes(name)) feeds[name] = new ort.Tensor('float32', values, [1, 2]);
-  }
   const ready = performance.now();
   const found = await session.run(feeds);
   const ran = performance.now();

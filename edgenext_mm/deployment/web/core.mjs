@@ -34,7 +34,7 @@ function opencvTaps(old, size, interpolation) {
       if (first < 0 || first >= old - 1) part = 0;
       first = Math.min(Math.max(first, 0), old - 1);
       index = [first, first + 1];
-      weights = [1 - part, part];
+      weights = [Math.fround(1 - part), part];
     } else {
       const outer = cubic(1 + part, -0.75);
       const inner = [cubic(part, -0.75), cubic(1 - part, -0.75)];
@@ -43,7 +43,7 @@ function opencvTaps(old, size, interpolation) {
     }
     taps.push({
       index: index.map((j) => Math.min(Math.max(j, 0), old - 1)),
-      weights: weights.map((w) => Math.round(w * 2048)),
+      weights: weights.map((w) => roundHalfToEven(w * 2048)),
     });
   }
   return taps;
@@ -241,14 +241,6 @@ export function inputOf({ image }, metadata) {
   return { type: 'float32', data, dims: [1, 3, height, width], shape: [height, width] };
 }
 
-// Other inputs of files with NMS.
-export function extraInputs({ image, factors }) {
-  return {
-    image_size: Float32Array.of(image.height, image.width),
-    scale_factor: Float32Array.from(factors),
-  };
-}
-
 // Results: the same keys as in Python. `outputs` are {data, dims} in the order of the metadata.
 export function resultOf(outputs, prepared, shape, metadata, scoreThr = 0) {
   if (metadata.task === 'classification') return classesOf(outputs[0].data, metadata);
@@ -333,20 +325,9 @@ function resizeMap({ data, rows, columns }, [height, width], alignCorners) {
 }
 
 function objectsOf(outputs, prepared, shape, metadata, scoreThr) {
-  const found = metadata.include.includes('nms')
-    ? fromNms(outputs, prepared)
-    : select(outputs, prepared, shape, metadata.results);
-  return found
+  return select(outputs, prepared, shape, metadata.results)
     .filter((object) => object.score >= scoreThr)
     .map((object) => ({ ...object, class: metadata.classes[object.label] ?? `${object.label}` }));
-}
-
-function fromNms([boxes, scores, labels], { factors }) {
-  return Array.from(scores.data, (score, i) => ({
-    box: rescaled(Array.from(boxes.data.subarray(4 * i, 4 * i + 4)), factors),
-    score,
-    label: Number(labels.data[i]),
-  })).sort((a, b) => b.score - a.score);
 }
 
 // The order of steps is that of edgenext_mm/runtime/boxes.py.
