@@ -1,7 +1,17 @@
 """Results without PyTorch are those of the models."""
 
+import functools
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
 import numpy as np
 import pytest
+from paths import ROOT
+from PIL import Image
 from small_models import DECODED, detector, task_model
 
 from edgenext_mm import inference_model
@@ -65,7 +75,6 @@ def models(tmp_path_factory):
 
 
 ONNX = [
-    ('classifier', ()),
     ('classifier', ('preprocess',)),
     ('segmentor', ()),
     ('segmentor', ('preprocess', 'decode')),
@@ -73,24 +82,35 @@ ONNX = [
     ('gfl', ('preprocess', 'decode')),
     ('atss', ('decode',)),  # with score factors
     ('rotated', ('decode',)),
-    ('rotated', ('preprocess', 'decode')),
 ]
 
 
+@pytest.fixture(scope='module')
+def onnx_file(models, images_for, tmp_path_factory):
+    """Exports a model to ONNX once."""
+
+    @functools.cache
+    def file(name, include):
+        model, path = models(name), tmp_path_factory.mktemp('onnx') / 'model.onnx'
+        images, shape = images_for(model)[:1], input_shape(model.cfg)
+        deviations = export(model, path, 'onnx', shape, include=include, images=images)
+        assert all(d.relative < 1e-4 for d in deviations)
+        return path
+
+    return file
+
+
 @pytest.mark.parametrize(('name', 'include'), ONNX)
-def test_results_are_those_of_the_model(name, include, models, images_for, tmp_path):
-    model = models(name)
-    images, shape = images_for(model)[:1], input_shape(model.cfg)
-    deviations = export(model, tmp_path / 'm', 'onnx', shape, include=include, images=images)
-    assert all(d.relative < 1e-4 for d in deviations)
-    runs = load(tmp_path / 'm.onnx')
+def test_results_are_those_of_the_model(name, include, models, onnx_file):
+    model, path = models(name), onnx_file(name, include)
+    runs = load(path)
     # In whole pixels, padding is the rounded mean; labels are chosen before resizing.
     exact = not include or name == 'classifier'
     for image in photographs():
         expected = inference_model(model, image, score_thr=THRESHOLD)
         for actual in (
             runs(image, score_thr=THRESHOLD),
-            inference_model(tmp_path / 'm.onnx', image, score_thr=THRESHOLD),
+            inference_model(path, image, score_thr=THRESHOLD),
         ):
             if 'bboxes' in expected:
                 assert_same_objects(actual, expected)
@@ -100,12 +120,11 @@ def test_results_are_those_of_the_model(name, include, models, images_for, tmp_p
 
 OTHERS = [
     ('openvino', 'gfl', ('preprocess', 'decode', 'nms')),
-    ('openvino', 'rotated', ('decode',)),
     ('ncnn', 'ssdlite', ('decode',)),
     ('ncnn', 'rotated', ('decode',)),
     ('coreml', 'ssdlite', ('preprocess', 'decode')),
     ('coreml', 'segmentor', ('decode',)),
-    ('torch-export', 'rotated', ('preprocess', 'decode')),
+    ('torch-export', 'rotated', ('decode',)),
 ]
 
 
@@ -127,15 +146,13 @@ def test_other_formats_hold_whole_graphs(file_format, name, include, models, ima
             assert_same_results(actual, expected, 0.95)
 
 
-@pytest.mark.parametrize(('name', 'include'), [('segmentor', ()), ('rotated', ['decode'])])
-def test_images_of_any_size(name, include, models, tmp_path):
+def test_images_of_any_size(models, tmp_path):
     """Padding, the other aspect ratio and the second resizing, to the size of the image."""
-    model, sizes = models(name), ('height', 'width')
-    export(model, tmp_path / 'm', 'onnx', (128, 128), sizes, include=include)
+    model = models('segmentor')
+    export(model, tmp_path / 'm', 'onnx', (128, 128), ('height', 'width'))
     for image in (default_images()[0], default_images()[1][:300, :200]):
-        expected = inference_model(model, image, score_thr=THRESHOLD)
-        actual = load(tmp_path / 'm.onnx')(image, score_thr=THRESHOLD)
-        (assert_same_objects if 'bboxes' in expected else assert_same_results)(actual, expected)
+        expected = inference_model(model, image)
+        assert_same_results(load(tmp_path / 'm.onnx')(image), expected)
 
 
 def test_several_images_and_one_that_cannot_be_read(exported, tmp_path):
@@ -162,3 +179,134 @@ def test_images_larger_than_a_file_takes_are_refused(models, tmp_path):
     export(models('segmentor'), tmp_path / 'm', 'onnx', (64, 64))
     with pytest.raises(UserError, match=r'up to 64x64 pixels.*--dynamic'):
         load(tmp_path / 'm.onnx')(photographs()[0])
+
+
+# A LiteRT file, in whole pixels, of a classifier with 26,000 parameters, and the model's scores.
+LITERT = ROOT / 'tests/data/classifier.tflite'
+SCORES = json.loads(LITERT.with_suffix('.json').read_text())['pred_scores']
+
+
+def test_a_litert_file():
+    for run in (load(LITERT, threads=1), functools.partial(inference_model, LITERT)):
+        for image, scores in zip(default_images(), SCORES, strict=True):
+            np.testing.assert_allclose(run(image)['pred_scores'], scores, atol=1e-5)
+
+
+# Where PyTorch is not installed.
+
+#: The only packages there, by their folders: NumPy, Pillow, and the runtimes with what they need.
+INSTALLED = (
+    'numpy', 'numpy.libs', 'PIL', 'pillow.libs', 'onnxruntime', 'google', 'flatbuffers',
+    'ai_edge_litert', 'backports', 'ml_dtypes', 'tqdm',
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def bare_python(tmp_path_factory):
+    """An environment with the distribution edgenext_mm_runtime and few packages."""
+    folder = tmp_path_factory.mktemp('bare')
+    for name in ('edgenext_mm', 'runtime'):
+        ignored = shutil.ignore_patterns('.mim', '__pycache__', 'build', '*.egg-info')
+        shutil.copytree(ROOT / name, folder / 'source' / name, ignore=ignored)
+    pip = [sys.executable, '-m', 'pip']
+    options = ['--no-deps', '--no-index', '-q']
+    wheel = [*pip, 'wheel', *options, '--no-build-isolation', '-w', folder]
+    subprocess.run([*wheel, folder / 'source' / 'runtime'], check=True, capture_output=True)
+    (built,) = folder.glob('*.whl')
+    subprocess.run([sys.executable, '-m', 'venv', '--without-pip', folder / 'env'], check=True)
+    python = folder / 'env' / 'bin' / 'python'
+    subprocess.run([*pip, '--python', python, 'install', *options, built], check=True)
+    (site,) = (folder / 'env' / 'lib').glob('python*/site-packages')
+    for name in INSTALLED:
+        source = Path(sysconfig.get_path('purelib'), name)
+        if source.is_dir():
+            (site / name).symlink_to(source)
+    return python
+
+
+def run_bare(python, *arguments, status=0):
+    done = subprocess.run(
+        [python, *map(str, arguments)], capture_output=True, text=True, cwd=python.parents[2]
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+@pytest.mark.parametrize('library', ['torch', 'mmengine', 'cv2', 'scipy'])
+def test_the_environment_is_bare(library, bare_python):
+    message = run_bare(bare_python, '-c', f'import {library}', status=1)
+    assert f"No module named '{library}'" in message
+
+
+def test_the_distribution_holds_the_runtime_alone(bare_python):
+    code = 'import edgenext_mm, os; print(*sorted(os.listdir(edgenext_mm.__path__[0])))'
+    listed = run_bare(bare_python, '-c', code).split()
+    assert [n for n in listed if n != '__pycache__'] == [
+        '__init__.py', 'errors.py', 'runtime', 'version.py',
+    ]  # fmt: skip
+    message = run_bare(bare_python, '-c', 'from edgenext_mm import load_model', status=1)
+    assert 'cannot import name' in message
+
+
+@pytest.mark.parametrize(
+    ('name', 'include'),
+    [
+        ('classifier', ('preprocess',)),
+        ('segmentor', ()),
+        ('ssdlite', ('preprocess', 'decode', 'nms')),
+        ('rotated', ('decode',)),
+    ],
+)
+def test_every_task_without_pytorch(name, include, models, onnx_file, bare_python, tmp_path):
+    path, model, photograph = onnx_file(name, include), models(name), photographs()[0]
+    Image.fromarray(photograph[..., ::-1]).save(tmp_path / 'a.png')
+    printed = run_bare(
+        bare_python, '-m', 'edgenext_mm.runtime', path, tmp_path / 'a.png', '--json',
+        '--score-thr', THRESHOLD,
+    )  # fmt: skip
+    actual = json.loads(printed)
+    expected = inference_model(model, photograph, score_thr=THRESHOLD)
+    if 'bboxes' in expected:
+        actual = {k: np.array(v) for k, v in actual.items() if k in ('bboxes', 'scores', 'labels')}
+        assert_same_objects(actual, expected)
+    elif 'sem_seg' in expected:
+        for label, runs in actual['sem_seg'].items():
+            counts = runs['counts']
+            mask = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(400, 400).T
+            assert (mask == (expected['sem_seg'] == int(label))).mean() > 0.999
+    else:
+        np.testing.assert_allclose(actual['pred_scores'], expected['pred_scores'], atol=1e-4)
+
+
+def test_litert_without_pytorch(bare_python, tmp_path):
+    Image.fromarray(default_images()[0][..., ::-1]).save(tmp_path / 'a.png')
+    arguments = ['-m', 'edgenext_mm.runtime', LITERT, tmp_path / 'a.png', '--json']
+    actual = json.loads(run_bare(bare_python, *arguments))
+    np.testing.assert_allclose(actual['pred_scores'], SCORES[0], atol=1e-4)
+
+
+def test_errors_of_the_command(onnx_file, bare_python, tmp_path):
+    path = onnx_file('classifier', ('preprocess',))
+    (tmp_path / 'broken.png').write_bytes(b'no image')
+    for arguments, message in [
+        ([tmp_path / 'none.onnx', 'a.png'], 'none.onnx does not exist'),
+        ([path.with_suffix('.pth'), 'a.png'], 'Their names end with .onnx'),
+        ([path.with_suffix('.xml'), 'a.png'], 'does not exist'),
+    ]:
+        error = run_bare(bare_python, '-m', 'edgenext_mm.runtime', *arguments, status=1)
+        assert error.startswith('error: ')
+        assert message in error
+    done = subprocess.run(
+        [bare_python, '-m', 'edgenext_mm.runtime', path, tmp_path / 'broken.png'],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert 'broken.png is not an image that Pillow can read' in done.stdout
+
+
+def test_a_runtime_that_is_not_installed_is_named(bare_python, tmp_path):
+    path = tmp_path / 'm.xml'
+    path.write_text('<net/>')
+    error = run_bare(bare_python, '-m', 'edgenext_mm.runtime', path, 'a.png', status=1)
+    assert 'needs the package openvino' in error
+    assert 'pip install openvino' in error
