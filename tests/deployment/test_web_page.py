@@ -67,7 +67,7 @@ def test_resizing(size, interpolation, backend, evaluate):
     expected = resize(image, size, interpolation, backend).ravel().astype(int)
     difference = np.abs(np.array(found) - expected)
     assert difference.max() <= (0 if backend == 'pillow' else 1)
-    assert (difference > 0).mean() < (0.06 if interpolation == 'bicubic' else 0.005)
+    assert (difference > 0).mean() < 0.005
 
 
 def decoded(columns, seed=0):

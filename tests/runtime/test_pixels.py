@@ -35,7 +35,7 @@ def test_opencv_resizes_alike(interpolation, size, photograph, without_opencv):
     found = resize(photograph, size, interpolation, 'cv2')
     difference = np.abs(found.astype(int) - expected)
     assert difference.max() <= 1
-    assert (difference > 0).mean() < (0.06 if interpolation == 'bicubic' else 0.005)
+    assert (difference > 0).mean() < 0.005
 
 
 def test_half_the_size_is_the_mean_of_four(photograph, without_opencv):

@@ -19,13 +19,15 @@ function sinc(x) {
   return x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x);
 }
 
-// The pixels that each new pixel is made of, and their weights as whole numbers of 2 ** -bits.
+// The pixels that each new pixel is made of, and their weights. OpenCV's linear ones are whole numbers
+// of 2 ** -11, Pillow's of 2 ** -22.
 function opencvTaps(old, size, interpolation) {
   const taps = [];
   for (let i = 0; i < size; i++) {
-    const position = Math.fround((i + 0.5) * (old / size) - 0.5);
+    const exact = (i + 0.5) * (old / size) - 0.5;
+    const position = interpolation === 'bilinear' ? Math.fround(exact) : exact;
     let first = Math.floor(position);
-    let part = Math.fround(position - first);
+    let part = position - first;
     let index, weights;
     if (interpolation === 'nearest') {
       index = [Math.floor((i * old) / size)];
@@ -34,7 +36,7 @@ function opencvTaps(old, size, interpolation) {
       if (first < 0 || first >= old - 1) part = 0;
       first = Math.min(Math.max(first, 0), old - 1);
       index = [first, first + 1];
-      weights = [Math.fround(1 - part), part];
+      weights = [Math.fround(1 - part), part].map((w) => roundHalfToEven(w * 2048));
     } else {
       const outer = cubic(1 + part, -0.75);
       const inner = [cubic(part, -0.75), cubic(1 - part, -0.75)];
@@ -43,7 +45,7 @@ function opencvTaps(old, size, interpolation) {
     }
     taps.push({
       index: index.map((j) => Math.min(Math.max(j, 0), old - 1)),
-      weights: weights.map((w) => roundHalfToEven(w * 2048)),
+      weights,
     });
   }
   return taps;
@@ -97,7 +99,6 @@ export function resize(image, [width, height], interpolation, backend) {
     }
   }
   const data = new Uint8Array(width * height * 3);
-  const single = interpolation === 'nearest';
   for (let y = 0; y < height; y++) {
     const { index, weights } = rows[y];
     for (let i = 0; i < width * 3; i++) {
@@ -107,8 +108,8 @@ export function resize(image, [width, height], interpolation, backend) {
         sum += linear ? Math.floor(product / 65536) : product;
       }
       if (linear) sum = Math.floor((sum + 2) / 4);
-      else if (!single || pillow) sum = Math.floor((sum + 2 ** 21) / 2 ** 22);
-      else sum /= 2048 * 2048;
+      else if (pillow) sum = Math.floor((sum + 2 ** 21) / 2 ** 22);
+      else sum = roundHalfToEven(sum);
       data[y * width * 3 + i] = clamp(sum);
     }
   }
