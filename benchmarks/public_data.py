@@ -68,7 +68,11 @@ class PublicSet(NamedTuple):
 
 SETS = {
     'sign_digits': PublicSet(
-        'classification', 'accuracy/top1', 'top-1', dict(max_epochs=110), dict()
+        'classification',
+        'accuracy/top1',
+        'top-1',
+        dict(max_epochs=200, image_size=64),
+        dict(),
     ),
     'bccd': PublicSet(
         'detection',

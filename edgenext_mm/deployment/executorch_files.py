@@ -51,6 +51,7 @@ class ExecutorchSession:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path = path
         self._process = start_converter('executorch', ['run', path.resolve(), threads or 0])
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -66,9 +67,15 @@ class ExecutorchSession:
         """Returns the outputs; see :class:`~.content.Session`."""
         message = io.BytesIO()
         np.save(message, x.detach().cpu().numpy())
-        self._input.write(b'%d\n' % message.tell() + message.getbuffer())
-        self._input.flush()
-        return [torch.from_numpy(output) for output in self._receive()]
+        try:
+            self._input.write(b'%d\n' % message.tell() + message.getbuffer())
+            self._input.flush()
+            return [torch.from_numpy(output) for output in self._receive()]
+        except (OSError, ValueError) as error:  # the process has ended
+            raise UserError(
+                f'ExecuTorch ended with status {self._process.wait()} while it ran {self.path}. '
+                'Export the file again; if it fails again, choose another format.'
+            ) from error
 
     def _receive(self) -> Sequence[np.ndarray]:
         size = int(self._output.readline())
