@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 from paths import ROOT
 from PIL import Image
@@ -86,14 +87,15 @@ ONNX = [
 
 
 @pytest.fixture(scope='module')
-def onnx_file(models, images_for, tmp_path_factory):
-    """Exports a model to ONNX once."""
+def file_of(models, images_for, tmp_path_factory):
+    """Exports a model once."""
 
     @functools.cache
-    def file(name, include):
-        model, path = models(name), tmp_path_factory.mktemp('onnx') / 'model.onnx'
+    def file(file_format, name, include):
+        path = tmp_path_factory.mktemp(file_format) / f'model{FORMATS[file_format].suffix}'
+        model = models(name)
         images, shape = images_for(model)[:1], input_shape(model.cfg)
-        deviations = export(model, path, 'onnx', shape, include=include, images=images)
+        deviations = export(model, path, file_format, shape, include=include, images=images)
         assert all(d.relative < 1e-4 for d in deviations)
         return path
 
@@ -101,8 +103,8 @@ def onnx_file(models, images_for, tmp_path_factory):
 
 
 @pytest.mark.parametrize(('name', 'include'), ONNX)
-def test_results_are_those_of_the_model(name, include, models, onnx_file):
-    model, path = models(name), onnx_file(name, include)
+def test_results_are_those_of_the_model(name, include, models, file_of):
+    model, path = models(name), file_of('onnx', name, include)
     runs = load(path)
     # In whole pixels, padding is the rounded mean; labels are chosen before resizing.
     exact = not include or name == 'classifier'
@@ -129,12 +131,9 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(('file_format', 'name', 'include'), OTHERS)
-def test_other_formats_hold_whole_graphs(file_format, name, include, models, images_for, tmp_path):
+def test_other_formats_hold_whole_graphs(file_format, name, include, models, file_of):
     model, image = models(name), photographs()[0]
-    path = tmp_path / f'm{FORMATS[file_format].suffix}'
-    images, shape = images_for(model)[:1], input_shape(model.cfg)
-    deviations = export(model, path, file_format, shape, include=include, images=images)
-    assert all(d.relative < 1e-3 for d in deviations)
+    path = file_of(file_format, name, include)
     expected = inference_model(model, image, score_thr=THRESHOLD)
     results = [inference_model(path, image, score_thr=THRESHOLD)]
     if FORMATS[file_format].runs:
@@ -257,8 +256,8 @@ def test_the_distribution_holds_the_runtime_alone(bare_python):
         ('rotated', ('decode',)),
     ],
 )
-def test_every_task_without_pytorch(name, include, models, onnx_file, bare_python, tmp_path):
-    path, model, photograph = onnx_file(name, include), models(name), photographs()[0]
+def test_every_task_without_pytorch(name, include, models, file_of, bare_python, tmp_path):
+    path, model, photograph = file_of('onnx', name, include), models(name), photographs()[0]
     Image.fromarray(photograph[..., ::-1]).save(tmp_path / 'a.png')
     printed = run_bare(
         bare_python, '-m', 'edgenext_mm.runtime', path, tmp_path / 'a.png', '--json',
@@ -285,8 +284,8 @@ def test_litert_without_pytorch(bare_python, tmp_path):
     np.testing.assert_allclose(actual['pred_scores'], SCORES[0], atol=1e-3)
 
 
-def test_errors_of_the_command(onnx_file, bare_python, tmp_path):
-    path = onnx_file('classifier', ('preprocess',))
+def test_errors_of_the_command(file_of, bare_python, tmp_path):
+    path = file_of('onnx', 'classifier', ('preprocess',))
     (tmp_path / 'broken.png').write_bytes(b'no image')
     for arguments, message in [
         ([tmp_path / 'none.onnx', 'a.png'], 'none.onnx does not exist'),
@@ -310,3 +309,44 @@ def test_a_runtime_that_is_not_installed_is_named(bare_python, tmp_path):
     error = run_bare(bare_python, '-m', 'edgenext_mm.runtime', path, 'a.png', status=1)
     assert 'needs the package openvino' in error
     assert 'pip install openvino' in error
+
+
+# The example in C++.
+
+
+@pytest.fixture(scope='module')
+def cpp_example(tmp_path_factory):
+    if shutil.which('cmake') is None:
+        pytest.skip('CMake is not installed')
+    folder = tmp_path_factory.mktemp('cpp')
+    source, cmake = ROOT / 'examples/cpp', Path(openvino.__path__[0], 'cmake')
+    for command in (['-B', folder, '-S', source, f'-DOpenVINO_DIR={cmake}'], ['--build', folder]):
+        done = subprocess.run(['cmake', *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / 'edgenext'
+
+
+def run_example(program, *arguments, status=0):
+    done = subprocess.run([program, *arguments], capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+def test_cpp_example_on_a_detector(cpp_example, models, file_of, tmp_path):
+    path = file_of('openvino', 'gfl', ('preprocess', 'decode', 'nms'))
+    photograph = photographs()[1]  # of the size of the input
+    Image.fromarray(photograph[..., ::-1]).save(tmp_path / 'a.ppm')
+    lines = run_example(cpp_example, path, tmp_path / 'a.ppm', '2').splitlines()
+    rows = np.array([line.split() for line in lines], float)
+    actual = dict(labels=rows[:, 0].astype(int), scores=rows[:, 1], bboxes=rows[:, 2:])
+    expected = inference_model(models('gfl'), photograph, score_thr=0)
+    assert_same_objects(actual, expected)
+
+
+def test_errors_of_the_cpp_example(cpp_example, file_of, tmp_path):
+    path = file_of('openvino', 'gfl', ('preprocess', 'decode', 'nms'))
+    (tmp_path / 'a.ppm').write_bytes(b'P6 4 4 255\n123')
+    assert 'a.ppm is incomplete' in run_example(cpp_example, path, tmp_path / 'a.ppm', status=1)
+    message = run_example(cpp_example, path, LITERT, status=1)
+    assert 'is not a PPM image' in message
+    assert 'usage' in run_example(cpp_example, status=2)
