@@ -86,7 +86,7 @@ SETS = {
         'mIoU',
         'mIoU',
         dict(
-            max_epochs=34,
+            max_epochs=40,
             image_size=(480, 352),
             crop_size=(256, 256),
             batch_size=8,

@@ -93,11 +93,10 @@ def balanced_dataset(config: Mapping[str, Any], dataset: ConfigDict) -> Any:
 def balance_loss(config: Config) -> None:
     """Sets the class weights of a segmentor's losses if its config has ``class_balance = True``.
 
-    They are the square roots of those of median frequency balancing (Eigen and Fergus 2015,
-    https://arxiv.org/abs/1411.4734): of the median of the classes' frequencies divided by the
+    They are those of median frequency balancing (Eigen and Fergus 2015,
+    https://arxiv.org/abs/1411.4734): the median of the classes' frequencies divided by the
     frequency of the class, where a frequency is the share of the class among the pixels of the
-    images that have it; limited to 0.1 to 10. Without the root, thin classes were predicted far
-    around their objects. All training masks are read.
+    images that have it; limited to 0.1 to 10. All training masks are read.
 
     Args:
         config: A full config, which is changed.
@@ -151,5 +150,5 @@ def median_frequency_weights(config: Config, num_classes: int) -> list[float]:
         present += (counts > 0) * counts.sum()
     frequency = pixels[present > 0] / present[present > 0]
     weights: np.ndarray = np.ones(num_classes)
-    weights[present > 0] = np.sqrt(np.median(frequency) / frequency).clip(*_WEIGHTS)
+    weights[present > 0] = (np.median(frequency) / frequency).clip(*_WEIGHTS)
     return weights.round(3).tolist()

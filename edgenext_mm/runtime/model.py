@@ -62,14 +62,14 @@ class Model:
             )
 
     def __call__(
-        self, images: ImageSource | Iterable[ImageSource], score_thr: float = 0.0
+        self, images: ImageSource | Iterable[ImageSource], score_thr: float = 0.3
     ) -> Result | list[Result]:
         """Predicts one image or several.
 
         Args:
             images: A file, a Pillow image, or an (H, W), (H, W, 3) or (H, W, 4) uint8 array in the
                 order blue, green, red, alpha; or several of them.
-            score_thr: Minimum score of boxes. Default: 0.
+            score_thr: Minimum score of boxes. Default: 0.3.
 
         Returns:
             The result, see :mod:`edgenext_mm.runtime.results`; of several images a list, in which a
@@ -83,13 +83,13 @@ class Model:
         return list(self.stream(images, score_thr))
 
     def stream(
-        self, images: Iterable[ImageSource], score_thr: float = 0.0, readers: int = 2
+        self, images: Iterable[ImageSource], score_thr: float = 0.3, readers: int = 2
     ) -> Iterator[Result]:
         """Yields the results of images, while other threads read those that follow.
 
         Args:
             images: Images, as for calling this object; they may be endless.
-            score_thr: Minimum score of boxes. Default: 0.
+            score_thr: Minimum score of boxes. Default: 0.3.
             readers: Number of threads that read and resize images. Default: 2.
         """
         remaining = iter(images)
@@ -106,12 +106,12 @@ class Model:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def predict(self, image: Prepared, score_thr: float = 0.0) -> Result:
+    def predict(self, image: Prepared, score_thr: float = 0.3) -> Result:
         """Predicts an image that :attr:`preprocessing` has read.
 
         Args:
             image: The image after the steps of the pipeline.
-            score_thr: Minimum score of boxes. Default: 0.
+            score_thr: Minimum score of boxes. Default: 0.3.
         """
         size = image.pixels.shape[:2]
         inputs = self._inputs(image.pixels)
