@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.calibration import default_images
 from edgenext_mm.errors import UserError
-from edgenext_mm.runtime import load
+from edgenext_mm.runtime import Model, load
 
 THRESHOLD = 0.02
 
@@ -80,7 +81,6 @@ ONNX = [
     ('segmentor', ()),
     ('segmentor', ('preprocess', 'decode')),
     ('ssdlite', ('preprocess', 'decode', 'nms')),
-    ('gfl', ('preprocess', 'decode')),
     ('atss', ('decode',)),  # with score factors
     ('rotated', ('decode',)),
 ]
@@ -126,7 +126,6 @@ OTHERS = [
     ('ncnn', 'rotated', ('decode',)),
     ('coreml', 'ssdlite', ('preprocess', 'decode')),
     ('coreml', 'segmentor', ('decode',)),
-    ('torch-export', 'rotated', ('decode',)),
 ]
 
 
@@ -163,10 +162,21 @@ def test_several_images_and_one_that_cannot_be_read(exported, tmp_path):
     assert third['pred_class'] == runs(photographs()[1])['pred_class']
 
 
-def test_raw_outputs_of_a_detector_need_openmmlab(models, tmp_path):
-    export(models('ssdlite'), tmp_path / 'm', 'onnx', (128, 128))
+class Described:
+    """An opened file with another description."""
+
+    def __init__(self, session, **changes):
+        self.session, self.metadata = session, replace(session.metadata, **changes)
+
+    def __call__(self, images, extra=None):
+        return self.session(images, extra)
+
+
+def test_raw_outputs_of_a_detector_need_openmmlab(exported):
+    session = load(exported('onnx')[0]).session
+    raw = Described(session, results={}, outputs=('cls_score_0', 'bbox_pred_0'))
     with pytest.raises(UserError, match=r'cls_score_0.*--include decode'):
-        load(tmp_path / 'm.onnx')
+        Model(raw, 'm.onnx')
 
 
 def test_files_for_pytorch_are_refused(exported):
@@ -174,10 +184,10 @@ def test_files_for_pytorch_are_refused(exported):
         load(exported('torchscript')[0])
 
 
-def test_images_larger_than_a_file_takes_are_refused(models, tmp_path):
-    export(models('segmentor'), tmp_path / 'm', 'onnx', (64, 64))
+def test_images_larger_than_a_file_takes_are_refused(file_of):
+    session = load(file_of('onnx', 'segmentor', ())).session
     with pytest.raises(UserError, match=r'up to 64x64 pixels.*--dynamic'):
-        load(tmp_path / 'm.onnx')(photographs()[0])
+        Model(Described(session, shape=(64, 64)), 'm.onnx')(photographs()[0])
 
 
 # A LiteRT file, in whole pixels, of a classifier with 26,000 parameters, and the model's scores.
