@@ -1,17 +1,18 @@
 """EdgeNeXt for OpenMMLab. Importing the package registers its parts in the scope edgenext_mm.
 
-Everything that configs and scripts use can be imported from here. The distribution
-``edgenext_mm_runtime`` holds :mod:`edgenext_mm.runtime` only, and needs none of the libraries.
+Everything that configs and scripts use can be imported from here. Without PyTorch, or in the
+distribution ``edgenext_mm_runtime``, there is only :mod:`edgenext_mm.runtime`.
 """
 
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
 from .version import __version__
 
-if Path(__file__).with_name('models').is_dir():
+if Path(__file__).with_name('models').is_dir() and importlib.util.find_spec('torch'):
     from .requirements import check_requirements
 
     check_requirements()
