@@ -146,6 +146,16 @@ class DecodedNetwork(Network):
         found = torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
         return found if factors[0] is None else (*found, torch.cat(factors, dim=1))
 
+    def count_boxes(self, x: Tensor) -> None:
+        """Records the number of boxes of each level, which strides do not always determine.
+
+        Args:
+            x: (B, C, H, W) images of the size of the file.
+        """
+        with torch.no_grad():
+            sizes = tuple(len(priors) for _, _, _, priors, _ in self._levels(x))
+        self.selection = self.selection._replace(sizes=sizes)
+
     def _decoded(
         self, scores: Tensor, bbox_pred: Tensor, factor: Tensor | None, priors: Tensor, stride: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -31,7 +31,7 @@ class Content(NamedTuple):
     """The input of a file writer.
 
     Args:
-        network: The network in deploy form, see :mod:`.networks`; the writer may change it.
+        network: The network in deploy form, see :mod:`.heads`; the writer may change it.
         example: (B, C, H, W) images for tracing; (B, H, W, 3) uint8 with preprocessing.
         metadata: Metadata to store.
         selection: How the file selects boxes by NMS. Default: it does not.
@@ -117,6 +117,7 @@ def preprocessing_of(config: Config) -> dict[str, Any]:
         loading=[step for step in pipeline if 'LoadImage' in str(step['type'])],
         channel_order='RGB' if to_rgb else 'BGR',
         **{key: preprocessor.get(key) for key in ('mean', 'std', 'pad_size_divisor', 'size')},
+        pad_value=preprocessor.get('pad_value', preprocessor.get('pad_val', 0)),
         testing=preprocessor.get('test_cfg'),
         steps=[
             step for step in pipeline if not any(word in str(step['type']) for word in LEFT_OUT)

@@ -78,6 +78,8 @@ def export(
     network = _network_type(model, include)(model).eval()
     example = torch.randn(_example_size(network, shape, dynamic))
     nested = _run(network, example)
+    if isinstance(network, DecodedNetwork) and not {'height', 'width'} & set(dynamic):
+        network.count_boxes(example)
     metadata = Metadata(
         task=TASKS[model.cfg.default_scope],
         classes=tuple(model.dataset_meta.get('classes') or ()),

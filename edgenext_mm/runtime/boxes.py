@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import UserError
+
 #: The score of a box that was filtered out; real scores are at least 0.
 NO_SCORE = -1.0
 #: Image size without a limit: larger than any image, and finite in half precision.
@@ -31,6 +33,7 @@ class Selection(NamedTuple):
         clip: Whether boxes, or the centres of rotated boxes, are clipped to the image.
         strides: Strides of the levels, in pixels.
         num_priors: Number of boxes per position, of each level.
+        sizes: Number of boxes of each level, for files of a fixed size. Default: from the strides.
     """
 
     score_thr: float
@@ -42,9 +45,12 @@ class Selection(NamedTuple):
     clip: bool
     strides: tuple[int, ...]
     num_priors: tuple[int, ...]
+    sizes: tuple[int, ...] | None = None
 
     def level_sizes(self, shape: Sequence[int]) -> list[int]:
         """Returns the number of boxes of each level for an (H, W) input."""
+        if self.sizes is not None:
+            return list(self.sizes)
         return [
             -(-shape[0] // stride) * -(-shape[1] // stride) * priors
             for stride, priors in zip(self.strides, self.num_priors, strict=True)
@@ -133,7 +139,13 @@ def _best_of_levels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rows and classes of the ``nms_pre`` best scores of each level."""
     start, rows, classes = 0, [], []
-    for size in selection.level_sizes(shape):
+    sizes = selection.level_sizes(shape)
+    if sum(sizes) != len(scores):
+        raise UserError(
+            f'The file returns {len(scores)} boxes for an input of {shape[0]}x{shape[1]}, but the '
+            f'strides of its levels lead to {sum(sizes)}. Export it for this size: --shape.'
+        )
+    for size in sizes:
         row, label = np.nonzero(scores[start : start + size] > selection.score_thr)
         row += start
         order = np.argsort(-scores[row, label], kind='stable')[: selection.nms_pre]

@@ -131,21 +131,9 @@ class Model:
 
     def _inputs(self, pixels: np.ndarray) -> np.ndarray:
         """Returns one image as the file takes it, padded to its size."""
-        whole = 'preprocess' in self.metadata.include
-        images = pixels if whole else self.preprocessing.normalise(pixels)
-        height, width = pixels.shape[:2]
-        wanted = self._shape(height, width)
-        right, below = wanted[1] - width, wanted[0] - height
-        if right or below:
-            # Padding is 0 after normalisation, so it is the mean before.
-            if whole:
-                fill = np.rint(self.preprocessing.mean).astype(np.uint8)
-                filled = np.broadcast_to(fill, (*wanted, pixels.shape[2])).copy()
-                filled[:height, :width] = pixels
-                images = filled
-            else:
-                images = np.pad(images, [(0, 0), (0, below), (0, right)])
-        return np.ascontiguousarray(images)[None]
+        shape = self._shape(*pixels.shape[:2])
+        normalise = 'preprocess' not in self.metadata.include
+        return np.ascontiguousarray(self.preprocessing.pad(pixels, shape, normalise))[None]
 
     def _shape(self, height: int, width: int) -> tuple[int, int]:
         """Returns (H, W) of the input for an image of a size."""

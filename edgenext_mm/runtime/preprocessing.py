@@ -47,9 +47,8 @@ class Preprocessing:
             )
         self.grey = color == 'grayscale'
         self.steps = [self._step(dict(step)) for step in description['steps']]
-        channels = len(description['mean'] or (1,) if self.grey else (1, 1, 1))
-        self.mean = np.array(description['mean'] or [0] * channels, np.float32)
-        self.std = np.array(description['std'] or [1] * channels, np.float32)
+        self.mean = np.array(description['mean'] or [0], np.float32)
+        self.std = np.array(description['std'] or [1], np.float32)
 
     def _step(self, step: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
         name = str(step.pop('type')).split('.')[-1]
@@ -59,7 +58,13 @@ class Preprocessing:
                 f'OpenMMLab. Known are {", ".join(STEPS)}. Run the file with '
                 '`edgenext_mm.inference_model`.'
             )
-        return STEPS[name](**step)
+        try:
+            return STEPS[name](**step)
+        except TypeError as error:
+            raise UserError(
+                f'The step {name} of the test pipeline has settings that are unknown without '
+                f'OpenMMLab: {error}. Run the file with `edgenext_mm.inference_model`.'
+            ) from error
 
     def __call__(self, source: ImageSource) -> Prepared:
         """Returns an image after the steps of the pipeline.
@@ -82,6 +87,29 @@ class Preprocessing:
         if self.description['channel_order'] == 'BGR':
             pixels = pixels[..., ::-1]
         return ((pixels - self.mean) / self.std).astype(np.float32).transpose(2, 0, 1)
+
+    def pad(self, pixels: np.ndarray, shape: tuple[int, int], normalise: bool) -> np.ndarray:
+        """Pads an image at the right and bottom as the model's preprocessor does.
+
+        Args:
+            pixels: (H, W, C) uint8 pixels.
+            shape: (H, W) of the result.
+            normalise: Whether to normalise before, else the padding is the nearest pixel value.
+
+        Returns:
+            (C, H, W) float32 normalised channels, or (H, W, C) uint8 pixels.
+        """
+        below, right = shape[0] - pixels.shape[0], shape[1] - pixels.shape[1]
+        value = self.description['pad_value']
+        if normalise:
+            places = [(0, 0), (0, below), (0, right)]
+            return np.pad(self.normalise(pixels), places, constant_values=value)
+        fill = np.rint(self.mean + value * self.std).clip(0, 255).astype(np.uint8)
+        if self.description['channel_order'] == 'BGR':
+            fill = fill[::-1]
+        padded = np.broadcast_to(fill, (*shape, pixels.shape[2])).copy()
+        padded[: pixels.shape[0], : pixels.shape[1]] = pixels
+        return padded
 
     def padded_shape(self, shape: Sequence[int]) -> tuple[int, int]:
         """Returns (H, W) after the padding that the model asks for."""
@@ -118,7 +146,7 @@ def _resize(
     keep_ratio: bool = False,
     interpolation: str = 'bilinear',
     backend: str = 'cv2',
-    **_: Any,
+    clip_object_border: bool = True,
 ) -> Resizing:
     """mmcv's ``Resize``."""
 
@@ -151,7 +179,7 @@ def _resize_edge(
     return Resizing(size_of, interpolation, backend)
 
 
-def _center_crop(crop_size: Any, **_: Any) -> Callable[[np.ndarray], np.ndarray]:
+def _center_crop(crop_size: Any) -> Callable[[np.ndarray], np.ndarray]:
     """``CenterCrop`` of mmcv and mmpretrain."""
     crop_width, crop_height = (crop_size,) * 2 if isinstance(crop_size, int) else crop_size
 

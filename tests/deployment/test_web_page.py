@@ -13,6 +13,7 @@ from edgenext_mm.deployment.calibration import default_images
 from edgenext_mm.errors import UserError
 from edgenext_mm.runtime.boxes import Detections, Selection, nms, rotated_iou, select
 from edgenext_mm.runtime.images import resize
+from edgenext_mm.runtime.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.skipif(shutil.which('node') is None, reason='Node.js is not installed')
 
@@ -154,3 +155,21 @@ def test_what_a_page_cannot_run_is_named(exported, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match=r'lacks ort\.wasm\.min\.mjs.*npm pack onnxruntime-web'):
         web_demo.write_site(exported('onnx')[0], tmp_path / 'site', runtime=tmp_path / 'empty')
+
+
+@pytest.mark.parametrize('order', ['RGB', 'BGR'])
+@pytest.mark.parametrize('include', [[], ['preprocess']])
+def test_padding(order, include, evaluate):
+    preprocessing = dict(
+        loading=[], steps=[], channel_order=order, mean=[10.0, 20.4, 30.0], std=[2.0, 4.0, 5.0],
+        pad_value=3, pad_size_divisor=1, testing=None,
+    )  # fmt: skip
+    metadata = dict(preprocessing=preprocessing, dynamic=[], include=include, shape=[4, 5], task='')
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 3), np.uint8)
+    found = evaluate(
+        'Array.from(core.inputOf({image: {...given.image, data: Uint8Array.from(given.image.data)}}'
+        ', given.metadata).data)',
+        dict(metadata=metadata, image=dict(data=image.ravel().tolist(), width=3, height=2)),
+    )
+    expected = Preprocessing(preprocessing).pad(image, (4, 5), normalise=not include)
+    np.testing.assert_allclose(found, expected.ravel(), rtol=1e-6)

@@ -10,6 +10,7 @@ from mmrotate.structures.bbox import RotatedBoxes
 from shapely.geometry import Polygon
 from torchvision.ops import box_iou as torchvision_iou
 
+from edgenext_mm.errors import UserError
 from edgenext_mm.runtime.boxes import (
     Detections,
     Selection,
@@ -18,6 +19,7 @@ from edgenext_mm.runtime.boxes import (
     nms,
     rescaled,
     rotated_iou,
+    select,
 )
 
 
@@ -90,3 +92,14 @@ def test_rotated_boxes_are_scaled_as_by_mmrotate():
     expected = RotatedBoxes(torch.from_numpy(boxes))
     expected.rescale_((1 / 0.5, 1 / 0.8))
     np.testing.assert_allclose(rescaled(boxes, (0.5, 0.8)), expected.tensor, rtol=1e-5, atol=1e-4)
+
+
+def test_levels_that_do_not_follow_from_strides():
+    """SSD's deepest maps shrink by convolutions without padding."""
+    boxes, scores = random_boxes(30, rotated=False), np.full((30, 2), 0.5, np.float32)
+    selection = Selection(0, 10, 1.0, False, 100, None, False, (8,), (1,))
+    with pytest.raises(UserError, match=r'returns 30 boxes.*64x64.*lead to 64'):
+        select(boxes, scores, None, selection, (64, 64), (64, 64), (1, 1))
+    selection = selection._replace(sizes=(20, 10), strides=(8, 16), num_priors=(1, 1))
+    found = select(boxes, scores, None, selection, (64, 64), (64, 64), (1, 1))
+    assert len(found.scores) == 20  # ten of each level

@@ -217,12 +217,13 @@ export function inputOf({ image }, metadata) {
     const given = `${image.width}x${image.height}`;
     throw new Error(`The file takes ${width}x${height} pixels, the image has ${given}.`);
   }
-  const { mean, std } = preprocessing;
+  const { mean, std, pad_value: value } = preprocessing;
   const flips = preprocessing.channel_order === 'BGR';
   const order = flips ? [2, 1, 0] : [0, 1, 2]; // of channels of the network, in RGB
   if (include.includes('preprocess')) {
     const data = new Uint8Array(height * width * 3);
-    const fill = [0, 1, 2].map((c) => roundHalfToEven(mean[order.indexOf(c)]));
+    const fill = [0, 1, 2].map((c) => clamp(roundHalfToEven(mean[c] + value * std[c])))
+      .map((_, c, values) => values[order[c]]);
     for (let i = 0; i < height * width; i++) data.set(fill, 3 * i);
     for (let y = 0; y < image.height; y++) {
       const start = y * image.width * 3;
@@ -230,7 +231,7 @@ export function inputOf({ image }, metadata) {
     }
     return { type: 'uint8', data, dims: [1, height, width, 3], shape: [height, width] };
   }
-  const data = new Float32Array(height * width * 3);
+  const data = new Float32Array(height * width * 3).fill(value);
   for (let c = 0; c < 3; c++) {
     for (let y = 0; y < image.height; y++) {
       for (let x = 0; x < image.width; x++) {
@@ -339,7 +340,7 @@ export function select([boxes, scores, quality], { image, factors }, shape, sele
   let start = 0;
   selection.strides.forEach((stride, level) => {
     const cells = Math.ceil(shape[0] / stride) * Math.ceil(shape[1] / stride);
-    const end = start + cells * selection.num_priors[level];
+    const end = start + (selection.sizes?.[level] ?? cells * selection.num_priors[level]);
     const best = [];
     for (let i = start * classes; i < end * classes; i++) {
       if (scores.data[i] > selection.score_thr) best.push(i);
