@@ -11,8 +11,6 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from .checkpoints.finding import find_checkpoint
-from .checkpoints.latest import check_resumable, find_latest
 from .errors import UserError
 
 
@@ -84,30 +82,3 @@ def merge_runner_args(config: Config, args: argparse.Namespace) -> None:
         config.work_dir = args.work_dir
     elif config.get('work_dir') is None:
         config.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-
-
-def merge_resume(config: Config, checkpoint: str | None) -> None:
-    """Sets ``resume`` and ``load_from`` of a config.
-
-    Args:
-        config: The config to change, with its ``work_dir``. ``resume=True`` in it has the same
-            effect as ``checkpoint='auto'``, or resumes from its ``load_from``.
-        checkpoint: The checkpoint to resume from, ``auto`` for the latest one in the work folder,
-            or None not to resume.
-
-    Raises:
-        UserError: If the checkpoint does not exist, or all checkpoints are damaged.
-    """
-    if checkpoint is None and config.get('resume'):
-        checkpoint = config.get('load_from') or 'auto'
-    if checkpoint == 'auto':
-        checkpoint = find_latest(config.work_dir)
-    elif checkpoint is not None:
-        checkpoint = str(find_checkpoint(checkpoint))
-    if checkpoint is not None:
-        check_resumable(checkpoint)
-    config.resume = checkpoint is not None
-    if config.resume:
-        config.load_from = checkpoint
-    elif config.get('load_from'):
-        config.load_from = str(find_checkpoint(config.load_from))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
 
 
 @contextmanager
@@ -28,7 +24,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~umask())
         _to_disk(temporary)
         temporary.replace(path)
         _to_disk(path.parent)
@@ -60,7 +56,7 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        temporary.chmod(0o777 & ~umask())
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -74,38 +70,8 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Returns the bits of the permissions that new files do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def write_hashed_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Writes a checkpoint to a file whose name contains the start of its hash, as in OpenMMLab.
-
-    Args:
-        checkpoint: The checkpoint. Only its weights are written to a ``.safetensors`` file.
-        path: The path without the hash: ``edgenext-small.pth`` becomes
-            ``edgenext-small-1a2b3c4d.pth``. Only ``.pth``, ``.pt`` and ``.safetensors`` are taken
-            for endings: ``birds-v1.0`` becomes ``birds-v1.0-1a2b3c4d``.
-
-    Returns:
-        The path of the written file.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.checkpoint-') as folder:
-        temporary = Path(folder, path.name)
-        if path.suffix == '.safetensors':
-            from safetensors.torch import save_file
-
-            weights = checkpoint.get('state_dict', checkpoint)
-            save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
-        else:
-            torch.save(checkpoint, temporary)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        ending = path.suffix if path.suffix in ('.pth', '.pt', '.safetensors') else ''
-        hashed = path.with_name(f'{path.name.removesuffix(ending)}-{digest[:8]}{ending}')
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(hashed)
-    return hashed

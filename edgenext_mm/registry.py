@@ -1,10 +1,10 @@
 """Registries of the project, children of mmengine's registries in the scope ``edgenext_mm``.
 
 Configs of all OpenMMLab libraries can use what is registered here, such as
-``edgenext_mm.EdgeNeXt``, with ``custom_imports = dict(imports=['edgenext_mm'])``.
+``edgenext_mm.EdgeNeXt``, with ``custom_imports = dict(imports=['edgenext_mm'])``. A registry
+imports the modules of its parts when a part is looked up first.
 """
 
-from functools import partial
 from typing import Any
 
 from mmengine.config.utils import MODULE2PACKAGE
@@ -18,26 +18,30 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import Registry, build_runner_from_cfg
 
-_registry = partial(Registry, scope='edgenext_mm', locations=['edgenext_mm'])
+
+def _registry(name: str, parent: Registry, package: str, **options: Any) -> Registry:
+    locations = [f'edgenext_mm.{package}']
+    return Registry(name, scope='edgenext_mm', parent=parent, locations=locations, **options)
+
 
 #: Backbones, necks, heads, losses and classifiers.
-MODELS = _registry('model', parent=MMENGINE_MODELS)
+MODELS = _registry('model', MMENGINE_MODELS, 'models')
 #: Data sets.
-DATASETS = _registry('dataset', parent=MMENGINE_DATASETS)
+DATASETS = _registry('dataset', MMENGINE_DATASETS, 'datasets')
 #: Samplers of batches.
-DATA_SAMPLERS = _registry('data sampler', parent=MMENGINE_DATA_SAMPLERS)
+DATA_SAMPLERS = _registry('data sampler', MMENGINE_DATA_SAMPLERS, 'datasets')
 #: Hooks of the runner.
-HOOKS = _registry('hook', parent=MMENGINE_HOOKS)
+HOOKS = _registry('hook', MMENGINE_HOOKS, 'engine.hooks')
 #: Runners, chosen by ``runner_type`` in a config.
-RUNNERS = _registry('runner', build_func=build_runner_from_cfg, parent=MMENGINE_RUNNERS)
+RUNNERS = _registry('runner', MMENGINE_RUNNERS, 'engine', build_func=build_runner_from_cfg)
 #: Writers of logged values.
-VISBACKENDS = _registry('vis_backend', parent=MMENGINE_VISBACKENDS)
+VISBACKENDS = _registry('vis_backend', MMENGINE_VISBACKENDS, 'engine')
 #: Constructors of optimiser wrappers, which set the learning rate of each parameter.
 OPTIM_WRAPPER_CONSTRUCTORS = _registry(
-    'optimizer wrapper constructor', parent=MMENGINE_CONSTRUCTORS
+    'optimizer wrapper constructor', MMENGINE_CONSTRUCTORS, 'engine'
 )
 #: Steps of a data pipeline.
-TRANSFORMS = _registry('transform', parent=MMENGINE_TRANSFORMS)
+TRANSFORMS = _registry('transform', MMENGINE_TRANSFORMS, 'datasets')
 # Lets configs inherit ours as `edgenext_mm::...`: mmengine has a list of the allowed packages.
 MODULE2PACKAGE['edgenext_mm'] = 'edgenext_mm'
 

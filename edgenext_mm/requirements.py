@@ -38,11 +38,19 @@ def check_requirements() -> None:
         hint = f'Install it with `pip install "{needed}"`.'
         if importlib.util.find_spec(module) is None:
             raise ImportError(f'edgenext_mm needs {module}, which is not installed. {hint}')
-        version = importlib.import_module(module).__version__
+        version = _version(module, distribution)
         if not needed.specifier.contains(version, prereleases=True):
             raise ImportError(
                 f'edgenext_mm needs {module}{needed.specifier}, but {version} is installed. {hint}'
             )
+
+
+def _version(module: str, distribution: str) -> str:
+    """Returns the version of a library, if possible without its import, which takes seconds."""
+    if module not in sys.modules:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a fork's name
+            return importlib.metadata.version(distribution)
+    return importlib.import_module(module).__version__
 
 
 def require_task_library(scope: str) -> None:

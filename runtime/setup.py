@@ -19,7 +19,7 @@ class BuildRuntime(build_py):
 
     def find_package_modules(self, package, package_dir):
         found = super().find_package_modules(package, package_dir)
-        kept = ('__init__', 'errors', 'version')
+        kept = ('__init__', 'errors', 'files', 'version')
         return [part for part in found if package != 'edgenext_mm' or part[1] in kept]
 
 

@@ -5,8 +5,9 @@ import hashlib
 import pytest
 import torch
 
+from edgenext_mm.checkpoints.writing import write_hashed_checkpoint
 from edgenext_mm.deployment import FORMATS
-from edgenext_mm.files import remove_leftovers, replacing, write_hashed_checkpoint
+from edgenext_mm.files import remove_leftovers, replacing
 from edgenext_mm.runtime.formats import with_ending
 
 

@@ -66,7 +66,7 @@ def test_every_module_imports_with_the_task_library_that_it_needs(libraries):
     ('module', 'distribution'), [('mmengine', 'onedl-mmengine'), ('mmcv', 'onedl-mmcv')]
 )
 def test_a_missing_core_library_is_named_with_what_to_install(module, distribution):
-    error = run_without({module}, 'import edgenext_mm')
+    error = run_without({module}, 'from edgenext_mm import EdgeNeXt')
     assert f'edgenext_mm needs {module}, which is not installed' in error
     assert f'pip install "{distribution}<' in error
 

@@ -13,29 +13,47 @@ Images that cannot be read or processed do not affect the others. They are liste
 have an `error` in the JSON, and the exit status is 1. Ctrl-C prints the results so far and exits
 with status 130. Of a video, --out writes NAME.mp4 with the results drawn on it and NAME.jsonl with
 a line per frame; Ctrl-C completes both.
+
+An exported file that needs no code of OpenMMLab runs without PyTorch, which starts in less than a
+second; with --device or --batch-size it is run in place of the model of its config.
 """
 
 import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from torch import nn
+import numpy as np
 from tqdm import tqdm
 
-from edgenext_mm.apis.inference import iterate_results
-from edgenext_mm.apis.model import load_model
-from edgenext_mm.apis.videos import Video, is_video, iterate_video, writing_video
 from edgenext_mm.cli import make_parser, reports_errors
-from edgenext_mm.datasets.image_pipeline import ImagePipeline
-from edgenext_mm.datasets.images import ImageSource, list_images
 from edgenext_mm.errors import UserError
 from edgenext_mm.files import replacing
+from edgenext_mm.runtime import load
+from edgenext_mm.runtime.formats import format_of
 from edgenext_mm.runtime.results import Result, to_json, to_text
-from edgenext_mm.visualization import draw_on_frame, plot_predictions
+from edgenext_mm.runtime.sources import ImageSource, is_url, is_video, list_images
+
+# What needs PyTorch, OpenCV or Matplotlib is imported where it is used: they take seconds.
+
+
+class Predictor(NamedTuple):
+    """A model for the settings of the command line.
+
+    Args:
+        stream: Yields the results of images one by one.
+        read: Reads an image as the model sees it, (H, W) or (H, W, C) blue-green-red.
+        classes: Class names, if they are known.
+    """
+
+    stream: Callable[[Iterable[ImageSource]], Iterator[Result]]
+    read: Callable[[ImageSource], np.ndarray]
+    classes: Sequence[str]
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,6 +82,9 @@ def parse_args() -> argparse.Namespace:
         help='print the results as JSON; those of videos as a line per frame',
     )
     parser.add_argument('--device', help='where to run, e.g. cpu or cuda:1 (default: a GPU if any)')
+    parser.add_argument(
+        '--threads', type=int, help='CPU threads of the network (default: one per core)'
+    )
     parser.add_argument(
         '--batch-size',
         type=int,
@@ -99,16 +120,52 @@ def main() -> None:
     others = [source for source in args.images if source not in videos]
     images = list_images(others) if others else []
     with redirect_stdout(sys.stderr):  # stdout is for results; libraries print while they load
-        model = load_model(args.model, args.checkpoint, args.device)
+        predictor = without_pytorch(args, images) or with_pytorch(args)
     for video in videos:
-        run_video(model, video, args)
+        run_video(predictor, video, args)
     if images:
-        run_images(model, images, args)
+        run_images(predictor, images, args)
 
 
-def run_images(model: nn.Module, images: Sequence[ImageSource], args: argparse.Namespace) -> None:
+def without_pytorch(args: argparse.Namespace, images: Sequence[ImageSource]) -> Predictor | None:
+    """Returns a predictor for an exported file, unless it needs PyTorch or OpenMMLab."""
+    other = args.device or args.checkpoint or args.batch_size != 1 or any(map(is_url, images))
+    if other or format_of(args.model) is None:
+        return None
+    try:
+        model = load(args.model, args.threads)
+    except UserError:
+        return None  # if the file is the reason, OpenMMLab's side has the same error
+    options = dict(score_thr=args.score_thr, tile=args.tile, overlap=args.overlap)
+    return Predictor(
+        partial(model.stream, **options), model.preprocessing.read, model.classes or ()
+    )
+
+
+def with_pytorch(args: argparse.Namespace) -> Predictor:
+    """Returns a predictor for any model."""
+    import torch
+
+    from edgenext_mm.apis.inference import iterate_results
+    from edgenext_mm.apis.model import load_model
+    from edgenext_mm.datasets.image_pipeline import ImagePipeline
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    model = load_model(args.model, args.checkpoint, args.device, args.threads)
+    options = dict(score_thr=args.score_thr, tile=args.tile, overlap=args.overlap)
+    return Predictor(
+        partial(iterate_results, model, batch_size=args.batch_size, **options),
+        ImagePipeline(model.cfg).read,
+        model.dataset_meta.get('classes') or (),
+    )
+
+
+def run_images(
+    predictor: Predictor, images: Sequence[ImageSource], args: argparse.Namespace
+) -> None:
     with redirect_stdout(sys.stderr):
-        results = run(model, images, args)
+        results = run(predictor, images)
     pairs = list(zip(images, results, strict=False))
     if args.json:
         print(json.dumps([to_json(*pair) for pair in pairs], indent=2))
@@ -122,25 +179,28 @@ def run_images(model: nn.Module, images: Sequence[ImageSource], args: argparse.N
     if problems:
         problems.insert(0, f'{len(problems)} of {len(images)} images have no result:')
     if args.out:
-        problems += draw(model, images, results, args)
+        problems += draw(predictor, images, results, args)
     if problems:
         raise UserError('\n'.join(problems))
 
 
-def run(model: nn.Module, images: Sequence[ImageSource], args: argparse.Namespace) -> list[Result]:
+def run(predictor: Predictor, images: Sequence[ImageSource]) -> list[Result]:
     """Returns a result for each image; after an interruption, those so far."""
     results: list[Result] = []
-    found = iterate_results(model, images, args.batch_size, args.score_thr, args.tile, args.overlap)
     with suppress(KeyboardInterrupt):
+        found = predictor.stream(images)
         for result in tqdm(found, total=len(images), unit='image', disable=None):
             results.append(result)
     return results
 
 
-def run_video(model: nn.Module, source: str, args: argparse.Namespace) -> None:
+def run_video(predictor: Predictor, source: str, args: argparse.Namespace) -> None:
     """Prints or writes a line per frame, and writes a video with the results drawn on it."""
+    from edgenext_mm.runtime.videos import Video, iterate_video, writing_video
+    from edgenext_mm.visualization.frames import draw_on_frame
+
     video = Video(source)
-    frames = iterate_video(model, video, args.batch_size, args.score_thr, args.tile, args.overlap)
+    frames = iterate_video(video, predictor.stream)
     interrupted = False
     with ExitStack() as stack:
         writer = lines = None
@@ -173,16 +233,17 @@ def run_video(model: nn.Module, source: str, args: argparse.Namespace) -> None:
 
 
 def draw(
-    model: nn.Module,
+    predictor: Predictor,
     images: Sequence[ImageSource],
     results: Sequence[Result],
     args: argparse.Namespace,
 ) -> list[str]:
     """Writes pictures, and returns the problems."""
-    classes = model.dataset_meta.get('classes') or ()
-    title, read = Path(args.model).name, ImagePipeline(model.cfg).read
+    from edgenext_mm.visualization.pictures import plot_predictions
+
+    options = args.out, Path(args.model).name, predictor.read
     try:
-        for path in plot_predictions(images, results, classes, args.out, title, read):
+        for path in plot_predictions(images, results, predictor.classes, *options):
             print(f'picture: {path}', file=sys.stderr)
     except UserError as error:
         return [str(error)]

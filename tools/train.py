@@ -17,11 +17,11 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from edgenext_mm.checkpoints.latest import merge_resume
 from edgenext_mm.cli import (
     add_config_options,
     add_runner_options,
     make_parser,
-    merge_resume,
     merge_runner_args,
     reports_errors,
 )

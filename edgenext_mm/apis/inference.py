@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -14,12 +16,12 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 
 from ..datasets.image_pipeline import ImagePipeline, source_name
-from ..datasets.images import ImageSource, is_single, list_images
 from ..errors import UserError, caused_by
 from ..runtime.results import Result
+from ..runtime.sources import ImageSource, is_single, list_images
+from ..runtime.tiling import cut_tiles, predict_tiles
 from .model import load_model
 from .results import to_result
-from .tiling import cut_tiles, merge_results
 
 
 def inference_model(
@@ -49,7 +51,7 @@ def inference_model(
         score_thr: Minimum score of detected objects. Default: 0.3.
         progress: Whether to show a progress bar. Default: False.
         tile: Side in pixels of the tiles that large images are cut into, see
-            :mod:`~edgenext_mm.apis.tiling`. Default: None, whole images.
+            :mod:`~edgenext_mm.runtime.tiling`. Default: None, whole images.
         overlap: Share of the side by which tiles overlap. Default: 0.2.
 
     Returns:
@@ -79,7 +81,7 @@ def inference_model(
 
 def iterate_results(
     model: nn.Module,
-    images: Sequence[ImageSource],
+    images: Iterable[ImageSource],
     batch_size: int = 1,
     score_thr: float = 0.3,
     tile: int | None = None,
@@ -91,7 +93,8 @@ def iterate_results(
 
     Args:
         model: A model from :func:`~edgenext_mm.apis.model.load_model`.
-        images: Images from :func:`~edgenext_mm.datasets.images.list_images`.
+        images: Images from :func:`~edgenext_mm.runtime.sources.list_images`, or the frames of a
+            video, which may be endless.
         batch_size: Number of images per forward pass. Default: 1.
         score_thr: Minimum score of detected objects. Default: 0.3.
         tile: Side of tiles in pixels. Default: None, whole images.
@@ -106,7 +109,7 @@ def iterate_results(
 
 def _outcomes(
     model: nn.Module,
-    images: Sequence[ImageSource],
+    images: Iterable[ImageSource],
     batch_size: int,
     score_thr: float,
     tile: int | None = None,
@@ -125,20 +128,16 @@ def _outcomes(
         yield from _whole_images(model, pipeline, images, batch_size, score_thr)
         return
     cut_tiles((1, 1), tile, overlap)  # checks the settings
+
+    def predict(parts: Sequence[np.ndarray]) -> Iterator[Result]:
+        for outcome in _whole_images(model, pipeline, parts, batch_size, score_thr):
+            if isinstance(outcome, UserError):
+                raise outcome
+            yield outcome
+
     for source in images:
         try:
-            image = pipeline.read(source)
-            tiles = cut_tiles(image.shape, tile, overlap)
-            if len(tiles) == 1:
-                yield from _whole_images(model, pipeline, [source], 1, score_thr)
-                continue
-            parts = [image[y1:y2, x1:x2] for x1, y1, x2, y2 in tiles]
-            results = []
-            for outcome in _whole_images(model, pipeline, parts, batch_size, score_thr):
-                if isinstance(outcome, UserError):
-                    raise outcome
-                results.append(outcome)
-            yield merge_results(results, tiles, image.shape)
+            yield predict_tiles(pipeline.read(source), tile, overlap, predict)
         except UserError as error:
             yield error
 
@@ -146,7 +145,7 @@ def _outcomes(
 def _whole_images(
     model: nn.Module,
     pipeline: ImagePipeline,
-    images: Sequence[ImageSource],
+    images: Iterable[ImageSource],
     batch_size: int,
     score_thr: float,
 ) -> Iterator[Result | UserError]:
@@ -171,27 +170,25 @@ def _whole_images(
 
 
 def _prepared(
-    pipeline: ImagePipeline, images: Sequence[ImageSource], batch_size: int
+    pipeline: ImagePipeline, images: Iterable[ImageSource], batch_size: int
 ) -> Iterator[tuple[Sequence[ImageSource], list[dict[str, Any] | UserError]]]:
     """Yields batches of images and model inputs; a thread prepares one batch ahead."""
 
     def prepare(sources: Sequence[ImageSource]) -> list[dict[str, Any] | UserError]:
         return [_or_error(pipeline, source) for source in sources]
 
-    batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-    if len(batches) == 1:
-        yield batches[0], prepare(batches[0])
-        return
+    remaining = iter(images)
+    sources = list(islice(remaining, batch_size))
     # One thread only: libraries switch global settings while they decode.
     with ThreadPoolExecutor(1, 'reading') as executor:
-        waiting = None
         try:
-            for index, sources in enumerate(batches):
-                current = waiting or executor.submit(prepare, sources)
-                following = batches[index + 1 : index + 2]
-                inputs = current.result()
-                waiting = executor.submit(prepare, following[0]) if following else None
+            waiting = executor.submit(prepare, sources)
+            while sources:
+                inputs = waiting.result()
+                following = list(islice(remaining, batch_size))
+                waiting = executor.submit(prepare, following)
                 yield sources, inputs
+                sources = following
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
 

@@ -27,6 +27,7 @@ def load_model(
     config: str | Path | Config,
     checkpoint: str | Path | None = None,
     device: str | torch.device | None = None,
+    threads: int | None = None,
 ) -> nn.Module:
     """Builds a model in evaluation mode, with its weights.
 
@@ -38,6 +39,8 @@ def load_model(
             ``work_dirs/NAME``, or else the latest one there. The ``load_from`` of the config is
             not used: training starts from it.
         device: Device of the model. Default: the first GPU if there is one, else the CPU.
+        threads: Number of CPU threads of an exported file; those of PyTorch are a setting of the
+            process. Default: the choice of the runtime.
 
     Returns:
         The model, with the attributes ``cfg`` (the config) and ``dataset_meta`` (which contains
@@ -51,7 +54,7 @@ def load_model(
         from ..runtime.formats import format_of
 
         if format_of(config):
-            return ExportedModel(config)
+            return ExportedModel(config, threads)
         checkpoint = checkpoint or published_weights(config)
         config = load_config(find_config(config))
     config = with_type_names(config)

@@ -9,14 +9,43 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..errors import UserError
+from .finding import find_checkpoint
 from .reading import read_file
 
 #: Names that show that a damaged file was a training checkpoint. ``best_*`` contains only weights,
 #: and ``non_finite_*`` is for debugging.
 _TRAINING_CHECKPOINT = re.compile(r'interrupted\.pth|(?!best_|non_finite_).*\d.*\.pth')
+
+
+def merge_resume(config: Config, checkpoint: str | None) -> None:
+    """Sets ``resume`` and ``load_from`` of a config.
+
+    Args:
+        config: The config to change, with its ``work_dir``. ``resume=True`` in it has the same
+            effect as ``checkpoint='auto'``, or resumes from its ``load_from``.
+        checkpoint: The checkpoint to resume from, ``auto`` for the latest one in the work folder,
+            or None not to resume.
+
+    Raises:
+        UserError: If the checkpoint does not exist, or all checkpoints are damaged.
+    """
+    if checkpoint is None and config.get('resume'):
+        checkpoint = config.get('load_from') or 'auto'
+    if checkpoint == 'auto':
+        checkpoint = find_latest(config.work_dir)
+    elif checkpoint is not None:
+        checkpoint = str(find_checkpoint(checkpoint))
+    if checkpoint is not None:
+        check_resumable(checkpoint)
+    config.resume = checkpoint is not None
+    if config.resume:
+        config.load_from = checkpoint
+    elif config.get('load_from'):
+        config.load_from = str(find_checkpoint(config.load_from))
 
 
 def find_latest(work_dir: str | Path) -> str | None:

@@ -11,8 +11,9 @@ from mmpretrain.datasets.custom import get_samples
 
 from ..errors import UserError
 from ..registry import DATASETS
+from ..runtime.sources import IMAGE_EXTENSIONS
 from .checks.folders import class_folders, named_folder_problems
-from .checks.image_files import IMAGE_EXTENSIONS, is_hidden
+from .checks.image_files import is_hidden
 
 
 @DATASETS.register_module()

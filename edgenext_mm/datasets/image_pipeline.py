@@ -12,7 +12,8 @@ from mmengine.registry import init_default_scope
 
 from ..errors import UserError, caused_by
 from ..registry import type_name
-from .images import ImageReader, ImageSource
+from ..runtime.sources import ImageSource
+from .images import ImageReader
 
 
 class ImagePipeline:

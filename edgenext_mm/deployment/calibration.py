@@ -11,7 +11,7 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from ..datasets.image_pipeline import ImagePipeline
-from ..datasets.images import ImageSource, list_images
+from ..runtime.sources import ImageSource, list_images
 from .exported_model import fit_size
 
 

@@ -131,7 +131,8 @@ def select(
         sides = boxes[:, 2:4] if is_rotated else boxes[:, 2:] - boxes[:, :2]
         found = found.take((sides > selection.min_bbox_size).all(1))
     found = found.sorted()
-    return found.take(nms(found, selection))
+    limits = selection.iou_threshold, selection.class_agnostic, selection.max_per_img
+    return found.take(nms(found, *limits))
 
 
 def _best_of_levels(
@@ -188,59 +189,64 @@ def rescaled(boxes: np.ndarray, scale_factor: Sequence[float]) -> np.ndarray:
     )
 
 
-def nms(found: Detections, selection: Selection) -> list[int]:
+def nms(
+    found: Detections,
+    iou_threshold: float,
+    class_agnostic: bool = False,
+    max_per_img: int | None = None,
+) -> list[int]:
     """Non-maximum suppression: returns the indices of the detections to keep.
 
     Args:
         found: Detections, best first.
-        selection: Threshold of IoU, number of boxes, and whether classes suppress each other.
+        iou_threshold: IoU above which a box suppresses those after it.
+        class_agnostic: Whether boxes of different classes suppress each other. Default: False.
+        max_per_img: Maximum number of boxes. Default: no limit.
     """
-    overlap = box_iou if found.boxes.shape[1] == 4 else rotated_iou
     kept: list[int] = []
     waiting = np.arange(len(found.scores))
-    while len(waiting) and len(kept) < selection.max_per_img:
+    while len(waiting) and (max_per_img is None or len(kept) < max_per_img):
         best, waiting = waiting[0], waiting[1:]
         kept.append(int(best))
         rivals: np.ndarray = np.ones(len(waiting), bool)
-        if not selection.class_agnostic:
+        if not class_agnostic:
             rivals = found.labels[waiting] == found.labels[best]
-        rivals[rivals] = (
-            overlap(found.boxes[best], found.boxes[waiting[rivals]]) > selection.iou_threshold
-        )
+        rivals[rivals] = iou(found.boxes[best], found.boxes[waiting[rivals]]) > iou_threshold
         waiting = waiting[~rivals]
     return kept
 
 
-def box_iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+def areas_of(boxes: np.ndarray) -> np.ndarray:
+    """Returns the (N,) areas of (N, 4) or (N, 5) boxes."""
+    sides = boxes[:, 2:4] if boxes.shape[1] == 5 else boxes[:, 2:] - boxes[:, :2]
+    return sides[:, 0] * sides[:, 1]
+
+
+def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Returns the IoU of a box with others.
 
     Args:
-        box: (4,) corners x1, y1, x2, y2.
-        others: (N, 4) corners.
+        box: (4,) corners x1, y1, x2, y2, or (5,) centre x and y, width, height and angle (radians,
+            clockwise).
+        others: (N, 4) or (N, 5) boxes.
     """
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    common = sides.clip(0).prod(1)
-    areas = (others[:, 2:] - others[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
-    return common / np.maximum(areas - common, 1e-6)
+    common = common_areas(box, others)
+    union = areas_of(others) + areas_of(box[None]) - common
+    return common / np.maximum(union, 1e-6)
 
 
-def rotated_iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Returns the IoU of a rotated box with others.
-
-    Args:
-        box: (5,) centre x and y, width, height and angle (radians, clockwise).
-        others: (N, 5) boxes.
-    """
-    result = np.zeros(len(others))
+def common_areas(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the (N,) areas that a box shares with others; arguments as for :func:`iou`."""
+    if len(box) == 4:
+        sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+        return sides.clip(0).prod(1)
+    common = np.zeros(len(others))
     reach = np.hypot(box[2], box[3]) + np.hypot(others[:, 2], others[:, 3])
     near = 2 * np.hypot(*(others[:, :2] - box[:2]).T) < reach
     if near.any():
-        rivals = others[near].astype(float)
         centre = np.array([*box[:2], 0, 0, 0], float)  # sums of large coordinates lose digits
-        common = _common_area(box.astype(float) - centre, rivals - centre)
-        areas = box[2] * box[3] + rivals[:, 2] * rivals[:, 3]
-        result[near] = common / np.maximum(areas - common, 1e-6)
-    return result
+        common[near] = _common_polygons(box.astype(float) - centre, others[near] - centre)
+    return common
 
 
 def corners_of(boxes: np.ndarray) -> np.ndarray:
@@ -252,7 +258,7 @@ def corners_of(boxes: np.ndarray) -> np.ndarray:
     return np.stack([boxes[:, :2] + a * along + b * across for a, b in signs], axis=1)
 
 
-def _common_area(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _common_polygons(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Returns the (N,) areas that a rotated box shares with others.
 
     The common polygon has up to 8 corners: corners of one box in the other, and crossings of sides.

@@ -127,6 +127,9 @@ def with_ending(path: str | Path, file_format: str) -> Path:
     return path.with_name(stem + FORMATS[file_format].suffix)
 
 
+_DISTRIBUTIONS = {'cv2': 'opencv-python-headless'}
+
+
 def require(package: str, purpose: str) -> None:
     """Checks that an optional package is installed.
 
@@ -138,7 +141,7 @@ def require(package: str, purpose: str) -> None:
         UserError: If it is not installed; says how to install it.
     """
     if importlib.util.find_spec(package) is None:
-        name = package.replace('_', '-')
+        name = _DISTRIBUTIONS.get(package, package.replace('_', '-'))
         raise UserError(
             f'{purpose} needs the package {name}, which is not installed. Install it with '
             f'`pip install {name}`.'

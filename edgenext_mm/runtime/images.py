@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
-from typing import Union
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import UserError
+from .sources import ImageSource
 
-ImageSource = Union[str, Path, np.ndarray, Image.Image]
 PILLOW_FILTERS = {
     name: getattr(Image.Resampling, name.upper())
     for name in ('nearest', 'bilinear', 'bicubic', 'box', 'lanczos', 'hamming')

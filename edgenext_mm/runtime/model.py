@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..errors import UserError
 from .boxes import Detections, Selection, rescaled, select
-from .images import ImageSource, resize_labels, resize_maps
+from .images import resize_labels, resize_maps
 from .preprocessing import Prepared, Preprocessing
 from .results import Result, class_names
 from .sessions import Session, open_session
+from .sources import ImageSource, is_single, list_images
+from .tiling import cut_tiles, predict_tiles
 
 
 def load(path: str | Path, threads: int | None = None) -> Model:
@@ -62,49 +63,88 @@ class Model:
             )
 
     def __call__(
-        self, images: ImageSource | Iterable[ImageSource], score_thr: float = 0.3
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        score_thr: float = 0.3,
+        tile: int | None = None,
+        overlap: float = 0.2,
     ) -> Result | list[Result]:
         """Predicts one image or several.
 
         Args:
             images: A file, a Pillow image, or an (H, W), (H, W, 3) or (H, W, 4) uint8 array in the
-                order blue, green, red, alpha; or several of them.
+                order blue, green, red, alpha; a folder; or several of them.
             score_thr: Minimum score of boxes. Default: 0.3.
+            tile: Side in pixels of the tiles that large images are cut into, see
+                :mod:`~edgenext_mm.runtime.tiling`. Default: None, whole images.
+            overlap: Share of the side by which tiles overlap. Default: 0.2.
 
         Returns:
             The result, see :mod:`edgenext_mm.runtime.results`; of several images a list, in which a
             result with the key ``error`` stands for an image that cannot be read.
 
         Raises:
-            UserError: If the only image cannot be read, or is larger than the file takes.
+            UserError: If the only image cannot be read, or is larger than the file takes; or if
+                ``tile`` or ``overlap`` is out of range.
         """
-        if isinstance(images, (str, Path, np.ndarray, Image.Image)):
-            return self.predict(self.preprocessing(images), score_thr)
-        return list(self.stream(images, score_thr))
+        if is_single(images):
+            return self._result(self._read(images, tile), score_thr, tile, overlap)
+        return list(self.stream(list_images(images), score_thr, tile, overlap))
 
     def stream(
-        self, images: Iterable[ImageSource], score_thr: float = 0.3, readers: int = 2
+        self,
+        images: Iterable[ImageSource],
+        score_thr: float = 0.3,
+        tile: int | None = None,
+        overlap: float = 0.2,
+        readers: int = 2,
     ) -> Iterator[Result]:
         """Yields the results of images, while other threads read those that follow.
 
         Args:
-            images: Images, as for calling this object; they may be endless.
+            images: Single images, as for calling this object; they may be endless.
             score_thr: Minimum score of boxes. Default: 0.3.
+            tile: Side of tiles in pixels. Default: None, whole images.
+            overlap: Share of the side by which tiles overlap. Default: 0.2.
             readers: Number of threads that read and resize images. Default: 2.
+
+        Yields:
+            A result for each image, in order; ``dict(error=REASON)`` for images that fail.
         """
+        if tile is not None:
+            cut_tiles((1, 1), tile, overlap)  # checks the settings
         remaining = iter(images)
         with ThreadPoolExecutor(readers, 'reading') as pool:
-            waiting = [pool.submit(self.preprocessing, i) for i in islice(remaining, 2 * readers)]
+
+            def read(count: int) -> list[Future]:
+                return [pool.submit(self._read, i, tile) for i in islice(remaining, count)]
+
+            waiting = read(2 * readers)
             try:
                 while waiting:
                     current = waiting.pop(0)
-                    waiting += [pool.submit(self.preprocessing, i) for i in islice(remaining, 1)]
+                    waiting += read(1)
                     try:
-                        yield self.predict(current.result(), score_thr)
+                        yield self._result(current.result(), score_thr, tile, overlap)
                     except UserError as error:
                         yield dict(error=str(error))
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self, source: ImageSource, tile: int | None) -> Prepared | np.ndarray:
+        """Returns an image as the network takes it, or its pixels if it will be cut into tiles."""
+        return self.preprocessing(source) if tile is None else self.preprocessing.read(source)
+
+    def _result(
+        self, image: Prepared | np.ndarray, score_thr: float, tile: int | None, overlap: float
+    ) -> Result:
+        if isinstance(image, Prepared):
+            return self.predict(image, score_thr)
+
+        def predict(parts: Sequence[np.ndarray]) -> list[Result]:
+            return [self.predict(self.preprocessing(part), score_thr) for part in parts]
+
+        return predict_tiles(image, tile or 0, overlap, predict)
 
     def predict(self, image: Prepared, score_thr: float = 0.3) -> Result:
         """Predicts an image that :attr:`preprocessing` has read.

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from .images import ImageSource, read_image, resize
+from .images import read_image, resize
+from .sources import ImageSource
 
 
 class Prepared(NamedTuple):
@@ -81,6 +82,14 @@ class Preprocessing:
             if isinstance(step, Resizing) and pixels.shape != before:
                 resized = pixels.shape[1::-1]
         return Prepared(pixels, original, (resized[0] / width, resized[1] / height))
+
+    def read(self, source: ImageSource) -> np.ndarray:
+        """Returns the (H, W, C) uint8 pixels of an image, blue-green-red or grey.
+
+        Raises:
+            UserError: If it cannot be read as an image.
+        """
+        return read_image(source, self.grey)[..., ::-1]
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Returns (C, H, W) float32 normalised channels in the order of the network."""

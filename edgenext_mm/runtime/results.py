@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from .images import ImageSource
+from .sources import ImageSource
 
 Result = dict[str, Any]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.images import ImageSource, read_image
+from ..datasets.images import read_image
 from ..errors import UserError
 from ..runtime.results import Result, class_name, is_class
+from ..runtime.sources import ImageSource
 from .draw import add_legend, draw, num_panels
 from .figure import new_figure, save
 

@@ -15,10 +15,10 @@ from edgenext_mm import inference_model
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import ImagePipeline
-from edgenext_mm.datasets.images import list_images
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model
 from edgenext_mm.runtime.results import to_json
+from edgenext_mm.runtime.sources import list_images
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from paths import ROOT
 from PIL import Image
 
 from edgenext_mm.config import load_config
-from edgenext_mm.datasets.checks.image_files import IMAGE_EXTENSIONS
-from edgenext_mm.datasets.images import ImageReader, list_images, read_image
+from edgenext_mm.datasets.images import ImageReader, read_image
 from edgenext_mm.errors import UserError
+from edgenext_mm.runtime.sources import IMAGE_EXTENSIONS, list_images
 
 GRADIENT = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5  # red-green-blue
 

@@ -251,7 +251,7 @@ def test_the_distribution_holds_the_runtime_alone(bare_python):
     code = 'import edgenext_mm, os; print(*sorted(os.listdir(edgenext_mm.__path__[0])))'
     listed = run_bare(bare_python, '-c', code).split()
     assert [n for n in listed if n != '__pycache__'] == [
-        '__init__.py', 'errors.py', 'py.typed', 'runtime', 'version.py',
+        '__init__.py', 'errors.py', 'files.py', 'py.typed', 'runtime', 'version.py',
     ]  # fmt: skip
     message = run_bare(bare_python, '-c', 'from edgenext_mm import load_model', status=1)
     assert 'cannot import name' in message

@@ -11,7 +11,7 @@ from paths import ROOT
 from edgenext_mm.deployment import web_demo
 from edgenext_mm.deployment.calibration import default_images
 from edgenext_mm.errors import UserError
-from edgenext_mm.runtime.boxes import Detections, Selection, nms, rotated_iou, select
+from edgenext_mm.runtime.boxes import Detections, Selection, iou, nms, select
 from edgenext_mm.runtime.images import resize
 from edgenext_mm.runtime.preprocessing import Preprocessing
 
@@ -108,7 +108,7 @@ def test_iou_of_rotated_boxes(evaluate):
     boxes = decoded(5)[0][:60]
     pairs = [[boxes[i].tolist(), boxes[j].tolist()] for i in range(20) for j in range(60)]
     found = evaluate('given.map(([a, b]) => core.iou(a, b))', pairs)
-    expected = np.concatenate([rotated_iou(boxes[i], boxes) for i in range(20)])
+    expected = np.concatenate([iou(boxes[i], boxes) for i in range(20)])
     assert (expected > 0.1).sum() > 100
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -127,7 +127,8 @@ def test_agnostic_nms(evaluate):
         'core.nms(given.objects, given.selection).map((o) => given.objects.indexOf(o))',
         dict(objects=objects, selection=selection._asdict()),
     )
-    assert found == nms(given, selection)
+    limits = selection.iou_threshold, selection.class_agnostic, selection.max_per_img
+    assert found == nms(given, *limits)
 
 
 def test_a_site_holds_what_it_needs(exported, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from paths import DIGITS_CONFIG
 
-from edgenext_mm.cli import merge_resume
+from edgenext_mm.checkpoints.latest import merge_resume
 from edgenext_mm.config import load_config
 from edgenext_mm.engine.runner import build_runner
 

@@ -11,10 +11,10 @@ from mmengine.config import Config
 from paths import CONFIGS
 
 from edgenext_mm import EdgeNeXt
+from edgenext_mm.checkpoints.writing import write_hashed_checkpoint
 from edgenext_mm.config import load_config
 from edgenext_mm.deployment import switch_to_deploy
 from edgenext_mm.deployment.form import LAYOUTS
-from edgenext_mm.files import write_hashed_checkpoint
 from edgenext_mm.models.building import build_model
 
 ALL = (0, 1, 2, 3)

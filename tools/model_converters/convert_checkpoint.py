@@ -12,8 +12,8 @@ Examples:
 from edgenext_mm.checkpoints.contents import WRAPPERS
 from edgenext_mm.checkpoints.finding import read_checkpoint
 from edgenext_mm.checkpoints.key_maps import FORMATS
+from edgenext_mm.checkpoints.writing import write_hashed_checkpoint
 from edgenext_mm.cli import make_parser, reports_errors
-from edgenext_mm.files import write_hashed_checkpoint
 from edgenext_mm.models.conversion import convert
 
 

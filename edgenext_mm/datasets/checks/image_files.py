@@ -17,10 +17,6 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from .findings import Problem, listing
 
-#: Extensions of image files in lower case; upper case counts as well. Inference and the data sets
-#: of the image-folder configs read these files.
-IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-
 #: Folders that operating systems and archives create, besides those with a leading dot.
 _SYSTEM_FOLDERS = ('__MACOSX', '__pycache__', '@eaDir', '$RECYCLE.BIN', 'lost+found')
 #: Extensions of images that Pillow does not read.

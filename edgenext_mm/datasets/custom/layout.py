@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ...errors import UserError, caused_by
-from ..checks.image_files import IMAGE_EXTENSIONS, is_hidden
+from ...runtime.sources import IMAGE_EXTENSIONS
+from ..checks.image_files import is_hidden
 
 TASKS = (
     'classification',

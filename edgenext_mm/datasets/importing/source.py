@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ...errors import UserError
-from ..checks.image_files import IMAGE_EXTENSIONS
+from ...runtime.sources import IMAGE_EXTENSIONS
 
 _SPLITS = {
     'train': 'train',

@@ -1,11 +1,15 @@
 from .checkpoint_hook import WholeCheckpointHook
+from .early_stopping_hook import EarlyStoppingHook
 from .exact_resume_hook import ExactResumeHook
 from .interruption_hook import InterruptionHook
 from .missed_validation_hook import MissedValidationHook
+from .validation_loss_hook import ValidationLossHook
 
 __all__ = [
+    'EarlyStoppingHook',
     'ExactResumeHook',
     'InterruptionHook',
     'MissedValidationHook',
+    'ValidationLossHook',
     'WholeCheckpointHook',
 ]

@@ -6,16 +6,14 @@ libraries; mmdet's ``merge_results_by_nms`` keeps the halves of objects that a t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from mmcv.ops import batched_nms, box_iou_rotated
-from torchvision.ops import box_area
 
 from ..errors import UserError
-from ..runtime.results import Result
+from .boxes import Detections, areas_of, common_areas, nms
+from .results import Result
 
 #: Distance from the border of a tile, in pixels, within which an object counts as cut.
 _MARGIN = 2.0
@@ -63,6 +61,28 @@ def cut_tiles(shape: Sequence[int], tile: int, overlap: float) -> list[Tile]:
         for y in starts[0]
         for x in starts[1]
     ]
+
+
+def predict_tiles(
+    image: np.ndarray,
+    tile: int,
+    overlap: float,
+    predict: Callable[[Sequence[np.ndarray]], Iterable[Result]],
+) -> Result:
+    """Returns the result of an image from those of its tiles.
+
+    Args:
+        image: (H, W) or (H, W, C) pixels.
+        tile: Side of the tiles in pixels.
+        overlap: Share of the side by which neighbours overlap.
+        predict: Returns the results of several images.
+
+    Raises:
+        UserError: If the model is a classifier, or a tile cannot be processed.
+    """
+    tiles = cut_tiles(image.shape, tile, overlap)
+    results = list(predict([image[y1:y2, x1:x2] for x1, y1, x2, y2 in tiles]))
+    return results[0] if len(tiles) == 1 else merge_results(results, tiles, image.shape)
 
 
 def merge_results(results: Sequence[Result], tiles: Sequence[Tile], shape: Sequence[int]) -> Result:
@@ -166,30 +186,12 @@ def _choose(
     boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, cut: np.ndarray
 ) -> np.ndarray:
     """Indices of the objects to keep, in decreasing order of their scores."""
-    rotated = boxes.shape[1] == 5
-    tensors = torch.from_numpy(boxes)
-    areas = tensors[:, 2] * tensors[:, 3] if rotated else box_area(tensors)
+    areas = areas_of(boxes)
     whole: np.ndarray = np.ones(len(boxes), bool)
     for i in np.flatnonzero(cut):
-        others = np.flatnonzero((labels == labels[i]) & (areas > areas[i]).numpy())
-        if len(others):
-            inside = _share_inside(tensors[i : i + 1], tensors[others], rotated)
-            whole[i] = bool((inside < _MIN_INSIDE).all())
-    kept = np.flatnonzero(whole)
-    if not len(kept):
-        return kept
-    settings = dict(type='nms_rotated' if rotated else 'nms', iou_threshold=_MIN_IOU)
-    _, order = batched_nms(
-        tensors[kept], torch.from_numpy(scores[kept]).float(), torch.from_numpy(labels[kept]),
-        settings,
-    )  # fmt: skip
-    return kept[order.numpy()]
-
-
-def _share_inside(box: torch.Tensor, others: torch.Tensor, rotated: bool) -> np.ndarray:
-    """Share of the area of one box inside each of the others."""
-    if rotated:
-        return box_iou_rotated(box, others, mode='iof')[0].numpy()
-    low = torch.maximum(box[:, :2], others[:, :2])
-    high = torch.minimum(box[:, 2:], others[:, 2:])
-    return ((high - low).clamp(min=0).prod(1) / box_area(box).clamp(min=1e-6)).numpy()
+        others = np.flatnonzero((labels == labels[i]) & (areas > areas[i]))
+        inside = common_areas(boxes[i], boxes[others]) / max(float(areas[i]), 1e-6)
+        whole[i] = (inside < _MIN_INSIDE).all()
+    order = np.flatnonzero(whole)
+    order = order[np.argsort(-scores[order], kind='stable')]
+    return order[nms(Detections(boxes[order], scores[order], labels[order]), _MIN_IOU)]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgenext_mm import inference_model
-from edgenext_mm.apis.tiling import Tile, cut_tiles, merge_results
 from edgenext_mm.errors import UserError
+from edgenext_mm.runtime.tiling import Tile, cut_tiles, merge_results
 
 
 def found(*rows, masks=None):

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from mmengine.logging import print_log
-from torch import nn
 
 from ..errors import UserError
 from ..files import replacing
-from ..runtime.results import Result
-from .inference import iterate_results
+from .results import Result
+from .sources import STREAM
 
-#: Endings of video files, in lower case.
-VIDEO_EXTENSIONS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
-_STREAM = re.compile(r'(rtsp|rtmp|udp|tcp)://.+|camera:\d+')
 #: Frames that a stream or a video without a rate is assumed to have per second.
 _DEFAULT_RATE = 25.0
-
-
-def is_video(source: Any) -> bool:
-    """Whether a source is a video file or a stream: ``camera:0`` or an address such as rtsp://."""
-    text = str(source) if isinstance(source, (str, Path)) else ''
-    return text.lower().endswith(VIDEO_EXTENSIONS) or _STREAM.fullmatch(text) is not None
 
 
 class Frame(NamedTuple):
@@ -62,7 +53,7 @@ class Video:
 
     def __init__(self, source: str | Path) -> None:
         self.source = str(source)
-        is_file = _STREAM.fullmatch(self.source) is None
+        is_file = STREAM.fullmatch(self.source) is None
         if is_file and not Path(self.source).is_file():
             raise UserError(f'The video {self.source} does not exist.')
         camera = re.fullmatch(r'camera:(\d+)', self.source)
@@ -100,46 +91,32 @@ class Video:
         if index == 0:
             raise UserError(f'No frame of {self.source} can be read.')
         if self.num_frames is not None and index < self.num_frames:
-            print_log(
+            warnings.warn(
                 f'{self.source} ends after {index:,} of {self.num_frames:,} frames; its end is '
                 'missing or damaged.',
-                'current',
-                30,
+                stacklevel=2,
             )
 
 
 def iterate_video(
-    model: nn.Module,
-    video: Video,
-    batch_size: int = 1,
-    score_thr: float = 0.3,
-    tile: int | None = None,
-    overlap: float = 0.2,
+    video: Iterable[Frame], predict: Callable[[Iterable[Any]], Iterator[Result]]
 ) -> Iterator[tuple[Frame, Result]]:
     """Yields the frames of a video with their results, as they come.
 
     Args:
-        model: A model from :func:`~edgenext_mm.apis.model.load_model`.
         video: The video.
-        batch_size: Number of frames per forward pass. Default: 1.
-        score_thr: Minimum score of detected objects. Default: 0.3.
-        tile: Side of tiles in pixels, see :mod:`~edgenext_mm.apis.tiling`. Default: None.
-        overlap: Share of the side by which tiles overlap. Default: 0.2.
+        predict: Yields the results of images one by one, such as
+            :meth:`~edgenext_mm.runtime.Model.stream`; it may read some images ahead.
     """
-    frames: list[Frame] = []
+    waiting: deque[Frame] = deque()
 
-    def results() -> Iterator[tuple[Frame, Result]]:
-        images = [frame.image for frame in frames]
-        found = iterate_results(model, images, batch_size, score_thr, tile, overlap)
-        yield from zip(frames, found, strict=True)
+    def images() -> Iterator[np.ndarray]:
+        for frame in video:
+            waiting.append(frame)
+            yield frame.image
 
-    for frame in video:
-        frames.append(frame)
-        if len(frames) == 2 * batch_size:  # so that one batch is prepared while another runs
-            yield from results()
-            frames = []
-    if frames:
-        yield from results()
+    for result in predict(images()):
+        yield waiting.popleft(), result
 
 
 class VideoWriter:
