@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -46,10 +47,19 @@ def read_image(source: ImageSource, grey: bool = False) -> np.ndarray:
                 'JPEG, WebP or another image file.'
             ) from error
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith('I;16'):  # as OpenCV: the upper 8 of 16 bits
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith(('I', 'F')):
+        values = np.asarray(image)
+        if image.mode == 'F' or values.max() > 65535:
+            raise UserError(
+                f'{_name(source)} has pixels of {values.dtype}. Convert it to 8 or 16 bits.'
+            )
+        image = Image.fromarray((values >> 8).astype(np.uint8))  # as OpenCV: the upper bits
     array = np.asarray(image.convert('L' if grey else 'RGB'))
     return array[..., None] if grey else array
+
+
+def _name(source: ImageSource) -> str:
+    return str(source) if isinstance(source, (str, Path)) else 'The image'
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -153,6 +153,17 @@ def test_images_of_any_size(models, tmp_path):
         assert_same_results(load(tmp_path / 'm.onnx')(image), expected)
 
 
+def test_large_images_in_tiles(models, file_of):
+    image = np.tile(photographs()[0], (2, 2, 1))[:500, :700]
+    options = dict(score_thr=THRESHOLD, tile=400, overlap=0.25)
+    expected = inference_model(models('rotated'), image, **options)
+    runs = load(file_of('onnx', 'rotated', ('decode',)))
+    assert_same_objects(runs(image, **options), expected)
+    assert expected['bboxes'][:, 0].max() > 400
+    with pytest.raises(UserError, match='at least 32 pixels'):
+        runs([image], tile=10)
+
+
 def test_several_images_and_one_that_cannot_be_read(exported, tmp_path):
     runs = load(exported('onnx')[0])
     (tmp_path / 'broken.jpg').write_bytes(b'\xff\xd8\xff')
@@ -292,6 +303,44 @@ def test_litert_without_pytorch(bare_python, tmp_path):
     arguments = ['-m', 'edgenext_mm.runtime', LITERT, tmp_path / 'a.png', '--json']
     actual = json.loads(run_bare(bare_python, *arguments))
     np.testing.assert_allclose(actual['pred_scores'], SCORES[0], atol=1e-3)
+
+
+def test_folders_and_large_images_without_pytorch(file_of, bare_python, tmp_path):
+    path = file_of('onnx', 'ssdlite', ('preprocess', 'decode', 'nms'))
+    for i, image in enumerate(photographs()):
+        Image.fromarray(image[..., ::-1]).save(tmp_path / f'{i}.png')
+    options = ['--json', '--tile', 200, '--score-thr', THRESHOLD]
+    printed = run_bare(bare_python, '-m', 'edgenext_mm.runtime', path, tmp_path, *options)
+    results = [json.loads(line) for line in printed.splitlines()]
+    assert [Path(result['image']).name for result in results] == ['0.png', '1.png', '2.png']
+    expected = load(path)(photographs()[0], score_thr=THRESHOLD, tile=200)
+    actual = {k: np.array(results[0][k]) for k in ('bboxes', 'scores', 'labels')}
+    assert_same_objects(actual, expected)
+    assert len(load(path)(tmp_path)) == 3
+    error = run_bare(bare_python, '-m', 'edgenext_mm.runtime', path, 'street.mp4', status=1)
+    assert 'Reading videos needs the package opencv-python-headless' in error
+
+
+WITHOUT_PYTORCH = """
+import runpy, sys
+sys.modules['torch'] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def test_the_tool_runs_a_file_without_pytorch(file_of, tmp_path):
+    path = file_of('onnx', 'ssdlite', ('preprocess', 'decode', 'nms'))
+    Image.fromarray(photographs()[0][..., ::-1]).save(tmp_path / 'a.png')
+    arguments = [ROOT / 'tools/infer.py', path, tmp_path, '--json', '--threads', 1]
+    done = subprocess.run(
+        [sys.executable, '-c', WITHOUT_PYTORCH, *map(str, arguments)],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)
+    expected = inference_model(path, tmp_path / 'a.png')
+    np.testing.assert_allclose(result['scores'], expected['scores'], atol=1e-5)
 
 
 def test_errors_of_the_command(file_of, bare_python, tmp_path):

@@ -95,6 +95,14 @@ def test_files_are_read_as_by_mmcv(photograph, tmp_path):
         np.testing.assert_array_equal(read_image(path), expected, err_msg=path.name)
 
 
+def test_pixels_of_more_than_16_bits_are_refused(photograph, tmp_path):
+    Image.fromarray(photograph[..., 0].astype(np.float32)).save(tmp_path / 'a.tif')
+    Image.fromarray(photograph[..., 0].astype(np.int32) * 70_000).save(tmp_path / 'b.tif')
+    for name, kind in (('a.tif', 'float32'), ('b.tif', 'int32')):
+        with pytest.raises(UserError, match=f'{name} has pixels of {kind}'):
+            read_image(tmp_path / name)
+
+
 def test_images_in_memory(photograph):
     for source in (photograph[..., ::-1], Image.fromarray(photograph)):
         np.testing.assert_array_equal(read_image(source), photograph)
