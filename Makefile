@@ -69,7 +69,7 @@ lowest:  ## set up .venv-lowest with the lowest versions of setup.py, and run a 
 		$(LOWEST_TESTS)
 
 # Your own scripts in the clone are not checked.
-OURS := benchmarks configs edgenext_mm runtime setup.py tests tools
+OURS := benchmarks configs edgenext_mm examples runtime setup.py tests tools
 
 lint: setup  ## check style, spelling, layers and types
 	.venv/bin/ruff check $(OURS)

@@ -46,13 +46,8 @@ class EdgeNeXt(context: Context, asset: String, threads: Int = 4) : AutoCloseabl
         context.assets.open(asset).use { source ->
             file.outputStream().use { target -> source.copyTo(target) }
         }
-        ZipFile(file).use { archive ->
-            val read = { name: String ->
-                archive.getInputStream(archive.getEntry(name)).bufferedReader().readText()
-            }
-            metadata = JSONObject(read("edgenext_mm.json"))
-            labels = read("labels.txt").lines().filter { it.isNotEmpty() }
-        }
+        metadata = JSONObject(textIn(file, "edgenext_mm.json"))
+        labels = textIn(file, "labels.txt").lines().filter { it.isNotEmpty() }
         interpreter = Interpreter(file, Interpreter.Options().setNumThreads(threads))
         val shape = interpreter.getInputTensor(0).shape() // 1, H, W, 3
         require(shape[3] == 3) { "Export the file with --include preprocess." }
@@ -67,6 +62,10 @@ class EdgeNeXt(context: Context, asset: String, threads: Int = 4) : AutoCloseabl
         val scale = if (isDetector) fitInto(image) else fill(image)
         val outputs = run()
         return if (isDetector) objects(outputs, scale, scoreThreshold) else classes(outputs[0], top)
+    }
+
+    private fun textIn(file: File, name: String): String = ZipFile(file).use { archive ->
+        archive.getInputStream(archive.getEntry(name)).bufferedReader().readText()
     }
 
     override fun close() = interpreter.close()
@@ -126,7 +125,7 @@ class EdgeNeXt(context: Context, asset: String, threads: Int = 4) : AutoCloseabl
     }
 
     private fun classes(logits: FloatArray, top: Int): List<Prediction> {
-        val highest = logits.maxOf { it }
+        val highest = logits.fold(logits[0]) { a, b -> max(a, b) }
         val powers = logits.map { exp(it - highest) }
         val sum = powers.sum()
         return powers.mapIndexed { i, power -> Prediction(labels[i], power / sum) }
