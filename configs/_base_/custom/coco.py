@@ -8,7 +8,13 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PhotoMetricDistortion'),
     dict(type='RandomResize', scale='$image_size', ratio_range=(0.8, 1.25), keep_ratio=True),
-    dict(type='RandomCrop', crop_size='$crop_size_hw', allow_negative_crop=True),
+    dict(
+        type='RandomChoice',  # without the first, most small crops would be empty
+        transforms=[
+            [dict(type='RandomCrop', crop_size='$crop_size', allow_negative_crop=False)],
+            [dict(type='RandomCrop', crop_size='$crop_size', allow_negative_crop=True)],
+        ],
+    ),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]

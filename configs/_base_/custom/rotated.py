@@ -15,7 +15,13 @@ train_pipeline = [
         ratio_range=(0.8, 1.25),
         keep_ratio=True,
     ),
-    dict(type='mmdet.RandomCrop', crop_size='$crop_size_hw', allow_negative_crop=True),
+    dict(
+        type='RandomChoice',  # without the first, most small crops would be empty
+        transforms=[
+            [dict(type='mmdet.RandomCrop', crop_size='$crop_size', allow_negative_crop=False)],
+            [dict(type='mmdet.RandomCrop', crop_size='$crop_size', allow_negative_crop=True)],
+        ],
+    ),
     dict(type='mmdet.RandomFlip', prob=0.75, direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='mmdet.PackDetInputs'),
 ]

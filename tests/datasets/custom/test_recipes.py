@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from paths import RECIPES as RECIPE_FILES
 from paths import ROOT
 from PIL import Image
@@ -129,6 +129,20 @@ def test_metrics_read_what_the_loader_reads(imported):
     path = write_config(imported('detection'), 'detection', 'gfl')
     config = load_config(path, {'val_dataloader.dataset.ann_file': 'annotations/other.json'})
     assert config.val_evaluator.ann_file == f'{imported("detection")}/annotations/other.json'
+
+
+@pytest.mark.parametrize(
+    ('task', 'recipe'), [pair for pair in ALL if pair[1] not in ('edgenext', 'ssdlite')], ids=str
+)
+def test_crops_have_the_width_and_height_that_are_set(task, recipe, imported):
+    """The libraries differ in the order of the sides of a crop."""
+    path = write_config(imported(task), task, recipe)
+    options = dict(image_size=(256, 256), crop_size=(96, 64), num_workers=0)
+    config = load_config(path, options)
+    init_default_scope(config.default_scope)
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    shapes = {tuple(dataset[i % len(dataset)]['inputs'].shape[-2:]) for i in range(8)}
+    assert shapes == {(64, 96)}
 
 
 def test_the_learning_rate_follows_the_batch(imported, tmp_path):
