@@ -6,8 +6,10 @@ The modules that write and run files build on this one; :mod:`.file_formats` imp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
@@ -45,6 +47,21 @@ class Content(NamedTuple):
     selection: Selection | None = None
     calibration: Sequence[Tensor] = ()
     scheme: str = 'symmetric'
+
+    def save_calibration(self, folder: str | Path) -> list[Path]:
+        """Writes the inputs for INT8 to a file for a converter.
+
+        Args:
+            folder: The folder of the file.
+
+        Returns:
+            Its path; nothing if there are no such inputs.
+        """
+        if self.metadata.precision != 'int8':
+            return []
+        path = Path(folder, 'calibration.npz')
+        np.savez(path, *[image.numpy() for image in self.calibration])
+        return [path]
 
 
 class Session(Protocol):

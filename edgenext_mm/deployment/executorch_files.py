@@ -32,7 +32,8 @@ def write(content: Content, path: Path) -> None:
         program, metadata = Path(folder, 'program.pt2'), Path(folder, 'metadata.json')
         torch_files.save_program(content.network, content.example, program)
         metadata.write_text(content.metadata.to_json())
-        printed = run_converter('executorch', ['convert', program, metadata, path.resolve()])
+        arguments = [program, metadata, path.resolve(), *content.save_calibration(folder)]
+        printed = run_converter('executorch', ['convert', *arguments])
     outside = json.loads(printed.strip().splitlines()[-1])
     listed = ', '.join(f'{count} x {name}' for name, count in sorted(outside.items()))
     if outside:

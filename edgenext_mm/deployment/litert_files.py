@@ -22,7 +22,7 @@ def write(content: Content, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, 'program.pt2')
         torch_files.save_program(content.network, content.example, program)
-        run_converter('litert', [program, path.resolve()])
+        run_converter('litert', [program, path.resolve(), *content.save_calibration(folder)])
     # Appended as a zip archive, where Android's tools look for labels.
     with zipfile.ZipFile(path, 'a') as archive:
         archive.writestr(f'{KEY}.json', metadata.to_json())

@@ -77,8 +77,10 @@ FORMATS = {
         beside=('.ncnn.bin', '.ncnn.json'),
     ),
     'coreml': FileFormat('.mlpackage', None, ('coremltools',), ('fp32', 'fp16'), dynamic=False),
-    'executorch': FileFormat('.pte', None, (), ('fp32',), dynamic=False),
-    'litert': FileFormat('.tflite', 'ai_edge_litert', (), ('fp32',), dynamic=False),
+    'executorch': FileFormat('.pte', None, (), ('fp32', 'int8'), ('asymmetric',), dynamic=False),
+    'litert': FileFormat(
+        '.tflite', 'ai_edge_litert', (), ('fp32', 'int8'), ('asymmetric',), dynamic=False
+    ),
     'torchscript': FileFormat('.torchscript', None, (), ('fp32', 'fp16', 'bf16')),
     'torch-export': FileFormat('.pt2', None, (), ('fp32', 'fp16', 'bf16')),
 }

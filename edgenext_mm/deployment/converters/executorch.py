@@ -1,9 +1,11 @@
 """Writes and runs ExecuTorch files. Runs in the environment of ExecuTorch.
 
 Usage:
-    executorch.py convert PROGRAM.pt2 METADATA.json MODEL.pte   prints operators outside XNNPACK
+    executorch.py convert PROGRAM.pt2 METADATA.json MODEL.pte [CALIBRATION.npz]
+                           prints operators outside XNNPACK
     executorch.py run MODEL.pte THREADS    answers arrays on its input with arrays on its output
 
+With inputs for calibration, weights and inputs of convolutions and linear layers become INT8.
 Each message of ``run`` is a line with the number of bytes, and so many bytes: an array or, from the
 program, several arrays in NumPy's .npz format. The first message holds the metadata.
 """
@@ -19,15 +21,18 @@ import numpy as np
 import torch
 
 
-def convert(program: str, metadata: str, path: str) -> None:
+def convert(program_path: str, metadata: str, path: str, calibration: str = '') -> None:
     """Writes a file, and prints how often each operator runs outside of XNNPACK, as JSON."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
     with open(metadata) as file:
         text = file.read()
+    program = torch.export.load(program_path)
+    if calibration:
+        program = quantized(program, calibration)
     edge = to_edge_transform_and_lower(
-        torch.export.load(program),
+        program,
         partitioner=[XnnpackPartitioner()],
         constant_methods={'edgenext_mm': text},
     )
@@ -39,6 +44,30 @@ def convert(program: str, metadata: str, path: str) -> None:
     with open(path, 'wb') as file:
         file.write(edge.to_executorch().buffer)
     print(json.dumps(outside))
+
+
+def quantized(program: Any, calibration: str) -> Any:
+    """Returns a quantized program.
+
+    Norms, softmax and the products of attention stay in floating point: they need more than eight
+    bits.
+    """
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    config = get_symmetric_quantization_config(is_per_channel=True)
+    quantizer = XNNPACKQuantizer()
+    for operator in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default):
+        quantizer.set_operator_type(operator, config)
+    (example,), _ = program.example_inputs
+    network = prepare_pt2e(program.module(), quantizer)
+    with np.load(calibration) as images, torch.no_grad():
+        for name in images.files:
+            network(torch.from_numpy(images[name]))
+    return torch.export.export(convert_pt2e(network), (example,))
 
 
 def run(path: str, threads: str) -> None:

@@ -1,21 +1,58 @@
 """Converts a torch.export program to a LiteRT file. Runs in the environment of litert-torch.
 
-Usage: litert.py PROGRAM.pt2 MODEL.tflite
+Usage: litert.py PROGRAM.pt2 MODEL.tflite [CALIBRATION.npz]
+
+With inputs for calibration, weights and inputs of convolutions and linear layers become INT8.
 """
 
+import contextlib
 import sys
 
+import numpy as np
 import torch
 
 
-def main() -> None:
+def main(program_path: str, path: str, calibration: str = '') -> None:
     import litert_torch
 
     # Without operators that work in place, which box coders lead to.
-    program = torch.export.load(sys.argv[1]).run_decompositions({})
+    program = torch.export.load(program_path).run_decompositions({})
     (example,), _ = program.example_inputs
-    litert_torch.convert(program.module(), (example,)).export(sys.argv[2])
+    litert_torch.convert(program.module(), (example,)).export(path)
+    if calibration:
+        with contextlib.redirect_stdout(sys.stderr):
+            quantize(path, calibration)
+
+
+def quantize(path: str, calibration: str) -> None:
+    """Quantizes a file, in place.
+
+    Depth-wise convolutions stay in floating point: they hold few weights, and the conversion of
+    their maps takes more time than INT8 saves. So do norms, softmax and the products of attention,
+    which need more than eight bits.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer import quantizer, recipe_manager
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    recipe = recipe_manager.RecipeManager()
+    for operator in (TFLOperationName.CONV_2D, TFLOperationName.FULLY_CONNECTED):
+        recipe.add_static_config(
+            regex='.*',
+            operation_name=operator,
+            activation_num_bits=8,
+            weight_num_bits=8,
+            algorithm_key='min_max_uniform_quantize',
+        )
+    signature = Interpreter(path).get_signature_runner()
+    name = next(iter(signature.get_input_details()))
+    tool = quantizer.Quantizer(path)
+    tool.load_quantization_recipe(recipe.get_quantization_recipe())
+    with np.load(calibration) as images:
+        samples = [{name: images[key]} for key in images.files]
+    ranges = tool.calibrate({'serving_default': samples})
+    tool.quantize(ranges).export_model(path, overwrite=True)
 
 
 if __name__ == '__main__':
-    main()
+    main(*sys.argv[1:])
