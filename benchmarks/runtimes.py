@@ -135,6 +135,7 @@ def onnxruntime_session(
     """
     import onnxruntime
 
+    from edgenext_mm.deployment.int8 import Int8Settings
     from edgenext_mm.deployment.onnx_files import quantize
 
     options = onnxruntime.SessionOptions()
@@ -146,7 +147,7 @@ def onnxruntime_session(
     options.add_session_config_entry('session.force_spinning_stop', '1')
     with _onnx_file(model, x, 'onnx', half=settings.precision == 'fp16') as path:
         if settings.precision == 'int8':
-            quantize(path, [x.cpu()], 'asymmetric')
+            quantize(path, [x.cpu()], Int8Settings('asymmetric'))
         return onnxruntime.InferenceSession(
             path, options, providers=onnxruntime.get_available_providers()
         )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..runtime.boxes import Selection
 from ..runtime.metadata import Metadata
+from .int8 import Int8Settings
 
 TASKS = {
     'mmpretrain': 'classification',
@@ -38,7 +39,7 @@ class Content(NamedTuple):
         metadata: Metadata to store.
         selection: How the file selects boxes by NMS. Default: it does not.
         calibration: Inputs for one image each for INT8. Default: none.
-        scheme: INT8 scheme, ``symmetric`` or ``asymmetric``. Default: ``symmetric``.
+        int8: How the network becomes INT8. Default: with symmetric ranges.
     """
 
     network: nn.Module
@@ -46,7 +47,7 @@ class Content(NamedTuple):
     metadata: Metadata
     selection: Selection | None = None
     calibration: Sequence[Tensor] = ()
-    scheme: str = 'symmetric'
+    int8: Int8Settings = Int8Settings('symmetric')
 
     def save_calibration(self, folder: str | Path) -> list[Path]:
         """Writes the inputs for INT8 to a file for a converter.

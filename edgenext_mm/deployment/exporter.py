@@ -19,10 +19,18 @@ from ..runtime.formats import FORMATS, PARTS, PRECISIONS, with_ending
 from ..runtime.metadata import Metadata
 from .boxes import BoxNetwork, DecodedNetwork
 from .calibration import image_channels
-from .content import DIMENSIONS, TASKS, Content, model_config, preprocessing_of, results_of
+from .content import (
+    DIMENSIONS,
+    TASKS,
+    Content,
+    model_config,
+    preprocessing_of,
+    results_of,
+)
 from .file_formats import backend, find_writer
 from .form import LAYOUT_BY_FORMAT, switch_to_deploy
 from .heads import LabelNetwork, Network, Preprocessed, structure_of, to_pixels
+from .int8 import KINDS, Int8Settings
 from .verify import Deviation, check_deviations, compare, rehearse
 
 
@@ -37,7 +45,7 @@ def export(
     calibration: Sequence[Tensor] = (),
     images: Sequence[Tensor] = (),
     bound: float | None = None,
-    int8_scheme: str | None = None,
+    int8: Int8Settings | None = None,
     layout: str | None = None,
 ) -> list[Deviation]:
     """Writes the deploy form of a model to a file and compares the file with the model.
@@ -60,8 +68,7 @@ def export(
         images: Normalised (1, C, H, W) images for the comparison. Default: none, no comparison.
         bound: The largest accepted deviation, relative to the largest value of an output.
             Default: that of the precision, see :data:`~edgenext_mm.deployment.verify.BOUNDS`.
-        int8_scheme: ``symmetric`` or ``asymmetric`` INT8 ranges; TensorRT only supports symmetric
-            ones. Default: the first of the format.
+        int8: How the network becomes INT8. Default: the first scheme of the format.
         layout: One of :data:`~edgenext_mm.deployment.form.LAYOUTS`. Default: that of the format,
             see :data:`~edgenext_mm.deployment.form.LAYOUT_BY_FORMAT`.
 
@@ -71,10 +78,41 @@ def export(
     Raises:
         UserError: If the model cannot be exported as requested, or the file deviates too much.
     """
+    network, content = prepare(
+        model, file_format, shape, dynamic, precision, include, calibration, images, int8, layout
+    )
+    path = with_ending(path, file_format)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
+        temporary = Path(folder, path.name)
+        with quiet(), _readable_errors(model, file_format):
+            backend(file_format).write(content, temporary)
+        deviations = compare(network, temporary, images, content.metadata)
+        check_deviations(deviations, precision, bound)
+        for file in FORMATS[file_format].files(temporary):
+            _move(file, path.parent / file.name)
+    return deviations
+
+
+def prepare(
+    model: nn.Module,
+    file_format: str,
+    shape: tuple[int, int],
+    dynamic: Sequence[str] = (),
+    precision: str = 'fp32',
+    include: Sequence[str] = (),
+    calibration: Sequence[Tensor] = (),
+    images: Sequence[Tensor] = (),
+    int8: Int8Settings | None = None,
+    layout: str | None = None,
+) -> tuple[Network, Content]:
+    """Checks a request, and returns the network in its first form and what the file will hold.
+
+    The arguments and errors are those of :func:`export`.
+    """
     include = tuple(part for part in PARTS if part in _check_parts(model, file_format, include))
-    scheme = _check_request(model, file_format, shape, dynamic, precision, include, int8_scheme)
-    if precision == 'int8' and not calibration:
-        raise UserError('INT8 needs images for calibration. Give a folder of them: --calib DIR.')
+    _check_request(model, file_format, shape, dynamic, precision, include)
+    int8 = _check_int8(file_format, precision, calibration, int8 or Int8Settings())
     network = _network_type(model, include)(model).eval()
     example = torch.randn(_example_size(network, shape, dynamic))
     nested = _run(network, example)
@@ -97,18 +135,7 @@ def export(
     rehearse(network, metadata, images[0] if images else example[:1])
     size = None if {'height', 'width'} & set(dynamic) else shape
     deployed = switch_to_deploy(model, layout or LAYOUT_BY_FORMAT[file_format], size)
-    content = _content(type(network)(deployed).eval(), example, metadata, calibration, scheme)
-    path = with_ending(path, file_format)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:
-        temporary = Path(folder, path.name)
-        with quiet(), _readable_errors(model, file_format):
-            backend(file_format).write(content, temporary)
-        deviations = compare(network, temporary, images, metadata)
-        check_deviations(deviations, precision, bound)
-        for file in FORMATS[file_format].files(temporary):
-            _move(file, path.parent / file.name)
-    return deviations
+    return network, _content(type(network)(deployed).eval(), example, metadata, calibration, int8)
 
 
 def _network_type(model: nn.Module, include: Sequence[str]) -> type[Network]:
@@ -125,11 +152,11 @@ def _content(
     example: Tensor,
     metadata: Metadata,
     calibration: Sequence[Tensor],
-    scheme: str,
+    int8: Int8Settings,
 ) -> Content:
     """Returns the input of the writer; with preprocessing, all images become pixels."""
     selection = network.selection if isinstance(network, BoxNetwork) else None
-    content = Content(network, example, metadata, selection, calibration, scheme)
+    content = Content(network, example, metadata, selection, calibration, int8)
     if 'preprocess' not in metadata.include:
         return content
     description = metadata.preprocessing
@@ -205,9 +232,8 @@ def _check_request(
     dynamic: Sequence[str],
     precision: str,
     include: Sequence[str],
-    scheme: str | None,
-) -> str:
-    """Checks a request for an export, and returns its INT8 scheme; empty if there is none."""
+) -> None:
+    """Checks a request for an export."""
     kind = find_writer(file_format)
     _check_dynamic(file_format, dynamic)
     if precision not in kind.precisions:
@@ -219,11 +245,6 @@ def _check_request(
         )
     if 'decode' in include and precision == 'bf16' and hasattr(model, 'bbox_head'):
         raise UserError('Coordinates of boxes need more than the eight bits of BF16: use fp16.')
-    if scheme is not None and (precision != 'int8' or scheme not in kind.schemes):
-        raise UserError(
-            f'{kind.suffix} files of precision {precision} have no int8_scheme {scheme!r}. '
-            f'Schemes for --precision int8 in this format: {", ".join(kind.schemes) or "none"}.'
-        )
     if not hasattr(model, 'cfg'):
         raise UserError('This model has no config. Export a model from load_model().')
     if model.cfg.get('default_scope') not in TASKS:
@@ -241,7 +262,32 @@ def _check_request(
                 f'its file would take {shape[0]}x{shape[1]}. Export it with --shape '
                 f'{crop[0]} {crop[1]}.'
             )
-    return scheme or next(iter(kind.schemes), '')
+
+
+def _check_int8(
+    file_format: str, precision: str, calibration: Sequence[Tensor], int8: Int8Settings
+) -> Int8Settings:
+    """Checks the settings for INT8, and returns them with a scheme."""
+    kind, scheme = FORMATS[file_format], int8.scheme
+    if scheme is not None and (precision != 'int8' or scheme not in kind.schemes):
+        raise UserError(
+            f'{kind.suffix} files of precision {precision} have no int8_scheme {scheme!r}. '
+            f'Schemes for --precision int8 in this format: {", ".join(kind.schemes) or "none"}.'
+        )
+    if precision != 'int8':
+        return int8
+    if not calibration:
+        raise UserError('INT8 needs images for calibration. Give a folder of them: --calib DIR.')
+    if unknown := set(int8.keep_float) - set(KINDS):
+        raise UserError(
+            f'Unknown kind of operators {sorted(unknown)[0]!r}. Choose from {", ".join(KINDS)}.'
+        )
+    if file_format != 'onnx' and (int8.keep_float or int8.ranges != 'minmax'):
+        raise UserError(
+            f'Files of the format {file_format} have a fixed choice of INT8 operators and ranges: '
+            '--keep-float and --ranges are for onnx.'
+        )
+    return int8._replace(scheme=scheme or next(iter(kind.schemes)))
 
 
 def _check_parts(model: nn.Module, file_format: str, include: Sequence[str]) -> set[str]:

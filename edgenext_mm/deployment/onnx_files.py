@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from ..runtime.boxes import NO_SCORE, Selection, default_inputs
 from ..runtime.metadata import KEY
 from .content import Content, open_dimensions
+from .int8 import Int8Settings
 
 
 def write(content: Content, path: Path) -> None:
     """Writes an ONNX file."""
     onnx.save(build(content), path)
     if content.metadata.precision == 'int8':
-        quantize(path, content.calibration, content.scheme)
+        quantize(path, content.calibration, content.int8)
 
 
 def build(content: Content) -> onnx.ModelProto:
@@ -145,18 +146,52 @@ def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
     )
 
 
-def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric') -> None:
+def kind_of(node: onnx.NodeProto, weights: Collection[str]) -> str | None:
+    """Returns the kind of an operator; None if it always stays in floating point.
+
+    Args:
+        node: The operator.
+        weights: Names of the constants of the graph.
+    """
+    if node.op_type == 'Conv':
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if attributes.get('group', 1) > 1:
+            return 'depthwise'
+        return 'linear' if set(attributes.get('kernel_shape', (0,))) == {1} else 'convolution'
+    if node.op_type in ('MatMul', 'Gemm'):
+        return 'linear' if any(name in weights for name in node.input) else 'attention'
+    return None
+
+
+def quantize(
+    path: Path,
+    calibration: Sequence[Tensor],
+    settings: Int8Settings,
+) -> int:
     """Quantizes an ONNX file to INT8, in place.
 
     Args:
         path: Path of the file.
         calibration: Inputs for one image each, to measure the ranges of activations on.
-        scheme: One of :data:`~edgenext_mm.runtime.formats.SCHEMES`. Default: ``symmetric``.
+        settings: Scheme, ranges, and what stays in floating point.
+
+    Returns:
+        The number of operators that became INT8.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    symmetric = scheme == 'symmetric'
+    symmetric = settings.scheme == 'symmetric'
+    methods = dict(
+        minmax=CalibrationMethod.MinMax,
+        entropy=CalibrationMethod.Entropy,
+        percentile=CalibrationMethod.Percentile,
+    )
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -169,6 +204,13 @@ def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder, 'prepared.onnx')
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        graph = onnx.load(prepared).graph
+        weights = {weight.name for weight in graph.initializer}
+        weights |= {node.output[0] for node in graph.node if node.op_type == 'Constant'}
+        kinds = {node.name: kind_of(node, weights) for node in graph.node}
+        chosen = [name for name, kind in kinds.items() if kind and kind not in settings.keep_float]
+        if not chosen:
+            return 0
         quantize_static(
             prepared,
             path,
@@ -177,6 +219,9 @@ def quantize(path: Path, calibration: Sequence[Tensor], scheme: str = 'symmetric
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             op_types_to_quantize=['Conv', 'MatMul', 'Gemm'],
+            nodes_to_quantize=chosen,
+            calibrate_method=methods[settings.ranges],
             # TensorRT's parser supports neither zero points nor INT32 biases.
             extra_options=dict(ActivationSymmetric=symmetric, QuantizeBias=not symmetric),
         )
+    return len(chosen)

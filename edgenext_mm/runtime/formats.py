@@ -11,6 +11,9 @@ from ..errors import UserError
 PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
 #: INT8 ranges: centred at 0 without zero points, or as measured.
 SCHEMES = ('symmetric', 'asymmetric')
+#: How INT8 ranges follow from activations: all values, all but the farthest 0.001%, or the range
+#: that keeps most information.
+RANGES = ('minmax', 'percentile', 'entropy')
 #: What a file can hold besides the network.
 PARTS = ('preprocess', 'decode', 'nms')
 

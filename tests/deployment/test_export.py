@@ -19,6 +19,7 @@ from edgenext_mm.config import load_config
 from edgenext_mm.deployment import FORMATS, ExportedModel, export
 from edgenext_mm.deployment.calibration import default_images
 from edgenext_mm.deployment.converters import CONVERTERS
+from edgenext_mm.deployment.int8 import Int8Settings
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model
 from edgenext_mm.runtime import formats
@@ -291,7 +292,7 @@ def assert_same_results(actual, expected):
         (dict(precision='fp8'), r'supports fp32, fp16, int8, not fp8.*Precisions: fp32'),
         (dict(precision='bf16'), r'not bf16. Formats for bf16: openvino'),
         (dict(precision='int8'), r'--calib DIR'),
-        (dict(int8_scheme='symmetric'), r"fp32 have no int8_scheme 'symmetric'"),
+        (dict(int8=Int8Settings('symmetric')), r"fp32 have no int8_scheme 'symmetric'"),
         (dict(dynamic=('depth',)), r"dimension 'depth'.*batch, height, width"),
         (dict(include=('decode', 'nms')), r'Only files of detectors can include NMS'),
         (dict(include=['decode']), r'nothing to decode in a classifier'),

@@ -12,13 +12,17 @@ Examples:
         --precision int8 --calib data/train --evaluate
     python tools/deployment/export.py DETECTOR best.pth --format onnx --out boxes.onnx \
         --include preprocess,decode,nms
+    python tools/deployment/export.py CONFIG best.pth --format onnx --out small.onnx \
+        --precision int8 --calib data/train --sensitivity --evaluate
 """
 
 import argparse
 import sys
 import tempfile
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from torch import nn
@@ -32,9 +36,12 @@ from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.boxes import read_selection
 from edgenext_mm.deployment.calibration import image_channels, images_in, normalised_images
+from edgenext_mm.deployment.exporter import prepare
 from edgenext_mm.deployment.form import LAYOUTS
+from edgenext_mm.deployment.heads import to_pixels
+from edgenext_mm.deployment.int8 import KINDS, Int8Settings
 from edgenext_mm.errors import UserError
-from edgenext_mm.runtime.formats import PRECISIONS, SCHEMES, with_ending
+from edgenext_mm.runtime.formats import PRECISIONS, RANGES, SCHEMES, with_ending
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,6 +69,23 @@ def parse_args() -> argparse.Namespace:
         '--int8-scheme',
         choices=SCHEMES,
         help='INT8 ranges; TensorRT only supports symmetric (default: symmetric)',
+    )
+    parser.add_argument(
+        '--ranges',
+        choices=RANGES,
+        default='minmax',
+        help='how INT8 ranges follow from activations (default: %(default)s, all values)',
+    )
+    parser.add_argument(
+        '--keep-float',
+        default='',
+        metavar='KINDS',
+        help=f'operators that stay in floating point in INT8 files: {", ".join(KINDS)}',
+    )
+    parser.add_argument(
+        '--sensitivity',
+        action='store_true',
+        help='do not keep a file, but print what INT8 costs for each kind of operator',
     )
     parser.add_argument(
         '--layout',
@@ -109,20 +133,22 @@ def main() -> None:
     if args.verify:
         sources = images_in(args.images or args.calib, 8, image_channels(model))
         images = list(normalised_images(model, sources, shape, dynamic))
-    deviations = export(
-        model,
-        args.out,
-        args.format,
-        shape,
-        dynamic,
-        args.precision,
-        include,
-        calibration,
-        images,
-        args.bound,
-        args.int8_scheme,
-        args.layout,
+    keep_float = tuple(filter(None, args.keep_float.split(',')))
+    options = dict(
+        file_format=args.format,
+        shape=shape,
+        dynamic=dynamic,
+        precision=args.precision,
+        include=include,
+        calibration=calibration,
+        images=images,
+        int8=Int8Settings(args.int8_scheme, args.ranges, keep_float),
+        layout=args.layout,
     )
+    if args.sensitivity:
+        print_sensitivity(config, model, options, args.evaluate)
+        return
+    deviations = export(model, args.out, bound=args.bound, **options)
     path = with_ending(args.out, args.format)
     size = FORMATS[args.format].size(path) / 2**20
     print(f'{path}: {size:.1f} MiB, {args.precision}, {shape[0]}x{shape[1]}')
@@ -142,6 +168,39 @@ def main() -> None:
         print(compare_metrics(config, model, path))
 
 
+def print_sensitivity(
+    config: Config, model: nn.Module, options: dict[str, Any], evaluate: bool
+) -> None:
+    """Prints a table of the kinds of operators, line by line, because it takes minutes."""
+    if options['file_format'] != 'onnx' or options['precision'] != 'int8' or not options['images']:
+        raise UserError('--sensitivity needs --format onnx, --precision int8 and --verify.')
+    if 'nms' in options['include']:
+        raise UserError('--sensitivity compares all outputs: use --include decode, without nms.')
+    from edgenext_mm.deployment.sensitivity import measure_sensitivity
+
+    _, content = prepare(model, **options)
+    inputs = options['images']
+    if 'preprocess' in content.metadata.include:
+        inputs = [to_pixels(image, content.metadata.preprocessing) for image in inputs]
+    print('INT8         operators     MiB  deviation   time  metrics')
+    test = partial(metrics_of, config) if evaluate else None
+    for cost in measure_sensitivity(content, inputs, test):
+        metrics = '  '.join(f'{name}: {value:.4f}' for name, value in cost.metrics.items())
+        print(
+            f'{cost.kind:12} {cost.operators:9} {cost.size / 2**20:7.2f} {cost.deviation:10.4f} '
+            f'{cost.time:6.2f}  {metrics}',
+            flush=True,
+        )
+
+
+def metrics_of(config: Config, tested: nn.Module | Path) -> dict[str, float]:
+    """Returns the metrics of a model or a file on the config's test data."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        config.work_dir, config.launcher = folder, 'none'
+        found = run_test(config, load_model(tested) if isinstance(tested, Path) else tested)
+    return {name: value for name, value in found.items() if not name.endswith('time')}
+
+
 def parts_of(given: str | None, model: nn.Module, precision: str) -> tuple[str, ...]:
     """Returns what the file holds besides the network; by default, detectors decode boxes."""
     if given is not None:
@@ -158,13 +217,9 @@ def parts_of(given: str | None, model: nn.Module, precision: str) -> tuple[str, 
 
 def compare_metrics(config: Config, model: nn.Module, path: Path) -> str:
     """Returns the metrics of the model and of the file, side by side."""
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        config.work_dir, config.launcher = folder, 'none'
-        before, after = (run_test(config, tested) for tested in (model, load_model(path)))
+    before, after = metrics_of(config, model), metrics_of(config, path)
     return '\n'.join(
-        f'  {name}: {before[name]:.4f} before, {after[name]:.4f} after'
-        for name in before
-        if not name.endswith('time')
+        f'  {name}: {before[name]:.4f} before, {after[name]:.4f} after' for name in before
     )
 
 
