@@ -22,7 +22,7 @@ STEPS = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_pr
 #: Box coders by the number of coordinates of their boxes.
 CODERS = {
     4: ('DeltaXYWHBBoxCoder', 'DistancePointBBoxCoder', 'TBLRBBoxCoder'),
-    5: ('DeltaXYWHTRBBoxCoder',),
+    5: ('DeltaXYWHTRBBoxCoder', 'DistanceAnglePointCoder'),
 }
 #: First angle of the ranges of mmrotate that span half a turn.
 ANGLE_STARTS = {'le90': -math.pi / 2, 'le135': -math.pi / 4}
@@ -41,14 +41,20 @@ def read_selection(model: nn.Module) -> Selection:
     from mmdet.models import GFLHead, SingleStageDetector
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
-    kind, coder = type(head), head.bbox_coder
-    if coder.encode_size not in CODERS:
-        raise _refusal(model, f'its boxes have {coder.encode_size} coordinates')
+    kind, coder, size = type(head), head.bbox_coder, box_size(head)
+    if size not in CODERS:
+        raise _refusal(model, f'its boxes have {size} coordinates')
     if not issubclass(kind, BaseDenseHead) or type(model).predict is not (
         SingleStageDetector.predict
     ):
         raise _refusal(model, 'it does not predict like mmdet.SingleStageDetector')
-    bases = (BaseDenseHead, GFLHead) if issubclass(kind, GFLHead) else (BaseDenseHead,)
+    bases: tuple[type, ...] = (BaseDenseHead,)
+    if issubclass(kind, GFLHead):
+        bases += (GFLHead,)
+    elif type(getattr(head, 'angle_coder', None)).__name__ == 'PseudoAngleCoder':
+        from mmrotate.models import RotatedRTMDetHead
+
+        bases += (RotatedRTMDetHead,)
     for step in STEPS:
         if all(getattr(kind, step) is not getattr(base, step) for base in bases):
             raise _refusal(
@@ -57,14 +63,19 @@ def read_selection(model: nn.Module) -> Selection:
             )
     if getattr(head.loss_cls, 'custom_cls_channels', False):
         raise _refusal(model, f'its loss {type(head.loss_cls).__name__} activates the scores')
-    if type(coder).__name__ not in (known := CODERS[coder.encode_size]):
+    if type(coder).__name__ not in (known := CODERS[size]):
         raise _refusal(model, f'it has a {type(coder).__name__}; supported are {", ".join(known)}')
     return _read_test_cfg(model, head.test_cfg or {})
 
 
+def box_size(head: Any) -> int:
+    """Returns the number of coordinates of a box of a head."""
+    return 5 if hasattr(head, 'angle_coder') else head.bbox_coder.encode_size
+
+
 def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any]) -> Selection:
     head = model.bbox_head
-    kind = NMS_TYPES[head.bbox_coder.encode_size]
+    kind = NMS_TYPES[box_size(head)]
     nms = dict(settings.get('nms') or {})
     if 'iou_thr' in nms:  # the former name in mmcv
         nms.setdefault('iou_threshold', nms.pop('iou_thr'))
@@ -92,7 +103,8 @@ def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any]) -> Selection:
         class_agnostic=nms.get('class_agnostic', False),
         max_per_img=limit,
         min_bbox_size=min_size if min_size >= 0 else None,
-        clip=getattr(head.bbox_coder, 'clip_border', True),
+        # Boxes from distances to four sides and an angle are not clipped.
+        clip=not hasattr(head, 'angle_coder') and getattr(head.bbox_coder, 'clip_border', True),
         strides=tuple(stride[0] for stride in head.prior_generator.strides),
         num_priors=tuple(head.prior_generator.num_base_priors),
     )
@@ -172,7 +184,7 @@ class DecodedNetwork(Network):
             raise _refusal(
                 self.model,
                 f'its {type(head).__name__} returns {len(outputs)} maps for {len(strides)} levels; '
-                'supported are scores and boxes, and optionally a score factor, for each level',
+                'supported are scores and boxes, and optionally a score factor or an angle, per level',
             )
         sizes = [scores.shape[-2:] for scores in kinds[0]]
         priors = head.prior_generator.grid_priors(sizes, dtype=x.dtype, device=x.device)
@@ -184,7 +196,10 @@ class DecodedNetwork(Network):
             width = bbox_pred.shape[1] // self.selection.num_priors[i]
             bbox_pred = bbox_pred.permute(0, 2, 3, 1).reshape(B, -1, width)
             factor = None
-            if len(kinds) == 3:
+            if len(kinds) == 3 and hasattr(head, 'angle_coder'):
+                angle = kinds[2][i].permute(0, 2, 3, 1).reshape(B, -1, 1)
+                bbox_pred = torch.cat([bbox_pred, angle], dim=-1)
+            elif len(kinds) == 3:
                 factor = kinds[2][i].permute(0, 2, 3, 1).reshape(B, -1).sigmoid()
             levels.append((scores, bbox_pred, factor, prior, strides[i]))
         return levels
@@ -217,7 +232,7 @@ class BoxNetwork(DecodedNetwork):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        if model.bbox_head.bbox_coder.encode_size != 4:
+        if box_size(model.bbox_head) != 4:
             raise UserError(
                 'NMS of rotated boxes is no standard operator. Export with --include decode: '
                 'edgenext_mm and its runtime select the boxes where the file runs.'

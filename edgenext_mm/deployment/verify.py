@@ -285,7 +285,7 @@ def _candidates(model: nn.Module, image: Tensor, score_thr: float) -> tuple[Inst
         head.predict_by_feat(
             *maps, batch_img_metas=[sample.metainfo], cfg=settings, with_nms=False
         )[0]
-        for maps in (outputs, outputs[:2])
+        for maps in (outputs, outputs[: 3 if hasattr(head, 'angle_coder') else 2])
     )
     return found, raw.scores
 

@@ -93,8 +93,42 @@ def built(config, folder, prepare=None):
     return load_model(config, folder / 'weights.pth', 'cpu')
 
 
+def rotated_rtmdet(folder):
+    """Builds a rotated detector that predicts distances and an angle."""
+    config = config_of('rotated')
+    points = dict(type='mmdet.MlvlPointGenerator', offset=0, strides=[8, 16, 32])
+    config.model.update(type='mmdet.RTMDet', train_cfg=None)
+    config.model.neck.update(num_outs=3, add_extra_convs=False)
+    config.model.bbox_head = dict(
+        type='RotatedRTMDetSepBNHead',
+        num_classes=10,
+        in_channels=config.model.neck.out_channels,
+        feat_channels=16,
+        stacked_convs=1,
+        angle_version='le90',
+        anchor_generator=points,
+        bbox_coder=dict(type='DistanceAnglePointCoder', angle_version='le90'),
+        loss_cls=dict(type='mmdet.QualityFocalLoss', use_sigmoid=True),
+        loss_bbox=dict(type='edgenext_mm.RotatedIoULoss', mode='linear'),
+        with_objectness=False,
+        exp_on_reg=True,
+        scale_angle=False,
+        norm_cfg=dict(type='BN'),
+        act_cfg=dict(type='SiLU'),
+    )
+
+    def prepare(model):
+        spread(model)
+        for part in model.bbox_head.rtm_cls:  # large scores would all be 1
+            part.weight.data *= 0.1
+
+    return built(config, folder, prepare)
+
+
 def task_model(name, folder):
     """Builds a model of a task that detects something."""
+    if name == 'rotated-rtmdet':
+        return rotated_rtmdet(folder)
     config = config_of(name)
     if name != 'rotated':
         return built(config, folder)

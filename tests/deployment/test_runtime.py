@@ -83,6 +83,7 @@ ONNX = [
     ('ssdlite', ('preprocess', 'decode', 'nms')),
     ('atss', ('decode',)),  # with score factors
     ('rotated', ('decode',)),
+    ('rotated-rtmdet', ('decode',)),
 ]
 
 

@@ -70,13 +70,19 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         'deeplabv3': Recipe('segmentation/deeplabv3_edgenext_custom', 'DeepLabv3 with EdgeNeXt'),
     },
     'rotated-detection': {
+        'rotated-rtmdet': Recipe(
+            'rotated_detection/rotated-rtmdet-le90_edgenext_custom',
+            'Rotated RTMDet with EdgeNeXt',
+            16,
+            max_batch=8,
+        ),
         'rotated-gfl': Recipe(
             'rotated_detection/rotated-gfl-le135_edgenext_custom',
             'Rotated GFL with EdgeNeXt',
             16,
             max_batch=8,
             scale=(4, anchors.FPN_STRIDES, (1.0,)),
-        )
+        ),
     },
 }
 

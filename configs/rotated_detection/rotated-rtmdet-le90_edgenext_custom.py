@@ -1,0 +1,82 @@
+# Rotated RTMDet on custom data: docs/custom_data.md. Head and training targets are those of
+# mmrotate's rotated_rtmdet_tiny; neck and head are narrower (`width`), with BatchNorm of one GPU.
+_base_ = [
+    '../_base_/custom/rotated.py',
+    '../_base_/custom/schedule.py',
+    '../_base_/default_runtime.py',
+]
+
+batch_size = 8
+width = 64
+lr_from_scratch = 2e-3
+default_scope = 'mmrotate'
+angle_version = 'le90'
+norm_act = dict(norm_cfg=dict(type='BN'), act_cfg=dict(type='SiLU'))
+model = dict(
+    type='mmdet.RTMDet',
+    data_preprocessor=dict(
+        type='mmdet.DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_size_divisor=32,
+        boxtype2tensor=False,
+    ),
+    backbone=dict(
+        type='edgenext_mm.EdgeNeXt',
+        arch='$arch',
+        out_indices=(1, 2, 3),
+        output_norms=True,
+        layer_scale_init_value='$layer_scale',
+        init_cfg=dict(type='Pretrained', checkpoint='$weights'),
+    ),
+    neck=dict(
+        type='mmdet.CSPNeXtPAFPN',
+        in_channels='$stage_dims',
+        out_channels='$width',
+        num_csp_blocks=1,
+        expand_ratio=0.5,
+        **norm_act,
+    ),
+    bbox_head=dict(
+        type='RotatedRTMDetSepBNHead',
+        num_classes='$num_classes',
+        in_channels='$width',
+        feat_channels='$width',
+        stacked_convs=2,
+        angle_version=angle_version,
+        anchor_generator=dict(type='mmdet.MlvlPointGenerator', offset=0, strides=[8, 16, 32]),
+        bbox_coder=dict(type='DistanceAnglePointCoder', angle_version=angle_version),
+        loss_cls=dict(type='mmdet.QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0),
+        loss_bbox=dict(type='edgenext_mm.RotatedIoULoss', mode='linear', loss_weight=2.0),
+        with_objectness=False,
+        exp_on_reg=True,
+        share_conv=True,
+        pred_kernel_size=1,
+        use_hbbox_loss=False,
+        scale_angle=False,
+        loss_angle=None,
+        **norm_act,
+    ),
+    train_cfg=dict(
+        assigner=dict(
+            type='mmdet.DynamicSoftLabelAssigner',
+            iou_calculator=dict(type='RBboxOverlaps2D'),
+            topk=13,
+        ),
+        allowed_border=-1,
+        pos_weight=-1,
+        debug=False,
+    ),
+    # DOTA's 0.1 suppresses parked cars and other objects whose boxes overlap.
+    test_cfg=dict(
+        nms_pre=2000,
+        min_bbox_size=0,
+        score_thr=0.05,
+        nms=dict(type='nms_rotated', iou_threshold=0.3),
+        max_per_img=500,
+    ),
+)
+# The levels share convolutions.
+optim_wrapper = dict(paramwise_cfg=dict(bypass_duplicate=True))
+visualizer = dict(type='RotLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
