@@ -114,7 +114,13 @@ SETS = {
         'rotated-detection',
         'dota/AP50',
         'AP50',
-        dict(max_epochs=12, image_size=(640, 512)),
+        dict(
+            max_epochs=36,
+            image_size=(640, 512),
+            crop_size=(320, 256),
+            batch_size=8,
+            class_balance=True,
+        ),
         dict(format='rolabelimg', classes=['Person', 'Car', 'Bicycle', 'OtherVehicle']),
     ),
 }
@@ -173,7 +179,10 @@ def train(
     path = next(root.glob('*.py'))
     options = dict(chosen.settings, data_root=str(root), randomness=dict(seed=seed))
     if recipe_anchors:
-        options['anchor_scale'] = load_config(path, options).default_anchor_scale
+        scale = load_config(path, options).get('default_anchor_scale')
+        if scale is None:
+            raise UserError(f'The detector of {name} has no anchor scale to compare.')
+        options['anchor_scale'] = scale
     config = load_config(path, options)
     if model != OURS:
         config.merge_from_dict(backbone_options(config, model))

@@ -184,7 +184,7 @@ class DecodedNetwork(Network):
             raise _refusal(
                 self.model,
                 f'its {type(head).__name__} returns {len(outputs)} maps for {len(strides)} levels; '
-                'supported are scores and boxes, and optionally a score factor or an angle, per level',
+                'supported are scores, boxes, and optionally a score factor or an angle, per level',
             )
         sizes = [scores.shape[-2:] for scores in kinds[0]]
         priors = head.prior_generator.grid_priors(sizes, dtype=x.dtype, device=x.device)
