@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from .models.heads.ssd_head import SSDHead
     from .models.necks.ssdlite_neck import SSDLiteNeck
 
-#: Modules of the public names. Those of data sets, heads, necks and classifiers need a task
-#: library.
+#: Modules of the public names. Those that are not named after a package need a task library.
 _MODULES = {
     'ARCHS': 'models',
     'Arch': 'models',

@@ -5,6 +5,8 @@ import sys
 
 from paths import DIGITS_CONFIG
 
+import edgenext_mm
+
 PROGRAM = '''
 import os
 import signal
@@ -80,3 +82,15 @@ def test_functions_and_signal_handlers_of_other_libraries_stay(few_digits, tmp_p
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout.splitlines()[-1].split()[0]) > 20_000
+
+
+def test_the_package_imports_without_pytorch():
+    code = "import edgenext_mm, edgenext_mm.runtime, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout == 'False\n'
+
+
+def test_every_public_name_is_there():
+    names = set(edgenext_mm.__all__)
+    assert names == {*edgenext_mm._MODULES, 'UserError', '__version__'}
+    assert all(getattr(edgenext_mm, name) is not None for name in names)

@@ -8,7 +8,7 @@ On a Raspberry Pi (64-bit), from a clone, in a virtual environment:
     python examples/raspberry_pi/live.py cells.onnx
 
 Export the model with `--include preprocess` (classifiers), `preprocess,decode` (detectors,
-segmentors). INT8 files are the fastest ones.
+segmentors).
 
 Without a display, write the last picture to a file and the results to stdout:
 
@@ -18,25 +18,25 @@ Stop with Ctrl-C, or q in the window.
 """
 
 import argparse
-import os
+import itertools
 import time
-from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
 import cv2
 import numpy as np
 
-from edgenext_mm.runtime import load
+from edgenext_mm.files import replacing
+from edgenext_mm.runtime import Model, load
 from edgenext_mm.runtime.results import class_name, is_class, object_names, to_text
 from edgenext_mm.runtime.sources import is_video, list_images
-from edgenext_mm.runtime.videos import Video
+from edgenext_mm.runtime.videos import Frame, Video, iterate_video
 
 COLOUR = (60, 200, 60)
 
 
-def frames_of(source: str) -> Iterator[np.ndarray]:
-    """Yields (H, W, 3) frames, blue-green-red."""
+def frames_of(source: str, model: Model) -> Iterator[Frame]:
+    """Yields the frames of a camera or a video, or the images of a folder."""
     if source == 'picamera':
         from picamera2 import Picamera2
 
@@ -44,12 +44,13 @@ def frames_of(source: str) -> Iterator[np.ndarray]:
         # Picamera2 names formats by the order in memory, reversed: this is blue-green-red.
         camera.configure(camera.create_video_configuration(main=dict(format='RGB888')))
         camera.start()
-        while True:
-            yield camera.capture_array()
+        for i in itertools.count():
+            yield Frame(i, time.perf_counter(), camera.capture_array())
     elif is_video(source):
-        yield from (frame.image for frame in Video(source))
+        yield from Video(source)
     else:
-        yield from (cv2.imread(str(path)) for path in list_images(source))
+        for i, path in enumerate(list_images(source)):
+            yield Frame(i, time.perf_counter(), model.preprocessing.read(path))
 
 
 def draw(image: np.ndarray, result: dict) -> np.ndarray:
@@ -96,25 +97,17 @@ def main() -> None:
     parser.add_argument('--picture', metavar='FILE', help='write pictures here, show no window')
     args = parser.parse_args()
     model = load(args.file, args.threads)
-    waiting: deque[np.ndarray] = deque()
-
-    def images() -> Iterator[np.ndarray]:
-        for frame in frames_of(args.source):
-            waiting.append(frame)
-            yield frame
-
+    frames = frames_of(args.source, model)
+    predict = partial(model.stream, score_thr=args.score_thr)
     start, count = time.perf_counter(), 0
     try:
-        for count, result in enumerate(model.stream(images(), args.score_thr), start=1):
+        for count, (frame, result) in enumerate(iterate_video(frames, predict), start=1):
             rate = count / (time.perf_counter() - start)
             print(to_text(f'{rate:5.1f} images/s', result), flush=True)
-            frame = waiting.popleft()
-            picture = frame if 'error' in result else draw(frame, result)
+            picture = frame.image if 'error' in result else draw(frame.image, result)
             if args.picture:
-                target = Path(args.picture)
-                temporary = target.with_name(f'new-{target.name}')
-                cv2.imwrite(str(temporary), picture)
-                os.replace(temporary, target)  # readers never see half a picture
+                with replacing(args.picture) as temporary:  # readers never see half a picture
+                    cv2.imwrite(str(temporary), picture)
             else:
                 cv2.imshow(args.file, picture)
                 if cv2.waitKey(1) == ord('q'):

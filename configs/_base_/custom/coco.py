@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='RandomResize', scale='$image_size', ratio_range=(0.8, 1.25), keep_ratio=True),
     dict(
-        type='RandomChoice',  # without the first, most small crops would be empty
+        type='RandomChoice',  # half of the crops contain an object; many small ones would not
         transforms=[
             [dict(type='RandomCrop', crop_size='$crop_size', allow_negative_crop=False)],
             [dict(type='RandomCrop', crop_size='$crop_size', allow_negative_crop=True)],

@@ -16,7 +16,7 @@ train_pipeline = [
         keep_ratio=True,
     ),
     dict(
-        type='RandomChoice',  # without the first, most small crops would be empty
+        type='RandomChoice',  # half of the crops contain an object; many small ones would not
         transforms=[
             [dict(type='mmdet.RandomCrop', crop_size='$crop_size', allow_negative_crop=False)],
             [dict(type='mmdet.RandomCrop', crop_size='$crop_size', allow_negative_crop=True)],
