@@ -46,8 +46,8 @@ class EdgeNeXt(context: Context, asset: String, threads: Int = 4) : AutoCloseabl
         context.assets.open(asset).use { source ->
             file.outputStream().use { target -> source.copyTo(target) }
         }
-        metadata = JSONObject(textIn(file, "edgenext_mm.json"))
-        labels = textIn(file, "labels.txt").lines().filter { it.isNotEmpty() }
+        metadata = JSONObject(entryText(file, "edgenext_mm.json"))
+        labels = entryText(file, "labels.txt").lines().filter { it.isNotEmpty() }
         interpreter = Interpreter(file, Interpreter.Options().setNumThreads(threads))
         val shape = interpreter.getInputTensor(0).shape() // 1, H, W, 3
         require(shape[3] == 3) { "Export the file with --include preprocess." }
@@ -64,7 +64,7 @@ class EdgeNeXt(context: Context, asset: String, threads: Int = 4) : AutoCloseabl
         return if (isDetector) objects(outputs, scale, scoreThreshold) else classes(outputs[0], top)
     }
 
-    private fun textIn(file: File, name: String): String = ZipFile(file).use { archive ->
+    private fun entryText(file: File, name: String): String = ZipFile(file).use { archive ->
         archive.getInputStream(archive.getEntry(name)).bufferedReader().readText()
     }
 
