@@ -1,7 +1,8 @@
 """Train EdgeNeXt and other light backbones on public data with the recipes for custom data.
 
 Every backbone gets the same head, data, schedule and number of images, from random weights. A
-training writes one record to benchmarks/records; --update writes the table of all records.
+training writes one record to benchmarks/records; benchmarks.public_tables writes the tables. A full
+training of ours is followed by its report.
 
 Download a set, in the layout of its authors, and give its folder:
 
@@ -12,16 +13,16 @@ Download a set, in the layout of its authors, and give its folder:
 
 Examples:
     python -m benchmarks.public_data bccd --source downloads/BCCD
-    python -m benchmarks.public_data bccd --source downloads/BCCD --model mobilevit_xxs --seed 1
-    python -m benchmarks.public_data --update docs/results.md
+    python -m benchmarks.public_data bccd --source downloads/BCCD --short --model mobilevit_xxs
 """
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ import torch
 from mmengine.config import Config
 
 from edgenext_mm.apis.complexity import count_complexity
+from edgenext_mm.apis.model import load_model
+from edgenext_mm.checkpoints.latest import find_latest
 from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import input_shape
@@ -38,8 +41,8 @@ from edgenext_mm.datasets.importing import import_data
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 from edgenext_mm.files import replacing
+from edgenext_mm.report.writing import write_report
 
-from .documents import markdown_table, update_table
 from .machine import describe_machine
 
 RECORDS = Path(__file__).parent / 'records'
@@ -115,7 +118,7 @@ SETS = {
         'dota/AP50',
         'AP50',
         dict(
-            max_epochs=36,
+            max_epochs=35,
             image_size=(640, 512),
             crop_size=(320, 256),
             batch_size=8,
@@ -158,37 +161,76 @@ def backbone_options(config: Config, model: str) -> dict[str, Any]:
     return options
 
 
-def train(
-    name: str, source: str, model: str, seed: int, work: Path, recipe_anchors: bool = False
-) -> dict[str, Any]:
-    """Imports a set, trains a backbone on it and returns the record.
+class Run(NamedTuple):
+    """A training.
 
     Args:
-        name: A key of :data:`SETS`.
-        source: Folder of the set as downloaded.
+        set: A key of :data:`SETS`.
         model: :data:`OURS` or one of :data:`PEERS`.
         seed: Seed of weights, order and augmentation.
-        work: Folder for the imported data and the trainings.
+        short: Whether to train for a fifth of the epochs. Default: False.
+        recipe: Recipe of the config. Default: that of :data:`SETS`.
         recipe_anchors: Whether to use the anchors of COCO's or DOTA's config instead of those
             fitted to the data. Default: False.
     """
-    chosen = SETS[name]
-    root = work / 'data' / name
+
+    set: str
+    model: str
+    seed: int
+    short: bool = False
+    recipe: str | None = None
+    recipe_anchors: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of its work folder and record."""
+        parts = [self.set, self.recipe, self.model, str(self.seed)]
+        marks = ['short'] * self.short + ['recipe-anchors'] * self.recipe_anchors
+        return '-'.join(filter(None, parts + marks))
+
+
+def config_of(run: Run, source: str, work: Path) -> Config:
+    """Imports the data unless they are there, and returns the config of a training.
+
+    Args:
+        run: The training.
+        source: Folder of the set as downloaded.
+        work: Folder for the imported data and the trainings.
+
+    Raises:
+        UserError: If its detector has no anchors to compare.
+    """
+    chosen = SETS[run.set]
+    root = work / 'data' / '-'.join(filter(None, (run.set, run.recipe)))
     if not root.is_dir():
-        import_data(source, chosen.task, root, link=True, pretrained=False, **chosen.options)
+        options = dict(chosen.options, **(dict(recipe=run.recipe) if run.recipe else {}))
+        import_data(source, chosen.task, root, link=True, pretrained=False, **options)
     path = next(root.glob('*.py'))
-    options = dict(chosen.settings, data_root=str(root), randomness=dict(seed=seed))
-    if recipe_anchors:
+    options = dict(chosen.settings, data_root=str(root), randomness=dict(seed=run.seed))
+    if run.short:
+        options['max_epochs'] = math.ceil(options['max_epochs'] / 5)
+    if run.recipe_anchors:
         scale = load_config(path, options).get('default_anchor_scale')
         if scale is None:
-            raise UserError(f'The detector of {name} has no anchor scale to compare.')
+            raise UserError(f'The detector of {run.set} has no anchor scale to compare.')
         options['anchor_scale'] = scale
     config = load_config(path, options)
-    if model != OURS:
-        config.merge_from_dict(backbone_options(config, model))
-    config.experiment_name = record_name(name, model, seed, recipe_anchors)
-    config.work_dir = str(work / config.experiment_name)
+    if run.model != OURS:
+        config.merge_from_dict(backbone_options(config, run.model))
+    config.experiment_name = run.name
+    config.work_dir = str(work / run.name)
     config.train_cfg.val_interval = max(1, config.train_cfg.max_epochs // 5)
+    return config
+
+
+def train(run: Run, config: Config) -> dict[str, Any]:
+    """Trains, and returns the record.
+
+    Args:
+        run: The training.
+        config: Its config.
+    """
+    chosen = SETS[run.set]
     runner = build_runner(config)
     start = time.process_time()
     runner.train()
@@ -198,9 +240,7 @@ def train(
     shape = input_shape(config)
     cost = count_complexity(runner.model, shape, openmmlab=True)
     return dict(
-        set=name,
-        model=model,
-        seed=seed,
+        run._asdict(),
         metric=chosen.title,
         final=curve[-1],
         curve=curve,
@@ -209,7 +249,6 @@ def train(
         image_size=list(shape[::-1]),
         images=config.train_cfg.max_epochs * len(runner.train_dataloader.dataset),
         cpu_minutes=round(minutes, 1),
-        anchors='recipe' if recipe_anchors else 'fitted',
         parameters=cost.params,
         madds=cost.madds,
         latency_ms=round(latency(runner.model, shape), 2),
@@ -218,9 +257,18 @@ def train(
     )
 
 
-def record_name(name: str, model: str, seed: int, recipe_anchors: bool) -> str:
-    """Returns the name of a training and its record."""
-    return f'{name}-{model}-{seed}' + '-recipe-anchors' * recipe_anchors
+def report(run: Run, config: Config) -> dict[str, float]:
+    """Writes the report into the work folder, and returns the numbers for the record."""
+    folder = Path(config.work_dir)
+    checkpoint = find_latest(folder)
+    if checkpoint is None:
+        raise UserError(f'{folder} holds no checkpoint. Train first, without --report.')
+    model = load_model(config, checkpoint, 'cpu')
+    numbers = write_report(
+        config, model, folder / 'report', source=checkpoint, work_dir=folder, command=run.name
+    )
+    overall = {f'report {name}': value for name, value in numbers['overall'].items()}
+    return dict(overall, **{'report threshold': (numbers.get('threshold') or {}).get('value')})
 
 
 def latency(model: torch.nn.Module, shape: Sequence[int]) -> float:
@@ -240,91 +288,28 @@ def latency(model: torch.nn.Module, shape: Sequence[int]) -> float:
     return statistics.median(times[3:])
 
 
-def grouped_records() -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    """Returns the records of all seeds by set, backbone and kind of anchors, in this order."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
-    for path in sorted(RECORDS.glob('*.json')):
-        record = json.loads(path.read_text())
-        groups[record['set'], record['model'], record['anchors']].append(record)
-    if not groups:
-        raise UserError(f'{RECORDS} holds no record. Train first.')
-    sets, models = list(SETS), [OURS, *PEERS]
-    keys = sorted(groups, key=lambda key: (sets.index(key[0]), models.index(key[1]), key[2]))
-    return {key: groups[key] for key in keys}
-
-
-def mean_of_seeds(records: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the mean of the metric and, of several seeds, each value."""
-    values = [record['final'] for record in records]
-    digits = 1 if max(values) > 1 else 3
-    shown = [f'{value:.{digits}f}' for value in values]
-    each = f' ({", ".join(shown)})' * (len(shown) > 1)
-    return f'{statistics.mean(values):.{digits}f}{each}'
-
-
-def anchors_table() -> str:
-    """Returns the table of fitted anchors and those of the recipes."""
-    groups = grouped_records()
-    rows = [
-        [name, model, records[0]['metric'], mean_of_seeds(groups[name, model, 'fitted']),
-         mean_of_seeds(records)]
-        for (name, model, anchors), records in groups.items()
-        if anchors == 'recipe' and (name, model, 'fitted') in groups
-    ]  # fmt: skip
-    return markdown_table(['set', 'backbone', 'metric', 'fitted', "recipe's"], rows)
-
-
-def results_table() -> str:
-    """Returns the table of all backbones."""
-    rows = []
-    for (name, model, anchors), records in grouped_records().items():
-        first = records[0]
-        if anchors == 'recipe':
-            continue
-        rows.append(
-            [
-                name,
-                model,
-                first['metric'],
-                mean_of_seeds(records),
-                f'{first["parameters"] / 1e6:.2f}M',
-                f'{first["madds"] / 1e9:.3f}G',
-                f'{statistics.median(r["latency_ms"] for r in records):.1f} ms',
-                'x'.join(map(str, first['image_size'])),
-                f'{first["images"]:,}',
-                f'{statistics.mean(r["cpu_minutes"] for r in records):.0f} min',
-            ]
-        )
-    head = ['set', 'backbone', 'metric', 'mean (seeds)', 'parameters', 'MAdds', 'latency']
-    return markdown_table([*head, 'input', 'images seen', 'CPU time'], rows)
-
-
 @reports_errors
 def main() -> None:
-    """Trains a backbone, or writes the table."""
+    """Trains a backbone and writes the record."""
     parser = make_parser(__doc__)
-    parser.add_argument('set', nargs='?', choices=SETS, help='the data set')
-    parser.add_argument('--source', help='folder of the downloaded set')
+    parser.add_argument('set', choices=SETS, help='the data set')
+    parser.add_argument('--source', required=True, help='folder of the downloaded set')
     parser.add_argument('--model', default=OURS, choices=[OURS, *PEERS])
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--short', action='store_true', help='a fifth of the epochs')
+    parser.add_argument('--recipe', help='another recipe than that of the tables')
     parser.add_argument(
         '--recipe-anchors', action='store_true', help="the recipe's anchors instead of fitted ones"
     )
     parser.add_argument('--work', default='work_dirs/public_data', help='folder for trainings')
-    parser.add_argument('--update', metavar='FILE', help='write the table into this document')
     args = parser.parse_args()
-    if args.update:
-        update_table(args.update, 'results', results_table())
-        if any(anchors == 'recipe' for _, _, anchors in grouped_records()):
-            update_table(args.update, 'anchors', anchors_table())
-        return
-    if not args.set or not args.source:
-        raise UserError('Give a data set and its folder (--source), or --update FILE.')
-    options = args.set, args.source, args.model, args.seed, Path(args.work), args.recipe_anchors
-    record = train(*options)
+    run = Run(args.set, args.model, args.seed, args.short, args.recipe, args.recipe_anchors)
+    config = config_of(run, args.source, Path(args.work))
+    record = train(run, copy.deepcopy(config))
+    if run.model == OURS and not run.short:
+        record |= report(run, config)
     RECORDS.mkdir(exist_ok=True)
-    name = record_name(args.set, args.model, args.seed, args.recipe_anchors)
-    with replacing(RECORDS / f'{name}.json') as temporary:
+    with replacing(RECORDS / f'{run.name}.json') as temporary:
         temporary.write_text(json.dumps(record, indent=1) + '\n')
     print(f'{record["metric"]} {record["final"]:.4g} after {record["cpu_minutes"]} CPU minutes')
 

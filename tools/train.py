@@ -6,6 +6,7 @@ Examples:
     python tools/train.py CONFIG --amp --auto-scale-lr --cfg-options train_dataloader.batch_size=64
     python tools/train.py CONFIG --cfg-options bad_data.policy=skip
     python tools/train.py CONFIG --find-lr    # try learning rates, without training
+    python tools/train.py CONFIG --qat        # afterwards: fine-tune for INT8
     bash tools/dist_train.sh CONFIG 8
 
 On SIGTERM or SIGUSR1 it saves a checkpoint and exits with status 75. Use --resume to continue.
@@ -32,6 +33,7 @@ from edgenext_mm.engine.auto_batch import find_batch_size
 from edgenext_mm.engine.first_failure import recorded
 from edgenext_mm.engine.hardware import require_gpu_for_amp
 from edgenext_mm.engine.lr_finder import find_lr, write_json
+from edgenext_mm.engine.qat import merge_qat
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.engine.schedule import check_schedule
 from edgenext_mm.engine.work_folder import warn_of_other_training
@@ -66,10 +68,20 @@ def parse_args() -> argparse.Namespace:
         help='use the largest batch size that fits into the memory of the GPU, with the learning '
         'rate scaled to it',
     )
+    parser.add_argument(
+        '--qat',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='quantization-aware fine-tuning of a trained model (default: the best checkpoint in '
+        'the work folder), a tenth as long, into WORK_DIR_qat',
+    )
     return parser.parse_args()
 
 
 def merge_args(config: Config, args: argparse.Namespace) -> None:
+    if args.qat is not None:
+        merge_qat(config, args.qat)
     merge_runner_args(config, args)
     if args.amp:
         require_gpu_for_amp()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -19,6 +23,7 @@ from ..engine.runner import build_runner
 from ..engine.unwrapped import unwrapped
 from ..errors import UserError
 from ..models.loading import check_weights, weights_of
+from .model import load_model
 
 
 def run_test(
@@ -60,6 +65,20 @@ def run_test(
     _check_classes(config, trained)
     runner.test_loop.evaluator.metrics += metrics
     return runner.test()
+
+
+def metrics_of(config: Config, tested: nn.Module | str | Path) -> dict[str, float]:
+    """Tests without a work folder, with messages on stderr, and returns the metrics alone.
+
+    Args:
+        config: A complete config; it is changed.
+        tested: The model or an exported file.
+    """
+    model = load_model(tested) if isinstance(tested, (str, Path)) else tested
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        config.work_dir, config.launcher = folder, 'none'
+        found = run_test(config, model)
+    return {name: value for name, value in found.items() if not name.endswith('time')}
 
 
 def _check_classes(config: Config, trained: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ from .file_formats import backend, find_writer
 from .form import LAYOUT_BY_FORMAT, switch_to_deploy
 from .heads import LabelNetwork, Network, Preprocessed, structure_of, to_pixels
 from .int8 import KINDS, Int8Settings
-from .verify import Deviation, check_deviations, compare, rehearse
+from .verify import Deviation, check_deviations, check_half_range, compare, rehearse
 
 
 def export(
@@ -81,6 +81,8 @@ def export(
     network, content = prepare(
         model, file_format, shape, dynamic, precision, include, calibration, images, int8, layout
     )
+    if precision == 'fp16':
+        check_half_range(network, images)
     path = with_ending(path, file_format)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix='.export-') as folder:

@@ -38,6 +38,7 @@ from torch.nn.utils.prune import BasePruningMethod
 
 from ..errors import UserError
 from ..models import EdgeNeXt
+from ..models.folding import Affine, affine_of, conv_with, fold_after, fold_before
 from ..models.layers import (
     ConvEncoder,
     LayerNorm2d,
@@ -47,7 +48,6 @@ from ..models.layers import (
     multi_scale,
     to_channels_last,
 )
-from .folding import Affine, affine_of, conv_with, fold_after, fold_before
 
 #: How channels are mixed, and how a LayerNorm reaches the channels of a position. All maps are
 #: (B, C, H, W) tensors.

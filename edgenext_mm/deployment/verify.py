@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.ops import box_iou
@@ -27,6 +29,8 @@ BOUNDS = {'fp32': 1e-4, 'fp16': 2e-2, 'bf16': 5e-2, 'int8': 1.0}
 #: The smallest tolerance for the IoU of two boxes. The original image and the input round
 #: coordinates differently.
 IOU_TOLERANCE = 1e-3
+#: The largest number of half precision.
+HALF_MAX = 65504
 
 
 class Deviation(NamedTuple):
@@ -115,6 +119,46 @@ def _check_decoding(network: DecodedNetwork, image: Tensor) -> None:
     gaps = gaps + (scores.T[candidates.labels] - candidates.scores[:, None]).abs()
     if len(candidates) and not gaps.amin(1).max() <= 1e-3 * max(image.shape[-2:]) / 100:
         raise _not_enough(network.model, 'they lead to other boxes')
+
+
+@torch.no_grad()
+def check_half_range(network: Network, images: Sequence[Tensor]) -> None:
+    """Warns of layers whose outputs come near the largest number of half precision.
+
+    A file runs other images than those of the comparison, with larger values.
+
+    Args:
+        network: The network to export, in single precision.
+        images: (1, C, H, W) normalised images.
+    """
+    largest: dict[str, float] = {}
+
+    def record(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
+            largest[name] = max(largest.get(name, 0.0), output.abs().max().item())
+
+    handles = [
+        module.register_forward_hook(lambda *arguments, name=name: record(name, arguments[-1]))
+        for name, module in network.named_modules()
+        if name
+    ]
+    try:
+        for image in images:
+            network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    near = sorted((-value, name) for name, value in largest.items() if value > HALF_MAX / 8)
+    if near:
+        value, name = near[0]
+        print_log(
+            f'The outputs of {len(near)} layers come near {HALF_MAX:,}, the limit of FP16: '
+            f'up to {-value:,.0f} in `{name.removeprefix("model.")}`. Beyond it they become '
+            'infinite, and the results are wrong. Test the file on your data, or choose fp32 or '
+            'bf16.',
+            'current',
+            logging.WARNING,
+        )
 
 
 def _not_enough(model: nn.Module, reason: str) -> UserError:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from benchmarks import public_data
+from benchmarks import public_data, public_tables
 from edgenext_mm.config import load_config
 from edgenext_mm.models.building import build_model
 
@@ -32,20 +32,28 @@ def test_timms_backbones_fit_into_our_heads(name, model):
 
 def test_the_tables_have_mean_and_seeds(tmp_path, monkeypatch):
     monkeypatch.setattr(public_data, 'RECORDS', tmp_path)
-    values = ((0, 0.81, 'fitted'), (1, 0.84, 'fitted'), (2, 0.8, 'recipe'))
-    for seed, value, anchors in values:
-        record = dict(set='bccd', model=public_data.OURS, seed=seed, metric='AP50', final=value)
-        record['anchors'] = anchors
-        record |= dict(parameters=2_340_000, madds=512_000_000, latency_ms=20.0 + seed)
-        record |= dict(image_size=[320, 256], images=8200, cpu_minutes=30.4)
-        (tmp_path / f'{seed}.json').write_text(json.dumps(record))
-    head, _, row = public_data.results_table().splitlines()
-    cells = [cell.strip() for cell in row.strip('|').split('|')]
-    assert cells == [
-        'bccd', 'edgenext-xxsmall', 'AP50', '0.825 (0.810, 0.840)', '2.34M', '0.512G', '20.5 ms',
-        '320x256', '8,200', '30 min',
-    ]  # fmt: skip
-    assert head.count('|') == row.count('|')
-    assert public_data.anchors_table().splitlines()[2:] == [
-        '| bccd | edgenext-xxsmall | AP50 | 0.825 (0.810, 0.840) | 0.800 |'
+    trainings = [
+        ('bccd', 0, True, False, 0.81),
+        ('bccd', 1, True, False, 0.84),
+        ('bccd', 0, True, True, 0.8),
+        ('sign_digits', 0, False, False, 97.43),
     ]
+    for name, seed, short, recipe_anchors, value in trainings:
+        run = public_data.Run(name, public_data.OURS, seed, short, recipe_anchors=recipe_anchors)
+        record = dict(run._asdict(), metric=public_data.SETS[name].title, final=value)
+        record |= dict(parameters=2_340_000, madds=512_000_000, latency_ms=20.0 + seed)
+        record |= dict(image_size=[320, 256], images=8200, cpu_minutes=30.4, curve=[value] * 6)
+        if not short:
+            record |= {'report threshold': 0.382, 'report F1 at 0.3': 0.6}
+            record |= {'report F1 at the best threshold': 0.65}
+        (tmp_path / f'{run.name}.json').write_text(json.dumps(record))
+    rows = {name: table().splitlines() for name, table in public_tables.TABLES.items()}
+    assert rows['short'][2:] == [
+        '| bccd | edgenext-xxsmall | AP50 | 0.825 (0.810, 0.840) | 2.34M | 0.512G | 20.5 ms '
+        '| 320x256 | 8,200 | 30 min |'
+    ]
+    assert [row.split(' | ')[3] for row in rows['full'][2:]] == ['97.4']
+    assert rows['curves'][2:] == ['| sign_digits | top-1 | 1 | 97.4 | 97.4 | 97.4 | 97.4 | 97.4 |']
+    assert rows['anchors'][2:] == ['| bccd | gfl | AP50 | 0.825 (0.810, 0.840) | 0.800 |']
+    assert rows['thresholds'][2:] == ['| sign_digits | 0 | 0.382 | 0.650 | 0.600 |']
+    assert all(row.count('|') == rows[name][0].count('|') for name in rows for row in rows[name])

@@ -17,9 +17,6 @@ Examples:
 """
 
 import argparse
-import sys
-import tempfile
-from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from mmengine.config import Config
 from torch import nn
 
 from edgenext_mm.apis.model import load_model, published_weights
-from edgenext_mm.apis.testing import run_test
+from edgenext_mm.apis.testing import metrics_of
 from edgenext_mm.checkpoints.zoo import find_config
 from edgenext_mm.cli import add_config_options, make_parser, reports_errors
 from edgenext_mm.config import load_config
@@ -191,14 +188,6 @@ def print_sensitivity(
             f'{cost.time:6.2f}  {metrics}',
             flush=True,
         )
-
-
-def metrics_of(config: Config, tested: nn.Module | Path) -> dict[str, float]:
-    """Returns the metrics of a model or a file on the config's test data."""
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        config.work_dir, config.launcher = folder, 'none'
-        found = run_test(config, load_model(tested) if isinstance(tested, Path) else tested)
-    return {name: value for name, value in found.items() if not name.endswith('time')}
 
 
 def parts_of(given: str | None, model: nn.Module, precision: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def clean(
 
     Args:
         data: Changed in place; images are measured.
-        task: One of ``recognition.TASKS``.
+        task: One of :data:`~edgenext_mm.datasets.custom.layout.TASKS`.
         classes: Classes to keep, in this order. None: all.
         images: ``data.images``, perhaps with a progress bar.
     """

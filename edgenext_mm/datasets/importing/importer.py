@@ -16,14 +16,14 @@ from tqdm import tqdm
 
 from ...errors import UserError, caused_by
 from ...files import new_folder
-from ..custom.layout import CustomData
+from ..custom.layout import TASKS, CustomData
 from ..custom.proposals import check_recipe, propose
 from ..palette import IGNORED
 from .cleaning import clean
 from .geometry import to_box
 from .masks import outline_classes, scan_masks
 from .measuring import measure
-from .recognition import FORMATS, TASKS, choose
+from .recognition import FORMATS, choose
 from .records import Annotation, Annotations, Finding, ImageRecord
 from .source import SourceFolder
 from .splitting import SPLITS, assign_splits, check_fractions
@@ -104,7 +104,7 @@ def import_data(
 
     Args:
         source: Folder, or annotation file in the folder of its images.
-        task: One of ``recognition.TASKS``.
+        task: One of :data:`~edgenext_mm.datasets.custom.layout.TASKS`.
         out: New or empty folder outside ``source``.
         format: A key of ``recognition.FORMATS``. Default: ``auto``, recognised.
         split: Fractions of train, val and, perhaps, test. Default: None, the splits of the source;

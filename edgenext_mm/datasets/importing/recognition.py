@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ...errors import UserError
+from ..custom.layout import TASKS
 from .readers import (
     class_folders,
     coco_json,
@@ -23,13 +24,6 @@ from .readers import (
 from .records import Annotations
 from .source import SourceFolder, parent
 
-TASKS = (
-    'classification',
-    'detection',
-    'instance-segmentation',
-    'segmentation',
-    'rotated-detection',
-)
 _OBJECTS, _OUTLINES = ('detection', 'rotated-detection'), TASKS[1:]
 
 #: Tasks that each format has annotations for.

@@ -3,6 +3,7 @@ from .early_stopping_hook import EarlyStoppingHook
 from .exact_resume_hook import ExactResumeHook
 from .interruption_hook import InterruptionHook
 from .missed_validation_hook import MissedValidationHook
+from .quantization_hook import QuantizationAwareHook
 from .validation_loss_hook import ValidationLossHook
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     'ExactResumeHook',
     'InterruptionHook',
     'MissedValidationHook',
+    'QuantizationAwareHook',
     'ValidationLossHook',
     'WholeCheckpointHook',
 ]
