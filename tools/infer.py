@@ -86,6 +86,11 @@ def parse_args() -> argparse.Namespace:
         '--threads', type=int, help='CPU threads of the network (default: the runtime decides)'
     )
     parser.add_argument(
+        '--reduced-jpeg',
+        action='store_true',
+        help='decode large JPEG files in a smaller size: faster, with slightly other pixels',
+    )
+    parser.add_argument(
         '--batch-size',
         type=int,
         default=1,
@@ -133,7 +138,7 @@ def without_pytorch(args: argparse.Namespace, images: Sequence[ImageSource]) -> 
     if other or format_of(args.model) is None:
         return None
     try:
-        model = load(args.model, args.threads)
+        model = load(args.model, args.threads, args.reduced_jpeg)
     except UserError:
         return None  # if the file is the reason, OpenMMLab's side has the same error
     options = dict(score_thr=args.score_thr, tile=args.tile, overlap=args.overlap)
@@ -149,10 +154,15 @@ def with_pytorch(args: argparse.Namespace) -> Predictor:
     from edgenext_mm.apis.inference import iterate_results
     from edgenext_mm.apis.model import load_model
     from edgenext_mm.datasets.image_pipeline import ImagePipeline
+    from edgenext_mm.deployment import switch_to_deploy
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.reduced_jpeg:
+        raise UserError('--reduced-jpeg is for exported files that run without PyTorch.')
     model = load_model(args.model, args.checkpoint, args.device, args.threads)
+    with suppress(UserError):  # a model without EdgeNeXt, or a pruned one, has no deploy form
+        model = switch_to_deploy(model)
     options = dict(score_thr=args.score_thr, tile=args.tile, overlap=args.overlap)
     return Predictor(
         partial(iterate_results, model, batch_size=args.batch_size, **options),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..errors import UserError
 from .sources import ImageSource
@@ -17,27 +19,47 @@ PILLOW_FILTERS = {
 }
 
 
-def read_image(source: ImageSource, grey: bool = False) -> np.ndarray:
+class Pixels(NamedTuple):
+    """The pixels of an image.
+
+    Args:
+        array: (H, W, 3) uint8 red-green-blue, or (H, W, 1) grey.
+        full_size: (H, W) of the image in its file, upright; larger than the array if the image was
+            read in a reduced size.
+    """
+
+    array: np.ndarray
+    full_size: tuple[int, int]
+
+
+def read_image(
+    source: ImageSource,
+    grey: bool = False,
+    needed: Callable[[int, int], tuple[int, int]] | None = None,
+) -> Pixels:
     """Reads an image in eight-bit colour, rotated by its EXIF orientation.
 
     Args:
         source: A file, a Pillow image, or an (H, W) or (H, W, C) uint8 array with channels in the
             order blue, green, red, alpha.
         grey: Whether to convert it to grey. Default: False.
-
-    Returns:
-        (H, W, 3) uint8 red-green-blue, or (H, W, 1) grey.
+        needed: Maps width and height of the image to those that are needed. A JPEG file is then
+            decoded at 1/2, 1/4 or 1/8 of its size, if that is not smaller. Default: None, the full
+            size.
 
     Raises:
         UserError: If it cannot be read as an image.
     """
-    if isinstance(source, np.ndarray):
-        image = _from_array(source)
-    elif isinstance(source, Image.Image):
-        image = source
+    if isinstance(source, (np.ndarray, Image.Image)):
+        image = _from_array(source) if isinstance(source, np.ndarray) else source
+        full_size = image.size
     else:
         try:
             image = Image.open(source)
+            full_size = image.size
+            if needed is not None:
+                upright = _turned(image, image.size)
+                image.draft(None, _turned(image, needed(*upright)))  # other formats ignore it
             image.load()
         except FileNotFoundError as error:
             raise UserError(f'There is no image {str(source)!r}.') from error
@@ -46,6 +68,7 @@ def read_image(source: ImageSource, grey: bool = False) -> np.ndarray:
                 f'{source} is not an image that Pillow can read: {error}. Give a complete PNG, '
                 'JPEG, WebP or another image file.'
             ) from error
+    width, height = _turned(image, full_size)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(('I', 'F')):
         values = np.asarray(image)
@@ -55,7 +78,12 @@ def read_image(source: ImageSource, grey: bool = False) -> np.ndarray:
             )
         image = Image.fromarray((values >> 8).astype(np.uint8))  # as OpenCV: the upper bits
     array = np.asarray(image.convert('L' if grey else 'RGB'))
-    return array[..., None] if grey else array
+    return Pixels(array[..., None] if grey else array, (height, width))
+
+
+def _turned(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """Returns width and height exchanged if the EXIF orientation exchanges them."""
+    return size[::-1] if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5 else size
 
 
 def _name(source: ImageSource) -> str:

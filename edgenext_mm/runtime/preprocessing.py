@@ -31,12 +31,14 @@ class Preprocessing:
 
     Args:
         description: ``preprocessing`` of :class:`~edgenext_mm.runtime.Metadata`.
+        reduced_jpeg: Whether to decode JPEG files in the smallest size that is not below that after
+            resizing. Default: False.
 
     Raises:
         UserError: If the pipeline has steps that only OpenMMLab's libraries have.
     """
 
-    def __init__(self, description: Mapping[str, Any]) -> None:
+    def __init__(self, description: Mapping[str, Any], reduced_jpeg: bool = False) -> None:
         self.description = description
         loading = description['loading'][-1] if description['loading'] else {}
         color = loading.get('color_type', 'color')
@@ -48,6 +50,8 @@ class Preprocessing:
             )
         self.grey = color == 'grayscale'
         self.steps = [self._step(dict(step)) for step in description['steps']]
+        first = self.steps[0] if self.steps else None
+        self._reducing = first if reduced_jpeg and isinstance(first, Resizing) else None
         self.mean = np.array(description['mean'] or [0], np.float32)
         self.std = np.array(description['std'] or [1], np.float32)
 
@@ -73,11 +77,16 @@ class Preprocessing:
         Raises:
             UserError: If it cannot be read as an image.
         """
-        pixels = read_image(source, self.grey)
-        original = height, width = pixels.shape[:2]
+        reducing = self._reducing
+        pixels, original = read_image(source, self.grey, reducing and reducing.size_of)
+        height, width = original
         resized = (width, height)
         for step in self.steps:
             before = pixels.shape
+            if step is reducing:
+                resized = step.size_of(width, height)
+                pixels = step.to(pixels, resized)
+                continue
             pixels = step(pixels)
             if isinstance(step, Resizing) and pixels.shape != before:
                 resized = pixels.shape[1::-1]
@@ -89,7 +98,7 @@ class Preprocessing:
         Raises:
             UserError: If it cannot be read as an image.
         """
-        return read_image(source, self.grey)[..., ::-1]
+        return read_image(source, self.grey).array[..., ::-1]
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Returns (C, H, W) float32 normalised channels in the order of the network."""
@@ -146,7 +155,11 @@ class Resizing:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Returns the (H, W, C) image in its new size."""
         height, width = image.shape[:2]
-        return resize(image, self.size_of(width, height), self.interpolation, self.backend)
+        return self.to(image, self.size_of(width, height))
+
+    def to(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Returns the (H, W, C) image in another size than its own leads to."""
+        return resize(image, size, self.interpolation, self.backend)
 
 
 def _resize(

@@ -11,6 +11,7 @@ from PIL import Image
 from edgenext_mm.errors import UserError
 from edgenext_mm.runtime import images
 from edgenext_mm.runtime.images import read_image, resize, resize_labels, resize_maps
+from edgenext_mm.runtime.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope='module')
@@ -92,7 +93,7 @@ def test_files_are_read_as_by_mmcv(photograph, tmp_path):
     Image.fromarray(deep).save(tmp_path / 'f.png')
     for path in sorted(tmp_path.iterdir()):
         expected = mmcv.imread(path)[..., ::-1]
-        np.testing.assert_array_equal(read_image(path), expected, err_msg=path.name)
+        np.testing.assert_array_equal(read_image(path).array, expected, err_msg=path.name)
 
 
 def test_pixels_of_more_than_16_bits_are_refused(photograph, tmp_path):
@@ -105,8 +106,8 @@ def test_pixels_of_more_than_16_bits_are_refused(photograph, tmp_path):
 
 def test_images_in_memory(photograph):
     for source in (photograph[..., ::-1], Image.fromarray(photograph)):
-        np.testing.assert_array_equal(read_image(source), photograph)
-    grey = read_image(photograph[..., ::-1], grey=True)
+        np.testing.assert_array_equal(read_image(source).array, photograph)
+    grey = read_image(photograph[..., ::-1], grey=True).array
     expected = cv2.cvtColor(photograph, cv2.COLOR_RGB2GRAY)
     assert grey.shape == (300, 401, 1)
     assert np.abs(grey[..., 0].astype(int) - expected).max() <= 1
@@ -131,3 +132,28 @@ def test_a_truncated_file_is_named(photograph, tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UserError, match=r'a\.jpg is not an image that Pillow can read'):
         read_image(path)
+
+
+@pytest.mark.parametrize('rotated', [False, True])
+def test_reduced_jpeg_files_have_the_pixels_of_the_photograph(photograph, tmp_path, rotated):
+    """They are nearer to its mean over areas than bilinear samples of the full size are."""
+    path, large = tmp_path / 'a.jpg', photograph[:296, :400].repeat(3, 0).repeat(3, 1)  # 1200x888
+    rotated_jpeg(large, path) if rotated else Image.fromarray(large).save(path, quality=95)
+    steps = [dict(type='ResizeEdge', scale=110)]
+    description = dict(
+        loading=[], steps=steps, mean=[0] * 3, std=[1] * 3, channel_order='RGB', pad_value=0
+    )
+    full, reduced = (Preprocessing(description, flag)(path) for flag in (False, True))
+    assert reduced.original_size == full.original_size
+    assert reduced.scale_factor == full.scale_factor
+    assert reduced.pixels.shape == full.pixels.shape
+    upright = mmcv.imread(path)[..., ::-1]
+    means = cv2.resize(upright, full.pixels.shape[1::-1], interpolation=cv2.INTER_AREA).astype(int)
+    errors = [np.abs(found.pixels - means).mean() for found in (reduced, full)]
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_small_jpeg_files_are_not_reduced(photograph, tmp_path):
+    Image.fromarray(photograph).save(path := tmp_path / 'a.jpg')  # 401x300
+    found = read_image(path, needed=lambda width, height: (width // 2 + 1, height // 2 + 1))
+    np.testing.assert_array_equal(found.array, read_image(path).array)
