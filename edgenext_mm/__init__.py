@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .checkpoints.zoo import list_models
     from .datasets import ClassBalancedDataset, MultiScaleBatchSampler
     from .datasets.image_folder import ImageFolder
-    from .datasets.transforms import MultiScaleRandomResizedCrop
+    from .datasets.transforms import MultiScaleRandomResizedCrop, TableColorJitter
     from .deployment import ExportedModel, export, switch_to_deploy
     from .engine import LayerDecayOptimWrapperConstructor, Runner
     from .models import ARCHS, Arch, EdgeNeXt, RotatedIoULoss
@@ -44,6 +44,7 @@ _MODULES = {
     'Runner': 'engine',
     'SSDHead': 'models.heads.ssd_head',
     'SSDLiteNeck': 'models.necks.ssdlite_neck',
+    'TableColorJitter': 'datasets.transforms',
     'export': 'deployment',
     'get_model': 'apis',
     'inference_model': 'apis',
@@ -68,6 +69,7 @@ __all__ = [
     'Runner',
     'SSDHead',
     'SSDLiteNeck',
+    'TableColorJitter',
     'UserError',
     '__version__',
     'export',

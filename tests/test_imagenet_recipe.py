@@ -64,9 +64,9 @@ def test_images(config, name):
     assert (crop.scale, crop.interpolation) == (size, 'bicubic')
     assert train['RandomFlip'].prob == 0.5
     assert 'RandomErasing' not in train
-    assert ('ColorJitter' in train, 'RandAugment' in train) == (light, not light)
+    assert ('TableColorJitter' in train, 'RandAugment' in train) == (light, not light)
     if light:
-        jitter = train['ColorJitter']
+        jitter = train['TableColorJitter']
         assert (jitter.brightness, jitter.contrast, jitter.saturation) == (0.4, 0.4, 0.4)
     else:  # rand-m9-mstd0.5-inc1
         augment = train['RandAugment']

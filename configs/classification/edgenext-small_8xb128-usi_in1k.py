@@ -26,9 +26,9 @@ data_preprocessor = dict(num_classes=1000)  # for Mixup's soft labels
 
 # Data: timm's rand-m7-mstd0.5-inc1. An epoch has three augmented versions of a third of the images.
 train_pipeline = [
-    *_base_.train_pipeline[:3],
+    *_base_.train_pipeline[:2],
     dict(_base_.rand_augment, magnitude_level=7),
-    _base_.train_pipeline[-1],
+    *_base_.train_pipeline[3:],
 ]
 test_pipeline = [
     _base_.test_pipeline[0],

@@ -4,8 +4,8 @@ model = dict(backbone=dict(arch='small', drop_path_rate=0.1), head=dict(in_chann
 
 # RandAugment instead of colour jitter.
 train_pipeline = [
-    *_base_.train_pipeline[:3],
+    *_base_.train_pipeline[:2],
     _base_.rand_augment,
-    _base_.train_pipeline[-1],
+    *_base_.train_pipeline[3:],
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -6,12 +6,11 @@ data_preprocessor = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
-        type='RandomResizedCrop',
+        type='edgenext_mm.MultiScaleRandomResizedCrop',
         scale='$image_size',
         crop_ratio_range=(0.35, 1.0),
         interpolation='bicubic',
     ),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandAugment',
         policies='timm_increasing',
@@ -21,6 +20,8 @@ train_pipeline = [
         magnitude_std=0.5,
         hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
     ),
+    # Late: a flipped image is a view, which other steps would copy.
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
 test_pipeline = [

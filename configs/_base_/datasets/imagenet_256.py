@@ -15,9 +15,10 @@ data_preprocessor = dict(
 bicubic = dict(backend='pillow', interpolation='bicubic')
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=256, **bicubic),
+    dict(type='edgenext_mm.MultiScaleRandomResizedCrop', scale=256, **bicubic),
+    dict(type='edgenext_mm.TableColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
+    # Late: a flipped image is a view, which other steps would copy.
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
     dict(type='PackInputs'),
 ]
 # timm's rand-m9-mstd0.5-inc1; some recipes use it instead of the colour jitter.
