@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def timms(arguments: dict[str, Any], paths: Sequence[Path]) -> Callable[[], None
 
     def run() -> None:
         for path in paths:
-            transform(Image.open(path).convert('RGB'))
+            with suppress(ValueError):  # Pillow refuses 0 bits, which timm's Posterize can draw
+                transform(Image.open(path).convert('RGB'))
 
     return run
 
