@@ -64,7 +64,10 @@ def to_onnx(
             dynamo=True,
             verbose=False,
         )
-    return program.model_proto
+    model = program.model_proto
+    for part in (*model.graph.node, *model.graph.value_info):
+        del part.metadata_props[:]  # where in the code it comes from: a third of a small INT8 file
+    return model
 
 
 def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:
