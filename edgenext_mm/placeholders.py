@@ -235,9 +235,18 @@ def _lr(settings: _Settings) -> float:
 
 
 def _warmup_epochs(settings: _Settings) -> float:
-    """A twentieth of the training; in a training of one epoch, half of it."""
+    """A twentieth of the training; in a training of one epoch, half of it.
+
+    A classifier from random weights has a fifth, at most ten epochs: with less, it may never leave
+    the loss of guessing.
+    """
     max_epochs = settings['max_epochs']
-    return max(1, math.ceil(max_epochs / 20)) if max_epochs > 1 else 0.5
+    if max_epochs == 1:
+        return 0.5
+    least = 1
+    if settings['task'] == 'classification' and not settings['weights']:
+        least = min(10, math.ceil(max_epochs / 5))
+    return max(least, math.ceil(max_epochs / 20))
 
 
 #: Settings that a config need not have.

@@ -9,7 +9,7 @@ from edgenext_mm.placeholders import with_placeholders_replaced
 
 
 def replaced(**settings):
-    config = Config(dict(task='classification', data_root='nowhere', **settings))
+    config = Config({'task': 'classification', 'data_root': 'nowhere', **settings})
     return with_placeholders_replaced(config)
 
 
@@ -20,8 +20,8 @@ def test_a_placeholder_is_the_value_and_within_text_its_text():
 
 
 def test_replacing_twice_changes_nothing():
-    config = replaced(max_epochs=40, end='$warmup_epochs', interval='$val_interval')
-    assert (config.end, config.interval) == (2, 2)
+    config = replaced(pretrained='a.pth', max_epochs=40, end='$warmup_epochs', n='$val_interval')
+    assert (config.end, config.n) == (2, 2)
     assert with_placeholders_replaced(config) is config
 
 
@@ -36,6 +36,23 @@ def test_values_that_look_like_placeholders_are_kept(tmp_path):
 def test_other_configs_keep_their_dollars():
     config = Config(dict(path='$HOME/data'))
     assert with_placeholders_replaced(config) is config
+
+
+@pytest.mark.parametrize(
+    ('task', 'pretrained', 'expected'),
+    [
+        ('classification', 'a.pth', [0.5, 1, 2, 10]),
+        ('classification', False, [0.5, 1, 8, 10]),
+        ('detection', False, [0.5, 1, 2, 10]),
+    ],
+)
+def test_warm_up(task, pretrained, expected):
+    """Of trainings of 1, 5, 40 and 200 epochs."""
+    found = [
+        replaced(task=task, pretrained=pretrained, max_epochs=n, end='$warmup_epochs').end
+        for n in (1, 5, 40, 200)
+    ]
+    assert found == expected
 
 
 def test_own_settings_win_over_derived_ones():

@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ def write(content: Content, path: Path) -> None:
         import coremltools as ct
 
         metadata, network, example = content.metadata, content.network, content.example
-        half = metadata.precision == 'fp16'
+        half = metadata.precision != 'fp32'
         kind = ct.TensorType
         if 'preprocess' in metadata.include:  # the input is an image, as Vision and Swift give it
             network, example = ChannelsFirst(network), example.permute(0, 3, 1, 2).float()
@@ -42,10 +43,24 @@ def write(content: Content, path: Path) -> None:
             compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
             skip_model_load=True,
         )
+        if metadata.precision == 'int8':
+            model = _with_int8_weights(model)
         model.user_defined_metadata[KEY] = metadata.to_json()
         model.user_defined_metadata['classes'] = ','.join(metadata.classes)
         model.short_description = f'EdgeNeXt for {metadata.task.replace("_", " ")}'
         model.save(str(path))
+
+
+def _with_int8_weights(model: Any) -> Any:
+    """Returns a Core ML model whose large weights are INT8, with one range per output channel.
+
+    Core ML computes in FP16 with them.
+    """
+    from coremltools.optimize import coreml as optimize
+
+    settings = optimize.OpLinearQuantizerConfig(mode='linear_symmetric', weight_threshold=512)
+    config = optimize.OptimizationConfig(global_config=settings)
+    return optimize.linear_quantize_weights(model, config=config)
 
 
 class ChannelsFirst(nn.Module):

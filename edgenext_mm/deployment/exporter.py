@@ -278,7 +278,7 @@ def _check_int8(
         )
     if precision != 'int8':
         return int8
-    if not calibration:
+    if not calibration and not kind.weights_only:
         raise UserError('INT8 needs images for calibration. Give a folder of them: --calib DIR.')
     if unknown := set(int8.keep_float) - set(KINDS):
         raise UserError(

@@ -71,7 +71,8 @@ def _read(value: Any, values: Mapping[str, Any]) -> Any:
     if value is None or value.name in values:
         return value and values[value.name]
     constant = value.val
-    if isinstance(constant, np.ndarray) and constant.dtype.kind == 'f':
+    is_array = isinstance(constant, np.ndarray)
+    if is_array and (constant.dtype.kind == 'f' or constant.dtype in (np.int8, np.uint8)):
         return torch.from_numpy(np.array(constant, np.float32))
     return constant.tolist() if isinstance(constant, (np.ndarray, np.generic)) else constant
 
@@ -188,6 +189,13 @@ def _expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
     return x
 
 
+def _dequantize(quantized_data: Tensor, zero_point: Any, scale: Any, axis: int) -> Tensor:
+    shape = [1] * quantized_data.dim()
+    shape[axis] = -1
+    scale, zero_point = (_tensor(value).float().reshape(shape) for value in (scale, zero_point))
+    return ((quantized_data - zero_point) * scale).half().float()  # such programs are in FP16
+
+
 #: Operators by their names in MIL.
 OPERATORS: dict[str, Callable[..., Any]] = {
     'abs': lambda x: x.abs(),
@@ -199,6 +207,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     'cast': lambda x, dtype: x.long() if 'int' in dtype else x.float(),
     'clip': lambda x, alpha, beta: x.clamp(alpha, beta),
     'concat': lambda values, axis, interleave=False: torch.cat(values, axis),
+    'constexpr_affine_dequantize': _dequantize,
     'conv': _conv,
     'exp': lambda x: x.exp(),
     'expand_dims': _expand_dims,

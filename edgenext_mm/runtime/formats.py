@@ -30,6 +30,8 @@ class FileFormat(NamedTuple):
         parts: What its files can hold besides the network, of :data:`PARTS`.
         dynamic: Whether the size of its images can vary.
         beside: Suffixes of other files that belong to a file.
+        weights_only: Whether INT8 files hold INT8 weights and compute in floating point, which
+            needs no images for calibration.
     """
 
     suffix: str
@@ -40,6 +42,7 @@ class FileFormat(NamedTuple):
     parts: tuple[str, ...] = ('preprocess', 'decode')
     dynamic: bool = True
     beside: tuple[str, ...] = ()
+    weights_only: bool = False
 
     def files(self, path: Path) -> list[Path]:
         """Returns all files that belong to a file, which comes last."""
@@ -79,7 +82,15 @@ FORMATS = {
         dynamic=False,
         beside=('.ncnn.bin', '.ncnn.json'),
     ),
-    'coreml': FileFormat('.mlpackage', None, ('coremltools',), ('fp32', 'fp16'), dynamic=False),
+    'coreml': FileFormat(
+        '.mlpackage',
+        None,
+        ('coremltools',),
+        ('fp32', 'fp16', 'int8'),
+        ('symmetric',),
+        dynamic=False,
+        weights_only=True,
+    ),
     'executorch': FileFormat('.pte', None, (), ('fp32', 'int8'), ('asymmetric',), dynamic=False),
     'litert': FileFormat(
         '.tflite', 'ai_edge_litert', (), ('fp32', 'int8'), ('asymmetric',), dynamic=False

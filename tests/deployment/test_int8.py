@@ -7,11 +7,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from small_models import task_model
 
 from edgenext_mm.deployment import FORMATS, ExportedModel, export
 from edgenext_mm.deployment.converters import CONVERTERS
 from edgenext_mm.deployment.exporter import prepare
+from edgenext_mm.deployment.file_formats import open_session
 from edgenext_mm.deployment.int8 import KINDS, Int8Settings
 from edgenext_mm.deployment.onnx_files import kind_of
 from edgenext_mm.deployment.sensitivity import measure_sensitivity
@@ -38,6 +40,23 @@ def test_files_of_converters(file_format, tiny, tmp_path):
     assert 1e-4 < deviations[0].relative < 0.2
     assert path.stat().st_size < (tmp_path / f'fp32{path.suffix}').stat().st_size
     assert ExportedModel(path).metadata.precision == 'int8'
+
+
+def test_core_ml_files_hold_int8_weights(tiny, tmp_path):
+    """They are read as coremltools reads them."""
+    ct = pytest.importorskip('coremltools')
+    model, images = tiny
+    paths = {name: tmp_path / f'{name}.mlpackage' for name in ('fp32', 'int8', 'plain')}
+    for precision in ('fp32', 'int8'):
+        options = dict(shape=(64, 64), images=images, precision=precision)
+        (deviation,) = export(model, paths[precision], 'coreml', **options)
+    assert 1e-4 < deviation.relative < 0.05
+    sizes = [FORMATS['coreml'].size(paths[name]) for name in ('int8', 'fp32')]
+    assert sizes[0] < 0.4 * sizes[1]
+    file = ct.models.MLModel(str(paths['int8']), skip_model_load=True)
+    ct.optimize.coreml.decompress_weights(file).save(str(paths['plain']))
+    found, expected = (open_session(paths[name])(images[0])[0] for name in ('int8', 'plain'))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def node(operator, inputs, **attributes):
