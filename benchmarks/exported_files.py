@@ -82,7 +82,8 @@ def measure(
     images = list(normalised_images(model, images_in(calib, 128), shape))
     baseline = metrics_of(config, model)
     metric = next(name for name in METRICS if name in baseline)
-    sessions, files = {}, []
+    sessions: dict[tuple[str, str], Any] = {}
+    files: list[dict[str, Any]] = []
     for kind, precision in available():
         path = with_ending(folder / f'{kind}-{precision}', kind)
         decodes = ('decode',) if hasattr(model, 'bbox_head') else ()
@@ -112,8 +113,7 @@ def measure(
     x = torch.randn(1, *images[0].shape[1:])
     calls = {name: (lambda session=session: session(x)) for name, session in sessions.items()}
     times = interleave(calls, rounds, warmup=5)
-    for file in files:
-        timing = times[file['format'], file['precision']]
+    for file, timing in zip(files, times.values(), strict=True):
         file['latency_ms'] = round(1e3 * timing.median, 3)
         file['ratio'] = round(paired_ratio(timing, times['onnx', 'fp32']), 3)
     return dict(

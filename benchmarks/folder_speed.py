@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment import export
-from edgenext_mm.deployment.calibration import default_images
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model
 from edgenext_mm.runtime import load
@@ -45,7 +45,7 @@ CONFIG = 'configs/classification/edgenext-xxsmall_8xb256_in1k.py'
 def write_photographs(folder: Path, count: int) -> None:
     """Writes JPEG files of 500x375 pixels."""
     rng = np.random.default_rng(0)
-    photographs = [Image.fromarray(image[..., ::-1]) for image in default_images()]
+    photographs = [Image.fromarray(image) for image in load_sample_images().images]
     for i in range(count):
         photograph = photographs[i % len(photographs)]
         left, top = rng.integers(0, (photograph.width - 500, photograph.height - 375))

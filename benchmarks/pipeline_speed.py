@@ -32,7 +32,7 @@ from .latency import interleave, paired_ratio
 from .machine import describe_machine
 
 #: Configs, and the arguments of timm for the same augmentation.
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     'edgenext-xxsmall_8xb256_in1k': dict(color_jitter=0.4),
     'edgenext-small_8xb256_in1k': dict(auto_augment='rand-m9-mstd0.5-inc1', color_jitter=None),
 }

@@ -186,7 +186,7 @@ class Run(NamedTuple):
         """Name of its work folder and record."""
         parts = [self.set, self.recipe, self.model, str(self.seed)]
         marks = ['short'] * self.short + ['recipe-anchors'] * self.recipe_anchors
-        return '-'.join(filter(None, parts + marks))
+        return '-'.join(filter(None, [*parts, *marks]))
 
 
 def config_of(run: Run, source: str, work: Path) -> Config:

@@ -17,7 +17,7 @@ from .errors import UserError
 def reports_errors(main: Callable[[], None]) -> Callable[[], None]:
     """Decorates the main function of a tool to report a :class:`UserError` without traceback.
 
-    The tool then exits with status 1.
+    The tool then exits with status 1; after Ctrl-C with status 130.
     """
 
     @functools.wraps(main)
@@ -26,6 +26,9 @@ def reports_errors(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except UserError as error:
             sys.exit(f'error: {error}')
+        except KeyboardInterrupt:
+            print('interrupted', file=sys.stderr)
+            sys.exit(130)
 
     return wrapper
 

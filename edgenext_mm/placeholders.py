@@ -208,6 +208,12 @@ def _annotation_file(split: str) -> Callable[[_Settings], str]:
     return find
 
 
+def _drop_last(settings: _Settings) -> bool:
+    """Whether the last batch of an epoch has one image, on which BatchNorm cannot train."""
+    images = math.ceil(settings.data.num_images() / int(os.environ.get('WORLD_SIZE', 1)))
+    return images > settings['batch_size'] > 1 and images % settings['batch_size'] == 1
+
+
 # Anchors.
 
 
@@ -267,6 +273,7 @@ DERIVED: dict[str, Callable[[_Settings], Any]] = {
     'crop_size': lambda s: s['image_size'],
     'crop_size_hw': _height_width('crop_size'),
     'num_workers': _num_workers,
+    'drop_last': _drop_last,
     'val_ann_file': _annotation_file('val'),
     'test_ann_file': _annotation_file('test'),
     # Anchors.

@@ -137,3 +137,18 @@ def test_image_sizes_are_pairs_except_for_classification():
         with_placeholders_replaced(
             Config(dict(task='classification', image_size=(64, 64), x='$image_size'))
         )
+
+
+@pytest.mark.parametrize(
+    ('images', 'batch_size', 'processes', 'expected'),
+    [(5, 4, 1, True), (6, 4, 1, False), (1, 4, 1, False), (5, 1, 1, False), (9, 4, 2, True)],
+)
+def test_a_last_batch_of_one_image_is_dropped(
+    images, batch_size, processes, expected, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('WORLD_SIZE', str(processes))
+    (tmp_path / 'train' / 'a').mkdir(parents=True)
+    for i in range(images):
+        (tmp_path / 'train' / 'a' / f'{i}.jpg').touch()
+    options = dict(data_root=str(tmp_path), batch_size=batch_size, drop='$drop_last')
+    assert replaced(**options).drop is expected

@@ -15,6 +15,7 @@ Examples:
         --classes sky building road --void 3
 """
 
+import shlex
 import sys
 from collections import Counter
 from itertools import groupby
@@ -56,7 +57,7 @@ def show(summary: Summary, out: str) -> None:
     total = ', '.join(f'{actions[action]:,} {action}' for action in ('changed', 'left out'))
     print(f'\n{sum(s["images"] for s in splits.values()):,} images written to {out}; {total}.')
     print(f'The config is {Path(out, summary.config)}; train it with')
-    print(f'    python tools/train.py {Path(out, summary.config)}')
+    print(f'    python tools/train.py {shlex.quote(str(Path(out, summary.config)))}')
 
 
 @reports_errors

@@ -31,15 +31,25 @@ def work_folder(config: Config) -> Path:
 
 
 def warn_of_other_training(config: Config) -> None:
-    """Logs a warning if the work folder of a config holds a training with another config.
+    """Logs a warning if the work folder of a config holds another training.
 
-    Configs with the same file name share a folder unless ``work_dir`` or ``--work-dir`` is set.
-    The copy of the config in the folder is parsed, not run.
+    Best checkpoints of an earlier training stay beside the new ones, or are replaced if they have
+    the same name. Configs with the same file name share a folder unless ``work_dir`` or
+    ``--work-dir`` is set. The copy of the config in the folder is parsed, not run.
 
     Args:
         config: A full config.
     """
     folder = work_folder(config)
+    earlier = sorted(folder.glob('best_*.pth'))
+    if earlier and not config.get('resume'):
+        print_log(
+            f'{folder} holds {earlier[0].name} of an earlier training. The best checkpoints of '
+            'both will lie side by side, and one with the same name is replaced. Continue that '
+            'training with --resume, or give this one its own folder with --work-dir.',
+            'current',
+            logging.WARNING,
+        )
     copy = folder / Path(config.filename or 'CONFIG').name
     if not copy.is_file():
         return

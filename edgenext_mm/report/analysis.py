@@ -79,7 +79,8 @@ def _classification(collected: Collected, classes: Sequence[str]) -> dict[str, A
         ),
         curve=curve.thinned(),
         threshold=dict(
-            value=float(accepted.min()) if len(accepted) else None,
+            # Rounded down, so that the score itself counts when it is printed.
+            value=float(np.floor(accepted.min() * 1e4) / 1e4) if len(accepted) else None,
             accuracy=_CONFIDENT,
             share=float((confidence >= accepted.min()).mean()) if len(accepted) else 0.0,
         ),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -127,9 +127,7 @@ def resize(
         found = np.asarray(
             Image.fromarray(squeezed).resize(size, resample=PILLOW_FILTERS[interpolation])
         )
-    elif importlib.util.find_spec('cv2'):
-        import cv2
-
+    elif (cv2 := _opencv()) is not None:
         codes = dict(bilinear='LINEAR', bicubic='CUBIC', lanczos='LANCZOS4')
         code = getattr(cv2, f'INTER_{codes.get(interpolation, interpolation.upper())}')
         found = cv2.resize(image, size, interpolation=code)
@@ -141,6 +139,15 @@ def resize(
             'Install it with `pip install opencv-python-headless`.'
         )
     return found.reshape(size[1], size[0], image.shape[2])
+
+
+def _opencv() -> ModuleType | None:
+    """OpenCV if it is installed. Threads wait for the import; ``find_spec`` would not."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    return cv2
 
 
 def _resize_as_opencv(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:

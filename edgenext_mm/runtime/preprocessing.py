@@ -78,7 +78,7 @@ class Preprocessing:
             UserError: If it cannot be read as an image.
         """
         reducing = self._reducing
-        pixels, original = read_image(source, self.grey, reducing and reducing.size_of)
+        pixels, original = read_image(source, self.grey, reducing.size_of if reducing else None)
         height, width = original
         resized = (width, height)
         for step in self.steps:

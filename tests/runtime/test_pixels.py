@@ -1,5 +1,8 @@
 """Reading and resizing against OpenCV, mmcv and PyTorch."""
 
+import subprocess
+import sys
+
 import cv2
 import mmcv
 import numpy as np
@@ -23,10 +26,7 @@ def photograph():
 
 @pytest.fixture
 def without_opencv(monkeypatch):
-    find = images.importlib.util.find_spec
-    monkeypatch.setattr(
-        images.importlib.util, 'find_spec', lambda name: None if name == 'cv2' else find(name)
-    )
+    monkeypatch.setattr(images, '_opencv', lambda: None)
 
 
 @pytest.mark.parametrize('size', [(320, 320), (96, 72), (200, 150), (500, 433), (401, 300)])
@@ -157,3 +157,19 @@ def test_small_jpeg_files_are_not_reduced(photograph, tmp_path):
     Image.fromarray(photograph).save(path := tmp_path / 'a.jpg')  # 401x300
     found = read_image(path, needed=lambda width, height: (width // 2 + 1, height // 2 + 1))
     np.testing.assert_array_equal(found.array, read_image(path).array)
+
+
+def test_threads_can_import_opencv_at_the_same_time():
+    """In a new process, as the readers of Model.stream do."""
+    code = (
+        'import threading, numpy as np\n'
+        'from concurrent.futures import ThreadPoolExecutor\n'
+        'from edgenext_mm.runtime.images import resize\n'
+        'start = threading.Barrier(4)\n'
+        'def run(i):\n'
+        '    start.wait()\n'
+        "    return resize(np.zeros((8, 8, 3), np.uint8), (4, 4), 'bilinear', 'cv2').shape\n"
+        'print(set(ThreadPoolExecutor(4).map(run, range(4))))\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == '{(4, 4, 3)}'

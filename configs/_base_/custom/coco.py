@@ -31,6 +31,7 @@ dataset = dict(type='CocoDataset', data_root='$data_root', metainfo=dict(classes
 loader = dict(batch_size='$batch_size', num_workers='$num_workers', persistent_workers=True)
 train_dataloader = dict(
     **loader,
+    drop_last='$drop_last',
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         **dataset,

@@ -30,7 +30,7 @@ train_dataloader = dict(
     batch_size='$batch_size',
     num_workers='$num_workers',
     persistent_workers=True,
-    drop_last=True,  # BatchNorm cannot train on a last batch of one image
+    drop_last='$drop_last',
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         **dataset,

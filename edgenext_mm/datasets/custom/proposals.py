@@ -26,6 +26,7 @@ class Recipe(NamedTuple):
             map on which the detector predicts. 0 without objects.
         max_batch: Largest batch size that is proposed.
         scale: Default scale of the anchors of a detector with an FPN, their strides and ratios.
+        ssd_anchors: Whether it is a detector with SSD's anchors.
     """
 
     config: str
@@ -33,6 +34,7 @@ class Recipe(NamedTuple):
     min_object: int = 0
     max_batch: int = 16
     scale: tuple[float, tuple[int, ...], tuple[float, ...]] | None = None
+    ssd_anchors: bool = False
 
     @property
     def prefix(self) -> str:
@@ -46,7 +48,9 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         'edgenext': Recipe('classification/edgenext_custom', 'EdgeNeXt', max_batch=64)
     },
     'detection': {
-        'ssdlite': Recipe('detection/ssdlite_edgenext_custom', 'SSDLite with EdgeNeXt', 32),
+        'ssdlite': Recipe(
+            'detection/ssdlite_edgenext_custom', 'SSDLite with EdgeNeXt', 32, ssd_anchors=True
+        ),
         'gfl': Recipe(
             'detection/gfl_edgenext_custom',
             'GFL with EdgeNeXt',
@@ -225,7 +229,8 @@ def _propose_schedule(proposal: Proposal, task: str, num_images: int, pretrained
     least = _STEPS_PER_EPOCH.get(task, _DENSE_STEPS_PER_EPOCH)
     batch_size = 2 ** int(math.log2(max(num_images / least, 4)))
     batch_size = min(batch_size, proposal.recipe.max_batch)
-    steps = math.ceil(num_images / batch_size)
+    # A last batch of one image is dropped.
+    steps = math.ceil((num_images - 1) / batch_size) if num_images > 1 else 1
     proposal.set(
         'batch_size', batch_size, f'{steps:,} steps per epoch; the learning rate follows it'
     )
@@ -238,11 +243,12 @@ def _propose_schedule(proposal: Proposal, task: str, num_images: int, pretrained
 
 def _propose_anchors(proposal: Proposal, boxes: np.ndarray) -> None:
     recipe, image_size = proposal.recipe, proposal.settings['image_size']
-    if recipe.scale is None:
+    if recipe.ssd_anchors:
         scaled = anchors.resized(boxes, image_size, keep_ratio=False)
         sizes = anchors.fit_ssd_sizes(scaled, image_size)
         ious = [anchors.ssd_ious(scaled, s, image_size) for s in (sizes, anchors.SSD_SIZES)]
         proposal.set('anchor_sizes', sizes, _improvement(scaled, ious))
+    if recipe.scale is None:
         return
     scaled = anchors.resized(boxes, image_size, keep_ratio=True)
     default, strides, ratios = recipe.scale

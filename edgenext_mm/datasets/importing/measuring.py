@@ -68,7 +68,9 @@ def measure(source: SourceFolder, data: Annotations, images: Iterable[ImageRecor
         if record.orientation != 1 and has_places:
             coordinates_as_stored = stated == stored != loaded
             action, kind = 'note', 'image turned by EXIF: coordinates taken as for the turned image'
-            if coordinates_as_stored:
+            if record.mask:
+                kind = 'image turned by EXIF: a mask of its stored size is turned with it'
+            elif coordinates_as_stored:
                 action, kind = 'changed', 'image turned by EXIF: coordinates turned with it'
             data.report(action, kind, record.path, f'orientation {record.orientation}')
         elif 0 not in stated and stated not in (stored, loaded):

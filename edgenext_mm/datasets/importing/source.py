@@ -78,6 +78,8 @@ class SourceFolder:
             raise UserError(f'The source {path} does not exist. Give a folder or annotation file.')
         if path.suffix.lower() in ('.zip', '.tar', '.gz', '.tgz', '.7z', '.rar'):
             raise UserError(f'The source {path} is an archive. Unpack it and give the folder.')
+        if path.suffix.lower() in ('.yaml', '.yml'):  # YOLO's data.yaml: the labels are beside it
+            path = path.parent
         self.root = path if path.is_dir() else path.parent
         self.files = sorted(self._list(path.name if path.is_file() else None))
         self.images = [file for file in self.files if is_image(file)]

@@ -113,6 +113,8 @@ def write_class_folders(
     names = choose_names(data, False, lambda record: (record.split, record.labels[0]))
     for record in images:
         write_image(record, out / str(record.split) / record.labels[0] / names[id(record)])
+    for name in data.classes:  # the folders of training name the classes of all splits
+        (out / 'train' / name).mkdir(parents=True, exist_ok=True)
 
 
 def coco_annotation(annotation: Annotation, width: int, height: int) -> dict[str, Any]:

@@ -217,6 +217,12 @@ def test_proposals_follow_from_the_data(tmp_path):
     assert gfl['image_size'] == (320, 256)  # not below 320
 
 
+def test_a_detector_without_anchors_gets_none(imported):
+    root = imported('rotated-detection')
+    settings = propose(CustomData(root, 'rotated-detection'), root, 'rotated-rtmdet').settings
+    assert not {'anchor_sizes', 'anchor_scale'} & set(settings)
+
+
 def test_a_recipe_of_another_task_is_an_error(imported):
     with pytest.raises(UserError, match="must be one of ssdlite, gfl, got 'deeplabv3'"):
         propose(CustomData(imported('detection'), 'detection'), 'x', 'deeplabv3')

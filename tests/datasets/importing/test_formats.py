@@ -6,10 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from importing_files import coco_objects, dota_objects, import_tree, kinds
+from importing_files import coco_objects, dota_objects, import_tree, kinds, write_tree
 from PIL import Image
 from pycocotools import mask as coco_masks
 
+from edgenext_mm.datasets.custom.layout import CustomData
+from edgenext_mm.datasets.image_folder import ImageFolder
+from edgenext_mm.datasets.importing import import_data
 from edgenext_mm.datasets.importing.geometry import _read_runs, checked_rle
 
 YOLO_IMAGES = {'images/train/a.jpg': (200, 100), 'images/val/b.jpg': (100, 50)}
@@ -50,6 +53,34 @@ def test_class_folders_with_splits(tmp_path, val):
     ]
     assert summary.splits['train']['per_class'] == dict(cat=3, dog=1, owl=0)
     assert kinds(summary)['note', 'class that train does not have'] == 1
+    # Training counts three classes, as validation does.
+    assert CustomData(out, 'classification').classes() == ('cat', 'dog', 'owl')
+    names = dict(cat=0, dog=1, owl=2)
+    for split in ('train', 'val'):
+        folder = ImageFolder(str(out), split, metainfo=dict(classes=('cat', 'dog', 'owl')))
+        found = {
+            sample['img_path']: sample['gt_label']
+            for sample in map(folder.get_data_info, range(len(folder)))
+        }
+        assert found == {str(path): names[path.parent.name] for path in (out / split).rglob('*.*')}
+
+
+def test_csv_rows_without_a_label_are_reported(tmp_path):
+    files = {f'{name}.jpg': (8, 6) for name in 'abc'}
+    files['labels.csv'] = 'filename,label\na.jpg,cat\nb.jpg,\nc.jpg,dog\n'
+    summary, _ = import_tree(tmp_path, files, 'classification')
+    assert [(f.kind, f.file) for f in summary.findings if f.action == 'left out'][:1] == [
+        ('no label', 'labels.csv:3')
+    ]
+
+
+def test_data_yaml_stands_for_its_folder(tmp_path):
+    files = {'train/images/a.jpg': (20, 10), 'train/labels/a.txt': '0 0.5 0.5 0.2 0.2\n'}
+    files['data.yaml'] = 'names: [cell]\ntrain: train/images\n'
+    write_tree(tmp_path / 'source', files)
+    summary = import_data(tmp_path / 'source' / 'data.yaml', 'detection', tmp_path / 'out')
+    assert summary.classes == ['cell']
+    assert summary.splits['train']['objects'] == 1
 
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path):

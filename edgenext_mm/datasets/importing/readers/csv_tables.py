@@ -98,6 +98,9 @@ def _read_label_file(reading: Reading, file: str, layout: str) -> None:
             labels = [header[i] for i, cell in cells if i != name_column and cell in ('1', '1.0')]
         else:
             labels = [row[label_column or 0]]
+            if not labels[0]:
+                reading.data.report('left out', 'no label', f'{file}:{line}')
+                continue
         path = reading.source.find_image(row[name_column], file) or row[name_column]
         split = split_of(f'{row[split_column]}/') if split_column is not None else None
         record = reading.records.get(path) or reading.add(file, path, split=split)
