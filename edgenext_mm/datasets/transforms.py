@@ -34,7 +34,7 @@ class MultiScaleRandomResizedCrop(RandomResizedCrop):
 
 @TRANSFORMS.register_module()
 class TableColorJitter(ColorJitter):
-    """mmpretrain's ``ColorJitter`` by look-up tables, about ten times faster.
+    """mmpretrain's ``ColorJitter`` by look-up tables, about six times faster.
 
     Random numbers and results are the same: brightness and contrast exactly those of Pillow, on
     which the original converts each image three times, and saturation with a difference of at most
