@@ -36,7 +36,7 @@ from edgenext_mm.engine.lr_finder import find_lr, write_json
 from edgenext_mm.engine.qat import merge_qat
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.engine.schedule import check_schedule
-from edgenext_mm.engine.work_folder import warn_of_other_training
+from edgenext_mm.engine.work_folder import warn_of_earlier_training, warn_of_other_training
 from edgenext_mm.visualization import plot_lr_finder
 
 
@@ -126,6 +126,7 @@ def main() -> None:
         show_learning_rates(config)
         return
     warn_of_other_training(config)
+    warn_of_earlier_training(config)
     build_runner(config).train()
 
 

@@ -30,12 +30,8 @@ def work_folder(config: Config) -> Path:
     return Path(config.get('work_dir') or Path('work_dirs') / name)
 
 
-def warn_of_other_training(config: Config) -> None:
-    """Logs a warning if the work folder of a config holds another training.
-
-    Best checkpoints of an earlier training stay beside the new ones, or are replaced if they have
-    the same name. Configs with the same file name share a folder unless ``work_dir`` or
-    ``--work-dir`` is set. The copy of the config in the folder is parsed, not run.
+def warn_of_earlier_training(config: Config) -> None:
+    """Logs a warning if a new training would mix its best checkpoints with those of another.
 
     Args:
         config: A full config.
@@ -50,6 +46,18 @@ def warn_of_other_training(config: Config) -> None:
             'current',
             logging.WARNING,
         )
+
+
+def warn_of_other_training(config: Config) -> None:
+    """Logs a warning if the work folder of a config holds a training with another config.
+
+    Configs with the same file name share a folder unless ``work_dir`` or
+    ``--work-dir`` is set. The copy of the config in the folder is parsed, not run.
+
+    Args:
+        config: A full config.
+    """
+    folder = work_folder(config)
     copy = folder / Path(config.filename or 'CONFIG').name
     if not copy.is_file():
         return

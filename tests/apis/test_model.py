@@ -8,6 +8,7 @@ from paths import DIGITS_CONFIG, ROOT
 from edgenext_mm.apis.model import load_model
 from edgenext_mm.checkpoints.zoo import find_config
 from edgenext_mm.config import load_config
+from edgenext_mm.engine.work_folder import warn_of_earlier_training
 from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model
 
@@ -128,6 +129,23 @@ def test_the_weights_in_use_are_logged(trained):
         load_model(config, device='cpu')
     name = 'best_accuracy_top1_epoch_3.pth'
     assert f'{name} (epoch 3, iter 30, best accuracy_top1)' in lines[0]
+
+
+def test_a_new_training_beside_an_earlier_one_is_a_warning(trained):
+    path, leave = trained
+    config = load_config(path)
+    with logged() as lines:
+        warn_of_earlier_training(config)
+    assert not lines
+    leave('best_accuracy_top1_epoch_3.pth', 3, 30)
+    with logged() as lines:
+        warn_of_earlier_training(config)
+    (line,) = lines
+    assert 'best_accuracy_top1_epoch_3.pth of an earlier training' in line
+    config.resume = True
+    with logged() as lines:
+        warn_of_earlier_training(config)
+    assert not lines
 
 
 @pytest.mark.parametrize(
