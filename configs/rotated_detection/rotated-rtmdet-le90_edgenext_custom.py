@@ -1,6 +1,7 @@
 # Rotated RTMDet on custom data: docs/custom_data.md. Head and training targets are those of
 # mmrotate's rotated_rtmdet_tiny; neck and head are narrower (`width`), with BatchNorm of one GPU.
 _base_ = [
+    '../_base_/models/rotated_gfl_edgenext_fpn.py',
     '../_base_/custom/rotated.py',
     '../_base_/custom/schedule.py',
     '../_base_/default_runtime.py',
@@ -9,28 +10,17 @@ _base_ = [
 batch_size = 8
 width = 64
 lr_from_scratch = 2e-3
-default_scope = 'mmrotate'
 angle_version = 'le90'
 norm_act = dict(norm_cfg=dict(type='BN'), act_cfg=dict(type='SiLU'))
 model = dict(
     type='mmdet.RTMDet',
-    data_preprocessor=dict(
-        type='mmdet.DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=32,
-        boxtype2tensor=False,
-    ),
     backbone=dict(
-        type='edgenext_mm.EdgeNeXt',
         arch='$arch',
-        out_indices=(1, 2, 3),
-        output_norms=True,
         layer_scale_init_value='$layer_scale',
-        init_cfg=dict(type='Pretrained', checkpoint='$weights'),
+        init_cfg=dict(checkpoint='$weights'),
     ),
     neck=dict(
+        _delete_=True,
         type='mmdet.CSPNeXtPAFPN',
         in_channels='$stage_dims',
         out_channels='$width',
@@ -39,6 +29,7 @@ model = dict(
         **norm_act,
     ),
     bbox_head=dict(
+        _delete_=True,
         type='RotatedRTMDetSepBNHead',
         num_classes='$num_classes',
         in_channels='$width',
@@ -59,6 +50,7 @@ model = dict(
         **norm_act,
     ),
     train_cfg=dict(
+        _delete_=True,
         assigner=dict(
             type='mmdet.DynamicSoftLabelAssigner',
             iou_calculator=dict(type='RBboxOverlaps2D'),
@@ -69,14 +61,7 @@ model = dict(
         debug=False,
     ),
     # DOTA's 0.1 suppresses parked cars and other objects whose boxes overlap.
-    test_cfg=dict(
-        nms_pre=2000,
-        min_bbox_size=0,
-        score_thr=0.05,
-        nms=dict(type='nms_rotated', iou_threshold=0.3),
-        max_per_img=500,
-    ),
+    test_cfg=dict(max_per_img=500, nms=dict(iou_threshold=0.3)),
 )
 # The levels share convolutions.
 optim_wrapper = dict(paramwise_cfg=dict(bypass_duplicate=True))
-visualizer = dict(type='RotLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
