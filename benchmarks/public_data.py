@@ -262,7 +262,7 @@ def report(run: Run, config: Config) -> dict[str, float]:
     folder = Path(config.work_dir)
     checkpoint = find_latest(folder)
     if checkpoint is None:
-        raise UserError(f'{folder} holds no checkpoint. Train first, without --report.')
+        raise UserError(f'{folder} holds no checkpoint to report on.')
     model = load_model(config, checkpoint, 'cpu')
     numbers = write_report(
         config, model, folder / 'report', source=checkpoint, work_dir=folder, command=run.name
