@@ -36,6 +36,7 @@ from edgenext_mm.apis.model import load_model
 from edgenext_mm.checkpoints.latest import find_latest
 from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.config import load_config
+from edgenext_mm.datasets.custom.anchors import SSD_SIZES
 from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.datasets.importing import import_data
 from edgenext_mm.engine.runner import build_runner
@@ -210,10 +211,13 @@ def config_of(run: Run, source: str, work: Path) -> Config:
     if run.short:
         options['max_epochs'] = math.ceil(options['max_epochs'] / 5)
     if run.recipe_anchors:
-        scale = load_config(path, options).get('default_anchor_scale')
-        if scale is None:
-            raise UserError(f'The detector of {run.set} has no anchor scale to compare.')
-        options['anchor_scale'] = scale
+        recipe = load_config(path, options)
+        if 'anchor_sizes' in recipe:
+            options['anchor_sizes'] = SSD_SIZES
+        elif 'default_anchor_scale' in recipe:
+            options['anchor_scale'] = recipe.default_anchor_scale
+        else:
+            raise UserError(f'The detector of {run.set} has no anchors to compare.')
     config = load_config(path, options)
     if run.model != OURS:
         config.merge_from_dict(backbone_options(config, run.model))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .datasets.transforms import MultiScaleRandomResizedCrop, TableColorJitter
     from .deployment import ExportedModel, export, switch_to_deploy
     from .engine import LayerDecayOptimWrapperConstructor, Runner
+    from .evaluation import RotatedBoxMetric
     from .models import ARCHS, Arch, EdgeNeXt, RotatedIoULoss
     from .models.classifiers.distilled_classifier import DistilledClassifier
     from .models.heads.rotated_gfl_head import RotatedGFLHead
@@ -39,6 +40,7 @@ _MODULES = {
     'LayerDecayOptimWrapperConstructor': 'engine',
     'MultiScaleBatchSampler': 'datasets',
     'MultiScaleRandomResizedCrop': 'datasets.transforms',
+    'RotatedBoxMetric': 'evaluation',
     'RotatedGFLHead': 'models.heads.rotated_gfl_head',
     'RotatedIoULoss': 'models',
     'Runner': 'engine',
@@ -64,6 +66,7 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'MultiScaleBatchSampler',
     'MultiScaleRandomResizedCrop',
+    'RotatedBoxMetric',
     'RotatedGFLHead',
     'RotatedIoULoss',
     'Runner',

@@ -11,6 +11,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
@@ -30,6 +31,8 @@ MODELS = _registry('model', MMENGINE_MODELS, 'models')
 DATASETS = _registry('dataset', MMENGINE_DATASETS, 'datasets')
 #: Samplers of batches.
 DATA_SAMPLERS = _registry('data sampler', MMENGINE_DATA_SAMPLERS, 'datasets')
+#: Metrics.
+METRICS = _registry('metric', MMENGINE_METRICS, 'evaluation')
 #: Hooks of the runner.
 HOOKS = _registry('hook', MMENGINE_HOOKS, 'engine.hooks')
 #: Runners, chosen by ``runner_type`` in a config.

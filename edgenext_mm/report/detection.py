@@ -13,6 +13,8 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..evaluation import rotated_average_precision as rotated
+from ..evaluation.rotated_average_precision import RotatedBoxes
 from .predictions import Detections, Objects
 
 #: IoU from which a prediction is in the right place, and below which it shows background. These,
@@ -279,38 +281,24 @@ def _entries(objects: Objects, image_id: int, with_masks: bool) -> list[dict[str
 
 
 def rotated_average_precision(images: Sequence[Detections], num_classes: int) -> dict[str, Any]:
-    """Computes the AP of DOTA at an IoU of 0.5 (11 points), as mmrotate's ``DOTAMetric`` does.
+    """Computes the AP of DOTA at an IoU of 0.5 (11 points).
 
     Returns:
         ``AP50``, the mean over the classes with objects, and ``per_class`` with AP50 of each class,
         -1 without objects.
     """
-    from mmdet.evaluation.functional.mean_ap import average_precision as area
-    from mmrotate.evaluation.functional.mean_ap import tpfp_default
-
-    per_class = []
+    classes = []
     for label in range(num_classes):
-        scores, hits, num_true = [], [], 0
-        for image in images:
-            found = image.found.chosen(image.found.labels == label)
-            own = image.truth.labels == label
-            true = image.truth.bboxes[own & ~image.truth.ignored]
-            ignored = image.truth.bboxes[own & image.truth.ignored]
-            rows = np.concatenate([found.bboxes, found.scores[:, None]], 1).reshape(-1, 6)
-            right, wrong = tpfp_default(
-                rows.astype(np.float32), true.astype(np.float32), ignored.astype(np.float32)
+        boxes = []
+        for found, truth in ((image.found, image.truth) for image in images):
+            own = found.chosen(found.labels == label)
+            true, ignored = (
+                truth.bboxes[(truth.labels == label) & (truth.ignored == value)]
+                for value in (False, True)
             )
-            counts = (right + wrong)[0] > 0
-            scores.append(found.scores[counts])
-            hits.append(right[0][counts] > 0)
-            num_true += len(true)
-        order = np.argsort(-np.concatenate(scores))
-        right = np.cumsum(np.concatenate(hits)[order])
-        recall = right / max(num_true, 1)
-        precision = right / np.arange(1, len(right) + 1)
-        per_class.append(float(area(recall, precision, '11points')) if num_true else -1.0)
-    present = [ap for ap in per_class if ap >= 0]
-    return dict(AP50=float(np.mean(present)) if present else 0.0, per_class=per_class)
+            boxes.append(RotatedBoxes(own.bboxes, own.scores, true, ignored))
+        classes.append(rotated.rotated_average_precision(boxes))
+    return dict(AP50=rotated.mean_ap(classes), per_class=[found.ap for found in classes])
 
 
 def image_f1(image: Detections, threshold: float) -> float:

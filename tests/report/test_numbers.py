@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import accuracy_score, f1_score
 
+from edgenext_mm import RotatedBoxMetric
 from edgenext_mm.report import detection
 from edgenext_mm.report.analysis import analyse
 from edgenext_mm.report.curves import Calibration, ScoreCurve
@@ -129,21 +130,29 @@ def test_matches_give_the_curve_of_pycocotools():
 
 def test_rotated_average_precision_is_that_of_mmrotate():
     images = random_images(rotated=True)
-    metric = DOTAMetric()
-    metric.dataset_meta = dict(classes=('a', 'b', 'c'))
+    metrics = [DOTAMetric(iou_thrs=[0.5, 0.3]), RotatedBoxMetric(iou_thrs=[0.5, 0.3])]
     for image in images:
         true, found = (
             dict(bboxes=torch.tensor(g.bboxes).float(), labels=torch.tensor(g.labels))
             for g in (image.truth, image.found)
         )
         found['scores'] = torch.tensor(image.found.scores).float()
-        none = dict(bboxes=torch.zeros(0, 5), labels=torch.zeros(0, dtype=torch.long))
-        sample = dict(gt_instances=true, ignored_instances=none, pred_instances=found)
-        metric.process(None, [dict(sample, img_id=image.path)])
-    expected = metric.evaluate(len(images))['dota/AP50']
-    found = detection.rotated_average_precision(images, 3)
-    assert found['AP50'] == pytest.approx(expected, abs=1e-3)  # mmrotate rounds
-    assert 0.05 < expected < 0.95
+        first = int(len(image.truth) > 1)  # mmrotate forgets ignored boxes without others
+        ignored = {name: values[:first] for name, values in true.items()}
+        true = {name: values[first:] for name, values in true.items()}
+        image.truth.ignored[:first] = True
+        sample = dict(gt_instances=true, ignored_instances=ignored, pred_instances=found)
+        for metric in metrics:
+            metric.dataset_meta = dict(classes=('a', 'b', 'c', 'absent'))
+            metric.process(None, [dict(sample, img_id=image.path)])
+    expected, own = (metric.evaluate(len(images)) for metric in metrics)
+    assert own['dota/mAP'] == pytest.approx(expected.pop('dota/mAP'))
+    assert own['dota/AP50'] == pytest.approx(expected['dota/AP50'], abs=1e-3)  # mmrotate rounds
+    assert own['dota/AP30'] == pytest.approx(expected['dota/AP30'], abs=1e-3)
+    found = detection.rotated_average_precision(images, 4)
+    assert found['AP50'] == pytest.approx(own['dota/AP50'])
+    assert found['per_class'][3] == -1
+    assert 0.05 < expected['dota/AP50'] < expected['dota/AP30'] < 0.95
 
 
 def test_pixel_counts_are_those_of_mmseg():

@@ -75,5 +75,5 @@ test_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-val_evaluator = dict(type='DOTAMetric', metric='mAP')
+val_evaluator = dict(type='edgenext_mm.RotatedBoxMetric')
 test_evaluator = val_evaluator

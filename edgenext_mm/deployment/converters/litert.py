@@ -36,6 +36,7 @@ def quantize(path: str, calibration: str) -> None:
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import quantizer, recipe_manager
     from ai_edge_quantizer.qtyping import TFLOperationName
+    from ai_edge_quantizer.utils import qsv_utils
 
     recipe = recipe_manager.RecipeManager()
     for operator in (TFLOperationName.CONV_2D, TFLOperationName.FULLY_CONNECTED):
@@ -50,9 +51,13 @@ def quantize(path: str, calibration: str) -> None:
     name = next(iter(signature.get_input_details()))
     tool = quantizer.Quantizer(path)
     tool.load_quantization_recipe(recipe.get_quantization_recipe())
+    ranges: dict[str, dict] = {}
     with np.load(calibration) as images:
-        samples = [{name: images[key]} for key in images.files]
-    ranges = tool.calibrate({'serving_default': samples})
+        # One image at a time: over several, the tool would average their ranges.
+        for key in images.files:
+            found = tool.calibrate({'serving_default': [{name: images[key]}]})
+            for tensor, values in found.items():
+                ranges[tensor] = qsv_utils.min_max_update(ranges.get(tensor, {}), values)
     tool.quantize(ranges).export_model(path, overwrite=True)
 
 

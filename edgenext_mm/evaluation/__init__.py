@@ -1,0 +1,5 @@
+"""Metrics."""
+
+from .rotated_box_metric import RotatedBoxMetric
+
+__all__ = ['RotatedBoxMetric']
