@@ -53,7 +53,10 @@ class ExecutorchSession:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path = path
-        self._process = start_converter('executorch', ['run', path.resolve(), threads or 0])
+        self._messages = tempfile.TemporaryFile()
+        self._process = start_converter(
+            'executorch', ['run', path.resolve(), threads or 0], stderr=self._messages
+        )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin, self._process.stdout
@@ -61,7 +64,12 @@ class ExecutorchSession:
             (text,) = self._receive()
         except (OSError, ValueError, EOFError) as error:
             self.close()
-            raise UserError(f'{path} cannot be read as ExecuTorch.') from error
+            self._messages.seek(0)
+            last = self._messages.read().decode(errors='replace').splitlines()[-20:]
+            lines = [line for line in last if line.startswith('[') or 'Error' in line]
+            raise UserError(
+                f'{path} cannot be read as ExecuTorch.' + ''.join(f'\n  {line}' for line in lines)
+            ) from error
         self.metadata = Metadata.from_json(bytes(text).decode(), path)
 
     def __call__(self, x: Tensor, extra: Mapping[str, Tensor] | None = None) -> list[Tensor]:

@@ -50,7 +50,8 @@ def quantized(program: Any, calibration: str) -> Any:
     """Returns a quantized program.
 
     Norms, softmax and the products of attention stay in floating point: they need more than eight
-    bits. So do depth-wise convolutions: between other INT8 operators, XNNPACK refuses some.
+    bits. Means of norms are convolutions with buffers as weights. Depth-wise convolutions stay, too:
+    between other INT8 operators, XNNPACK refuses some.
     """
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
@@ -62,13 +63,36 @@ def quantized(program: Any, calibration: str) -> Any:
     quantizer = XNNPACKQuantizer()
     for operator in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default):
         quantizer.set_operator_type(operator, config)
-    quantizer.set_filter_function(lambda node: not is_depthwise(node))
     (example,), _ = program.example_inputs
-    network = prepare_pt2e(program.module(), quantizer)
+    network = program.module()
+    separate_weights(network)
+    trained = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    quantizer.set_filter_function(
+        lambda node: not is_depthwise(node) and trained.issuperset(weights_of(node))
+    )
+    network = prepare_pt2e(network, quantizer)
     with np.load(calibration) as images, torch.no_grad():
         for name in images.files:
             network(torch.from_numpy(images[name]))
     return torch.export.export(convert_pt2e(network), (example,))
+
+
+def weights_of(node: Any) -> list[str]:
+    """Returns the names of the tensors that a node of a program takes besides its input."""
+    return [arg.target for arg in node.all_input_nodes[1:] if arg.op == 'get_attr']
+
+
+def separate_weights(network: torch.fx.GraphModule) -> None:
+    """Gives each operator nodes of its own for weights that several operators share.
+
+    The quantizer would quantize the first of these operators and the inputs of the others, which
+    XNNPACK cannot run. The file still holds the weights once.
+    """
+    for node in [node for node in network.graph.nodes if node.op == 'get_attr']:
+        for user in list(node.users)[1:]:
+            with network.graph.inserting_before(user):
+                user.replace_input_with(node, network.graph.node_copy(node))
+    network.recompile()
 
 
 def is_depthwise(node: Any) -> bool:
