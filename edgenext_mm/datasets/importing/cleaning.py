@@ -117,6 +117,8 @@ def _has_outline(annotation: Annotation) -> bool:
 
 def _clean_corners(record: ImageRecord, annotation: Annotation, leave_out: _LeaveOut) -> bool:
     """Whether a rotated box has an area and touches the image; corners may lie outside."""
+    if not outline(annotation) and annotation.rle is None and min(to_box(annotation)[2:]) <= 0:
+        return leave_out('box without an area', str(annotation.box))
     annotation.corners = corners = to_corners(annotation)
     if polygon_area(corners) <= 0:
         return leave_out('box without an area', str(corners))

@@ -131,6 +131,18 @@ def rotated_corners(
     )
 
 
+def turn_box(annotation: Annotation, degrees: float) -> None:
+    """Turns the upright box of an object clockwise about its centre, in place.
+
+    CVAT exports turned boxes to several formats as an upright box with an attribute ``rotation``.
+    """
+    if degrees and annotation.box is not None and not outline(annotation):
+        left, top, width, height = annotation.box
+        centre = (left + width / 2, top + height / 2)
+        annotation.corners = rotated_corners(*centre, width, height, math.radians(degrees))
+        annotation.box = None
+
+
 def ellipse_polygon(
     cx: float, cy: float, rx: float, ry: float, angle: float = 0.0, points: int = 72
 ) -> list[float]:
@@ -178,7 +190,9 @@ def to_corners(annotation: Annotation) -> tuple[float, ...]:
             cv2.RETR_EXTERNAL,
             cv2.CHAIN_APPROX_SIMPLE,
         )
-        coordinates = np.concatenate(contours).ravel().tolist() if contours else []
+        pixels = np.concatenate(contours) if contours else np.zeros((0, 1, 2), int)
+        corners_of_pixels = pixels + [[0, 0], [1, 0], [0, 1], [1, 1]]
+        coordinates = corners_of_pixels.ravel().tolist()
     if coordinates:
         points = np.array(coordinates, np.float32).reshape(-1, 2)
         return tuple(float(v) for v in cv2.boxPoints(cv2.minAreaRect(points)).ravel())

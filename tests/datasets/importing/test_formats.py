@@ -14,6 +14,7 @@ from edgenext_mm.datasets.custom.layout import CustomData
 from edgenext_mm.datasets.image_folder import ImageFolder
 from edgenext_mm.datasets.importing import import_data
 from edgenext_mm.datasets.importing.geometry import _read_runs, checked_rle
+from edgenext_mm.errors import UserError
 
 YOLO_IMAGES = {'images/train/a.jpg': (200, 100), 'images/val/b.jpg': (100, 50)}
 
@@ -315,6 +316,72 @@ def test_cvat(tmp_path):
     expected[[7, 7, 8], [6, 7, 5]] = True  # runs 1, 3, 2 in rows of three
     np.testing.assert_array_equal(decode(objects[3][2]), expected)
     assert kinds(summary)['left out', 'not an object'] == 1
+
+
+SKELETON = """<label><name>body</name><type>skeleton</type></label>
+<label><name>head</name><type>points</type><parent>body</parent></label>"""
+
+
+def test_cvat_skeletons_and_shapes_without_label(tmp_path):
+    text = CVAT.replace('</labels>', f'{SKELETON}</labels>').replace(
+        '<polyline label="pen"',
+        '<skeleton label="body" points=""><points label="head" points="5,5"/></skeleton>'
+        '<polygon label="" points="1,1;5,1;5,5"/><polyline label="pen"',
+    )
+    files = {'annotations.xml': text, 'images/a.jpg': (200, 100), 'images/b.jpg': (200, 100)}
+    summary, _ = import_tree(tmp_path, files, 'detection')
+    assert summary.classes == ['pen', 'cup', 'body']
+    assert kinds(summary)['left out', 'not an object'] == 3
+
+
+def cvat_track(label, *shapes):
+    return f'<track id="0" label="{label}" source="manual">{"".join(shapes)}</track>'
+
+
+def test_cvat_video(tmp_path):
+    def box(frame, corners, outside=0):
+        names = ('xtl', 'ytl', 'xbr', 'ybr')
+        numbers = ' '.join(f'{n}="{v}"' for n, v in zip(names, corners, strict=True))
+        return f'<box frame="{frame}" outside="{outside}" occluded="0" keyframe="1" {numbers}/>'
+
+    tracks = cvat_track('cup', box(4, [1.5, 2, 11, 22]), box(6, [2, 2, 12, 22], outside=1))
+    tracks += cvat_track('pen', box(4, [5, 5, 9, 9]), box(6, [6, 5, 10, 9]))
+    points = '<points frame="4" outside="0" keyframe="1" points="5,5"/>'
+    skeleton = '<skeleton frame="4" outside="0" keyframe="1" points="5,5"/>'
+    tracks += cvat_track('body', skeleton, cvat_track('head', points))
+    labels = '<label><name>cup</name></label><label><name>pen</name></label>'
+    text = (
+        f'<annotations><version>1.1</version><meta><task><labels>{labels}{SKELETON}</labels>'
+        '<original_size><width>40</width><height>30</height></original_size></task></meta>'
+        f'{tracks}</annotations>'
+    )
+    files = {f'images/frame_{n:06d}.PNG': (40, 30) for n in (4, 6, 8)} | {'annotations.xml': text}
+    summary, out = import_tree(tmp_path, files, 'detection', split=(0.5, 0.5))
+    assert summary.classes == ['cup', 'pen', 'body']
+    assert coco_objects(out) == {
+        'frame_000004.PNG': [('cup', [1.5, 2, 9.5, 20], None), ('pen', [5, 5, 4, 4], None)],
+        'frame_000006.PNG': [('pen', [6, 5, 4, 4], None)],
+        'frame_000008.PNG': [],
+    }
+    assert kinds(summary)['left out', 'not an object'] == 1
+    with pytest.raises(UserError, match='no frames such as frame_000000'):
+        import_tree(tmp_path / 'no_frames', {'a.xml': text, 'a.png': (40, 30)}, 'detection')
+
+
+def test_rotated_boxes_of_masks_reach_around_their_pixels(tmp_path):
+    files = {'annotations.xml': CVAT, 'images/a.jpg': (200, 100), 'images/b.jpg': (200, 100)}
+    files['annotations.xml'] = CVAT.replace('rle="1, 3, 2"', 'rle="0, 3, 3"')  # 3 x 1 pixels
+    _, out = import_tree(tmp_path, files, 'rotated-detection', split=(0.5, 0.5))
+    corners = np.reshape(dota_objects(out)['a'][3][1], (4, 2))
+    np.testing.assert_allclose([corners.min(0), corners.max(0)], [[5, 7], [8, 8]], atol=1e-4)
+
+
+def test_a_box_with_swapped_corners_has_no_area(tmp_path):
+    files = {'annotations.xml': CVAT, 'images/a.jpg': (200, 100), 'images/b.jpg': (200, 100)}
+    files['annotations.xml'] = CVAT.replace('xtl="10.5"', 'xtl="60"')
+    for task in ('detection', 'rotated-detection'):
+        summary, _ = import_tree(tmp_path / task, files, task, split=(0.5, 0.5))
+        assert kinds(summary)['left out', 'box without an area'] == 1
 
 
 # JSON

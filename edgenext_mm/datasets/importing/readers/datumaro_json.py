@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
-from ..geometry import checked_rle, ellipse_polygon, rotated_corners
+from ..geometry import checked_rle, ellipse_polygon, rotated_corners, turn_box
 from ..records import Annotation, Annotations
 from ..source import SourceFolder
 from .reading import Reading
@@ -18,13 +18,9 @@ def _read_shape(entry: dict[str, Any], label: str) -> Annotation | str:
     crowd = bool((entry.get('attributes') or {}).get('is_crowd'))
     if kind == 'bbox':
         left, top, width, height = (float(v) for v in entry['bbox'])
-        angle = float((entry.get('attributes') or {}).get('rotation') or 0)  # CVAT: degrees
-        if angle:
-            centre = (left + width / 2, top + height / 2)
-            return Annotation(
-                label, corners=rotated_corners(*centre, width, height, math.radians(angle))
-            )
-        return Annotation(label, (left, top, width, height), crowd=crowd)
+        annotation = Annotation(label, (left, top, width, height), crowd=crowd)
+        turn_box(annotation, float((entry.get('attributes') or {}).get('rotation') or 0))
+        return annotation
     if kind == 'rotated_bbox':
         cx, cy, width, height, angle = (float(v) for v in entry.get('bbox') or entry['points'])
         return Annotation(
@@ -78,8 +74,14 @@ def read(source: SourceFolder, files: list[str]) -> Annotations:
     for file in files:
         content = source.read_json(file)
         labels = (content.get('categories') or {}).get('label') or {}
-        names = [str(label['name']) for label in labels.get('labels') or []]
-        reading.data.classes += [name for name in names if name not in reading.data.classes]
+        entries = labels.get('labels') or []
+        names = [str(label['name']) for label in entries]
+        points = (content['categories'].get('points') or {}).get('items') or []
+        skeletons = {names[item['label_id']] for item in points if item['label_id'] < len(names)}
+        for name, label in zip(names, entries, strict=True):
+            is_point = label.get('parent') in skeletons  # of a skeleton
+            if name not in reading.data.classes and not is_point:
+                reading.data.classes.append(name)
         for item in content.get('items') or []:
             _read_item(reading, file, item, names)
     return reading.finish()
