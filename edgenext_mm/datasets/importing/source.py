@@ -164,7 +164,9 @@ class SourceFolder:
             return direct
         last = wanted[-1]
         candidates = self._images_by_stem.get((stem(last) if is_image(last) else last).lower(), [])
-        named = [c for c in candidates if c.rpartition('/')[2] == last]
+        named = [c for c in candidates if c.rpartition('/')[2] == last] or [
+            c for c in candidates if c.rpartition('/')[2].lower() == last.lower()
+        ]
         candidates = named or ([] if is_image(last) else candidates)
         if len(candidates) < 2:
             return candidates[0] if candidates else None

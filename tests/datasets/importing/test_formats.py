@@ -419,6 +419,31 @@ def test_coco_with_text_ids_gaps_crowds_and_nested_names(tmp_path):
     assert kinds(summary)['changed', 'several images of one name'] == 2
 
 
+def test_coco_instances_beside_captions_and_key_points(tmp_path):
+    """The folder ``annotations`` of COCO, whose files describe the same images."""
+    entry = dict(id=1, image_id=1, category_id=3, bbox=[1, 2, 3, 4], area=12, iscrowd=0)
+
+    def content(entries, *categories):
+        images = [dict(id=1, file_name='1.jpg', width=100, height=50)]
+        names = [dict(id=index, name=name) for index, name in categories]
+        return dict(images=images, annotations=entries, categories=names)
+
+    caption = content([dict(id=1, image_id=1, caption='a cup')])
+    points = dict(entry, category_id=1, keypoints=[1, 2, 2], num_keypoints=1)
+    files = {
+        'annotations/captions_val2017.json': caption,
+        'annotations/instances_val2017.json': content([entry], (1, 'person'), (3, 'cup')),
+        'annotations/person_keypoints_val2017.json': content([points], (1, 'person')),
+        'val2017/1.JPG': (100, 50),
+    }
+    summary, out = import_tree(tmp_path, files, 'detection')
+    assert coco_objects(out, 'val') == {'1.JPG': [('cup', [1, 2, 3, 4], None)]}
+    assert kinds(summary)['note', 'file of another task beside COCO instances'] == 2
+    message = r'file without boxes and outlines \(such as captions.json\)'
+    with pytest.raises(UserError, match=message):
+        import_tree(tmp_path / 'b', {'captions.json': caption, '1.jpg': (100, 50)}, 'detection')
+
+
 def test_roboflow_coco(tmp_path):
     def content(name):
         return dict(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ..geometry import checked_rle
+from ..geometry import checked_rle, turn_box
 from ..records import Annotation, Annotations, ImageRecord
-from ..source import SourceFolder, split_of
+from ..source import SourceFolder, split_of, stem
 from .reading import Reading
+
+#: Beginnings of the names of COCO's other files, whose images are those of ``instances_*.json``.
+_OTHER_TASKS = ('captions', 'image_info', 'labels', 'panoptic', 'person_keypoints', 'stuff')
 
 
 def _category_names(categories: list[dict], used: set[Any]) -> dict[Any, str]:
@@ -34,9 +37,16 @@ def read(source: SourceFolder, files: list[str]) -> Annotations:
     """
     reading = Reading(source)
     names: dict[str, None] = {}
+    has_instances = any(stem(file).lower().startswith('instances') for file in files)
     for file in files:
+        if has_instances and stem(file).lower().startswith(_OTHER_TASKS):
+            reading.data.report('note', 'file of another task beside COCO instances', file)
+            continue
         content = source.read_json(file)
         entries = content.get('annotations') or []
+        if entries and not any(e.get('bbox') or e.get('segmentation') for e in entries):
+            reading.data.report('left out', 'file without boxes and outlines', file)
+            continue
         used = {entry.get('category_id') for entry in entries}
         categories = _category_names(content.get('categories') or [], used)
         names.update(dict.fromkeys(name for _, name in sorted(categories.items(), key=_order)))
@@ -84,6 +94,8 @@ def _read_entry(entry: dict[str, Any], label: str) -> Annotation:
     if entry.get('bbox'):
         left, top, width, height = (float(v) for v in entry['bbox'])
         annotation.box = (left, top, width, height)
+    if annotation.rle is None:
+        turn_box(annotation, float((entry.get('attributes') or {}).get('rotation') or 0))
     return annotation
 
 
