@@ -92,7 +92,14 @@ def recognise(source: SourceFolder, task: str, table: str | None = None) -> dict
     if task == 'segmentation' and mask_folders.recognises(source):
         evidence = next(mask for mask, images in mask_folders.pairs(source).items() if images)
         found['masks'] = Candidate(evidence, partial(mask_folders.read, source, table))
+        _drop_boxes_of_voc(source, found)
     return found
+
+
+def _drop_boxes_of_voc(source: SourceFolder, found: dict[str, Candidate]) -> None:
+    """Leaves only the masks of VOC where its XML files have no outlines."""
+    if 'voc' in found and not voc_xml.has_outlines(source):
+        del found['voc']
 
 
 def choose(

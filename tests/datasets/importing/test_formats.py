@@ -249,6 +249,54 @@ def test_voc_with_image_sets(tmp_path, database, expected):
     assert '"difficult": 1' in (out / 'annotations/train.json').read_text()
 
 
+def test_voc_lists_with_spaces_folders_and_numbers(tmp_path):
+    names = ['a b', 'x/c', 'y/c', 'd', 'e 7']
+    files = {f'JPEGImages/{n}.jpg': (200, 100) for n in names}
+    for name in names:
+        box = voc_box(name.replace('/', ''), 1, 2, 11, 22)
+        files[f'Annotations/{name}.xml'] = voc(f'{name}.jpg', box)
+    files['ImageSets/Layout/train.txt'] = '"a b" 1\nx/c\ne 7\n'  # as Datumaro quotes names
+    files['ImageSets/Layout/val.txt'] = 'y/c\nd 1\n'
+    summary, out = import_tree(tmp_path, files, 'detection')
+    assert [s['images'] for s in summary.splits.values()] == [3, 2]
+    labels = [[o[0][0] for o in coco_objects(out, s).values()] for s in ('train', 'val')]
+    assert labels == [['a b', 'e 7', 'xc'], ['d', 'yc']]
+
+
+def test_turned_boxes_of_cvat_in_voc_and_coco(tmp_path):
+    """CVAT writes the upright box and its rotation in degrees, clockwise."""
+    attributes = '<attributes><attribute><name>rotation</name><value>90.0</value></attribute>'
+    box = voc_box('cup', 10, 20, 50, 40).replace('</object>', f'{attributes}</attributes></object>')
+    entry = dict(id=1, image_id=1, category_id=1, bbox=[10, 20, 40, 20], area=800, iscrowd=0)
+    entry |= dict(segmentation=[], attributes=dict(occluded=False, rotation=90.0))
+    coco = dict(
+        images=[dict(id=1, file_name='a.jpg', width=200, height=100)],
+        annotations=[entry],
+        categories=[dict(id=1, name='cup')],
+    )
+    sources = [{'a.xml': voc('a.jpg', box)}, {'annotations/instances_default.json': coco}]
+    for index, files in enumerate(sources):
+        folder = tmp_path / str(index)
+        _, out = import_tree(folder, files | {'a.jpg': (200, 100)}, 'detection')
+        np.testing.assert_allclose(coco_objects(out)['a.jpg'][0][1], [20, 10, 20, 40])
+        import_data(folder / 'source', 'rotated-detection', folder / 'rotated')
+        ((_, corners, _),) = dota_objects(folder / 'rotated')['a']
+        np.testing.assert_allclose(corners, [40, 10, 40, 50, 20, 50, 20, 10])
+
+
+def test_deleted_objects_of_old_labelme(tmp_path):
+    points = ''.join(f'<pt><x>{x}</x><y>{y}</y></pt>' for x, y in [(1, 2), (9, 2), (9, 7)])
+    polygon = f'<polygon><username>me</username>{points}</polygon>'
+    objects = ''.join(
+        f'<object><name>{name}</name><deleted>{deleted}</deleted>{polygon}</object>'
+        for name, deleted in (('cup', 0), ('pen', 1))
+    )
+    files = {'Images/a.png': (20, 10), 'Annotations/a.xml': voc('a.png', objects, (20, 10))}
+    summary, out = import_tree(tmp_path, files, 'instance-segmentation')
+    assert coco_objects(out)['a.png'] == [('cup', [1, 2, 8, 5], [[1, 2, 9, 2, 9, 7]])]
+    assert summary.classes == ['cup']
+
+
 def test_roboflow_voc_beside_the_images(tmp_path):
     files = {
         'train/a.jpg': (200, 100),

@@ -80,6 +80,29 @@ def test_palette_masks_of_voc(tmp_path):
     assert kinds(summary)['left out', 'not in the lists of ImageSets'] == 1
 
 
+def test_masks_beside_instance_masks_drawings_and_boxes(tmp_path):
+    """VOC, CVAT and LabelMe write further images of the same names."""
+    names = ['a', 'sub/b', 'c d']
+    box = '<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox>'
+    xml = (
+        f'<annotation><filename>a.jpg</filename><object><name>car</name>{box}</object></annotation>'
+    )
+    files = {'Annotations/a.xml': xml, 'class_names.txt': '_background_\nroad\ncar'}
+    for name in names:
+        files[f'JPEGImages/{name}.jpg'] = SIZE
+        files[f'SegmentationClass/{name}.png'] = VALUES
+        files[f'SegmentationObject/{name}.png'] = VALUES[::-1].copy()
+        files[f'SegmentationClassVisualization/{name}.jpg'] = SIZE
+    files |= {'ImageSets/Segmentation/train.txt': 'a\nsub/b\n'}
+    files |= {'ImageSets/Segmentation/val.txt': 'c d\n'}
+    summary, out = import_tree(tmp_path, files, 'segmentation')
+    assert summary.format == 'masks'
+    assert read(out) == dict.fromkeys(('a.png', 'b.png', 'c d.png'), VALUES.tolist())
+    assert [s['images'] for s in summary.splits.values()] == [2, 1]
+    assert summary.classes == ['_background_', 'road', 'car']
+    assert not [f for f in summary.findings if f.action == 'left out']
+
+
 @pytest.mark.parametrize(
     ('file', 'line'),
     [
@@ -126,6 +149,19 @@ def test_colour_table_from_elsewhere(tmp_path):
     files = two_images() | {'masks/a.png': RGB, 'masks/b.png': RGB}
     _, out = import_tree(tmp_path, files, 'segmentation', colors=table)
     assert read(out)['a.png'] == VALUES.tolist()
+
+
+@pytest.mark.parametrize('colours', [True, False])
+def test_table_of_datumaro(tmp_path, colours):
+    table = dict(label_map={str(i): name for i, name in enumerate(COLOURS)})
+    values = np.where(VALUES == 255, 3, VALUES).astype(np.uint8)
+    if colours:
+        table['segmentation_colors'] = [list(colour) for colour in COLOURS.values()]
+    mask = RGB if colours else values
+    files = two_images() | {'dataset_meta.json': table, 'masks/a.png': mask, 'masks/b.png': mask}
+    summary, out = import_tree(tmp_path, files, 'segmentation')
+    assert read(out)['a.png'] == VALUES.tolist()
+    assert summary.classes == ['sky', 'road', 'car']
 
 
 def test_colours_without_a_table(tmp_path):

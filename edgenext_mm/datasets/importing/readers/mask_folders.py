@@ -3,7 +3,8 @@
 Masks lie in a folder of their own (``masks``, ``SegmentationClass``, ``train_labels``, ...) under
 the names of the images, or beside the images as ``NAME_mask.png``, as Roboflow writes them. What
 the pixels mean is read from ``class_dict.csv``, ``labelmap.txt`` (CVAT), ``label_colors.txt``
-(CamVid), ``_classes.csv`` (Roboflow) or ``classes.txt``.
+(CamVid), ``dataset_meta.json`` (Datumaro), ``_classes.csv`` (Roboflow), ``class_names.txt``
+(LabelMe) or ``classes.txt``.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from collections import defaultdict
 from ....errors import UserError
 from ..records import Annotations, ImageRecord, MaskLegend
 from ..source import SourceFolder, parent, split_of, stem
+from .image_sets import find_listed, read_lists
 
 _FOLDER = re.compile(
     r'^((semantic_?)?(masks?|labels?|annotations?|annot|gt(fine)?|ann_dir|labelids)|segmentationclass'
     r'(raw|aug)?|.*(_labels?|_masks?|annot|_annotations?|_gt))(_?png)?$',
     re.IGNORECASE,
 )
+#: Folders of instance masks and of drawings for the eye, beside those of VOC's class masks.
+_OTHER_FOLDER = re.compile(r'^(segmentationobject.*|.*visualization)$', re.IGNORECASE)
 _ENDINGS = re.compile(r'(_mask|_masks|_label|_labels|_gt|_L|_seg|_labelIds|_gtFine_labelIds)$')
 _VOID = {'void', 'ignore', '__ignore__', 'ignored', 'unlabeled', 'unlabelled'}
 _TABLES = (
@@ -33,8 +37,10 @@ _TABLES = (
     'colormap.txt',
     'label_colors.json',
     'colors.json',
+    'dataset_meta.json',
     '_classes.csv',
     'classes.txt',
+    'class_names.txt',
     'labels.txt',
 )
 
@@ -47,13 +53,17 @@ def _is_mask(path: str) -> bool:
     )
 
 
+def _is_photograph(path: str) -> bool:
+    folders = path.split('/')[:-1]
+    return not _is_mask(path) and not any(_OTHER_FOLDER.match(part) for part in folders)
+
+
 def pairs(source: SourceFolder) -> dict[str, list[str]]:
     """Masks and the images that they may belong to."""
     by_stem: dict[str, list[str]] = defaultdict(list)
     masks = [path for path in source.images if _is_mask(path)]
-    known = set(masks)
     for path in source.images:
-        if path not in known:
+        if _is_photograph(path):
             by_stem[stem(path)].append(path)
     found = {}
     for mask in masks:
@@ -74,7 +84,8 @@ def read_legend(source: SourceFolder, file: str) -> MaskLegend:
     Args:
         source: The folder.
         file: Path in it. CSV with ``name, r, g, b`` or ``Pixel Value, Class``; text with
-            ``name:r,g,b::``, ``r g b name`` or a name per line; JSON with ``{name: [r, g, b]}``.
+            ``name:r,g,b::``, ``r g b name`` or a name per line; JSON with ``{name: [r, g, b]}``
+            or Datumaro's ``label_map`` and ``segmentation_colors``.
 
     Raises:
         UserError: If it is none of these.
@@ -82,7 +93,7 @@ def read_legend(source: SourceFolder, file: str) -> MaskLegend:
     text = source.read_text(file)
     entries: list[tuple[object, str]] = []
     if file.lower().endswith('.json'):
-        entries = [(tuple(colour), str(name)) for name, colour in json.loads(text).items()]
+        entries = _json_entries(json.loads(text))
     elif file.lower().endswith('.csv'):
         entries = _csv_entries(text)
     else:
@@ -107,6 +118,14 @@ def read_legend(source: SourceFolder, file: str) -> MaskLegend:
         else:
             legend.names[key] = name
     return legend
+
+
+def _json_entries(content: dict) -> list[tuple[object, str]]:
+    if 'label_map' not in content:
+        return [(tuple(colour), str(name)) for name, colour in content.items()]
+    names, colours = content['label_map'], content.get('segmentation_colors')
+    keys = map(tuple, colours) if colours else map(int, names)
+    return [(key, str(name)) for key, name in zip(keys, names.values(), strict=True)]
 
 
 def _csv_entries(text: str) -> list[tuple[object, str]]:
@@ -141,7 +160,7 @@ def read(source: SourceFolder, table: str | None = None) -> Annotations:
         result.report(
             'note', 'ignored in training, as the table of classes says', table or '', names
         )
-    splits = _listed_splits(source)
+    splits = read_lists(source, 'segmentation')
     used = set()
     for mask, candidates in pairs(source).items():
         nearest = _nearest(mask, candidates)
@@ -153,13 +172,15 @@ def read(source: SourceFolder, table: str | None = None) -> Annotations:
             result.report('left out', 'second mask of an image', mask, nearest)
             continue
         used.add(nearest)
-        if splits and stem(nearest) not in splits:
+        name = find_listed(splits, nearest)
+        if splits and name is None:
             result.report('left out', 'not in the lists of ImageSets', nearest)
             continue
-        split = splits.get(stem(nearest)) or split_of(nearest) or _split_in_name(nearest)
+        listed = splits[name] if name else None
+        split = listed or split_of(nearest) or _split_in_name(nearest)
         result.images.append(ImageRecord(nearest, mask, split, mask=mask))
     for image in source.images:
-        if image not in used and not _is_mask(image):
+        if image not in used and _is_photograph(image):
             result.report('left out', 'image without a mask', image)
     return result
 
@@ -176,14 +197,6 @@ def _nearest(mask: str, candidates: list[str]) -> str | None:
 
     ordered = sorted(candidates, key=shared)
     return None if shared(ordered[-1]) == shared(ordered[-2]) else ordered[-1]
-
-
-def _listed_splits(source: SourceFolder) -> dict[str, str]:
-    splits = {}
-    for split in ('test', 'val', 'train'):
-        for file in source.with_ending(f'segmentation/{split}.txt'):
-            splits.update(dict.fromkeys(source.read_text(file).split(), split))
-    return splits
 
 
 def _split_in_name(path: str) -> str | None:

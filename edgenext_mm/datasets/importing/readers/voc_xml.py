@@ -1,4 +1,4 @@
-"""Pascal VOC XML, and the XML of roLabelImg, which adds rotated boxes (``robndbox``).
+"""Pascal VOC XML; the XML of roLabelImg, with rotated boxes (``robndbox``), and of old LabelMe.
 
 Coordinates are taken as LabelImg, CVAT and Roboflow write them: pixels from the left upper corner.
 Files of the PASCAL VOC challenge itself (``<database>The VOC2007 Database``) count pixels from 1
@@ -11,9 +11,10 @@ from functools import partial
 from xml.etree.ElementTree import Element
 
 from ....errors import UserError
-from ..geometry import rotated_corners
+from ..geometry import rotated_corners, turn_box
 from ..records import Annotation, Annotations, ImageRecord
 from ..source import SourceFolder, parent, stem
+from .image_sets import find_listed, read_lists
 from .reading import Reading
 
 
@@ -32,22 +33,9 @@ def folders_of(source: SourceFolder) -> dict[str, str]:
     return kinds
 
 
-def _listed_splits(source: SourceFolder) -> dict[str, str | None]:
-    """Split per file stem, from the lists of ``ImageSets``; None in ``trainval`` alone."""
-    lists: dict[str, set[str]] = {}
-    files = [f for f in source.with_ending('.txt') if 'imagesets' in f.lower().split('/')[:-1]]
-    main = [f for f in files if '/main/' in f'/{f.lower()}'] or files
-    for file in main:
-        name = stem(file).lower()
-        if name in ('train', 'val', 'test', 'trainval'):
-            words = [
-                line.split()[0] for line in source.read_text(file).splitlines() if line.split()
-            ]
-            lists.setdefault(name, set()).update(word.rpartition('/')[2] for word in words)
-    splits: dict[str, str | None] = dict.fromkeys(lists.get('trainval', ()))
-    for split in ('test', 'val', 'train'):
-        splits.update(dict.fromkeys(lists.get(split, ()), split))
-    return splits
+def has_outlines(source: SourceFolder) -> bool:
+    """Whether any XML file has a polygon."""
+    return any('<polygon' in source.read_text(file) for file in source.with_ending('.xml'))
 
 
 def _number(element: Element, name: str) -> float:
@@ -62,6 +50,8 @@ def _read_object(element: Element, from_one: bool) -> Annotation | str:
     label = (element.findtext('name') or '').strip()
     if not label:
         return 'no <name>'
+    if element.findtext('deleted') == '1':
+        return f'{label}: deleted'
     annotation = Annotation(label, difficult=(element.findtext('difficult') or '0').strip() == '1')
     try:
         if (rotated := element.find('robndbox')) is not None:
@@ -73,6 +63,9 @@ def _read_object(element: Element, from_one: bool) -> Annotation | str:
             annotation.box = (left, top, *size)
         if (polygon := element.find('polygon')) is not None and len(polygon):
             annotation.polygons = [_polygon(polygon)]
+        turn_box(
+            annotation, float(element.findtext('attributes/attribute[name="rotation"]/value') or 0)
+        )
     except ValueError as error:
         return f'{label}: {error}'
     if annotation.box is None and annotation.corners is None and not annotation.polygons:
@@ -108,19 +101,20 @@ def read(source: SourceFolder, kind: str) -> Annotations:
         kind: ``voc`` or ``rolabelimg``.
     """
     reading = Reading(source)
-    splits = _listed_splits(source)
+    splits = read_lists(source, 'main')
     kinds = folders_of(source)
     for file in source.with_ending('.xml'):
         if kinds.get(parent(file)) != kind:
             continue
-        if splits and stem(file) not in splits:
+        name = find_listed(splits, file)
+        if splits and name is None:
             reading.data.report('left out', 'not in the lists of ImageSets', file)
             continue
         try:
-            _read_file(reading, file, splits.get(stem(file)))
+            _read_file(reading, file, splits[name] if name else None)
         except UserError as error:
             reading.data.report('left out', 'invalid XML', file, str(error))
-    for name in sorted(set(splits) - {stem(path) for path in reading.records}):
+    for name in sorted(splits):
         path = source.find_image(name)
         if path is not None and path not in reading.records:
             reading.records[path] = ImageRecord(path, split=splits[name])
