@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from .geometry import bounding_box, outline, polygon_area, to_box, to_corners
-from .records import Annotation, Annotations, ImageRecord
+from .records import IGNORE, Annotation, Annotations, ImageRecord
 
 _LeaveOut = Callable[[str, str], bool]
 _TOLERANCE = 0.01  #: pixels that a box may reach beyond the image unchanged: rounding of the source
@@ -41,7 +41,8 @@ def clean(
         for record in kept
         for name in (record.labels if task == 'classification' else _labels(record))
     )
-    data.classes = list(classes or dict.fromkeys([*data.classes, *used]))
+    found = [name for name in dict.fromkeys([*data.classes, *used]) if name != IGNORE]
+    data.classes = list(classes or found)
     for name in data.classes:
         if name not in used:
             data.report('note', 'class without objects', '.', name)
@@ -82,8 +83,9 @@ def _clean_object(
         data.report('left out', kind, where, f'{annotation.label} {detail}'.strip())
         return False
 
-    if classes and annotation.label not in classes:
-        return leave_out('object of a class that is not in --classes')
+    if reason := _unwanted_class(annotation, task, classes):
+        return leave_out(reason)
+    annotation.crowd |= annotation.label == IGNORE  # drawn as ignored pixels
     values = [*(annotation.box or ()), *outline(annotation)]
     if not values and annotation.rle is None:
         return leave_out('object without coordinates')
@@ -99,6 +101,15 @@ def _clean_object(
     if task == 'rotated-detection':
         return _clean_corners(record, annotation, leave_out)
     return _clip_box(data, record, annotation, where, leave_out)
+
+
+def _unwanted_class(annotation: Annotation, task: str, classes: Sequence[str] | None) -> str:
+    """Why the class of an object is not trained on; '' if it is."""
+    if annotation.label == IGNORE:
+        return '' if task == 'segmentation' else 'region to ignore'
+    if classes and annotation.label not in classes:
+        return 'object of a class that is not in --classes'
+    return ''
 
 
 def _remove_flat_polygons(annotation: Annotation) -> list[list[float]]:

@@ -223,7 +223,7 @@ def draw_outlines(record: ImageRecord, classes: Sequence[str]) -> np.ndarray:
     """(height, width) uint8 mask of an image's outlines; the smaller of two objects is in front."""
     annotations: list[dict[str, Any]] = [
         dict(
-            category_id=classes.index(annotation.label),
+            category_id=0 if annotation.crowd else classes.index(annotation.label),
             segmentation=annotation.rle or annotation.polygons,
             iscrowd=annotation.crowd,
         )

@@ -7,6 +7,8 @@ from typing import Any
 
 Box = tuple[float, float, float, float]
 
+IGNORE = '__ignore__'  #: LabelMe's label of regions that are ignored in training
+
 
 @dataclass(slots=True)
 class Annotation:

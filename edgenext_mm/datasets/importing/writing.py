@@ -20,7 +20,7 @@ from ..palette import voc_palette
 from .geometry import decode_rle, draw_polygons, encode_rle, to_area
 from .masks import MaskReader, draw_outlines
 from .measuring import embedded_image, load_mask
-from .records import Annotation, Annotations, ImageRecord
+from .records import IGNORE, Annotation, Annotations, ImageRecord
 from .source import SourceFolder, stem
 
 
@@ -250,4 +250,5 @@ def count_objects(images: Sequence[ImageRecord], task: str) -> Counter[str]:
     """Number of objects per class; of images per class for classification and masks."""
     if task == 'classification' or any(record.mask for record in images):
         return Counter(label for record in images for label in record.labels)
-    return Counter(a.label for record in images for a in record.annotations)
+    labels = (a.label for record in images for a in record.annotations)
+    return Counter(label for label in labels if label != IGNORE)

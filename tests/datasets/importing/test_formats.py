@@ -563,6 +563,36 @@ def test_labelme(tmp_path):
     assert kinds(summary)['left out', 'not an object'] == 1
 
 
+def test_labelme_regions_to_ignore(tmp_path):
+    square = [[2, 2], [6, 2], [6, 6], [2, 6]]
+    shapes = [
+        labelme_shape('cup', 'polygon', [[0, 0], [3, 0], [3, 3], [0, 3]]),
+        labelme_shape('__ignore__', 'polygon', square),
+    ]
+    content = dict(shapes=shapes, imagePath='a.png', imageHeight=8, imageWidth=8, imageData=None)
+    summary, out = import_tree(tmp_path, {'a.json': content, 'a.png': (8, 8)}, 'segmentation')
+    expected = np.zeros((8, 8), int)
+    expected[2:6, 2:6] = 255
+    expected[:3, :3] = 1
+    (mask,) = (out / 'train/masks').iterdir()
+    assert np.asarray(Image.open(mask)).tolist() == expected.tolist()
+    assert summary.classes == ['background', 'cup']
+    summary = import_data(tmp_path / 'source', 'detection', tmp_path / 'boxes')
+    assert summary.classes == ['cup']
+    assert kinds(summary)['left out', 'region to ignore'] == 1
+
+
+def test_datumaro_skeletons(tmp_path):
+    labels = [dict(name='body', parent=''), dict(name='head', parent='body'), dict(name='cup')]
+    categories = dict(label=dict(labels=labels), points=dict(items=[dict(label_id=0)]))
+    skeleton = dict(id=0, type='skeleton', label_id=0, group=0, points=[1, 2, 2], attributes={})
+    box = dict(id=1, type='bbox', label_id=2, group=0, bbox=[1, 2, 3, 4], attributes={})
+    item = dict(id='a', annotations=[skeleton, box], image=dict(path='a.jpg', size=[10, 20]))
+    files = {'annotations/default.json': dict(info={}, categories=categories, items=[item])}
+    summary, _ = import_tree(tmp_path, files | {'images/default/a.jpg': (20, 10)}, 'detection')
+    assert summary.classes == ['body', 'cup']
+
+
 def test_datumaro(tmp_path):
     def entry(kind, label, group=0, **more):
         return dict(id=0, type=kind, label_id=label, group=group, attributes={}, z_order=0) | more
