@@ -205,7 +205,7 @@ def _text_formats(source: SourceFolder) -> dict[str, str]:
         if len(found) == 2 or sniffed.get(folder, 0) >= _SNIFFED_FILES:
             continue
         with (source.root / file).open('rb') as stream:
-            lines = stream.read(4096).decode('utf-8', 'replace').splitlines()
+            lines = stream.read(4096).decode('utf-8-sig', 'replace').splitlines()
         first = next((line for line in lines if line.strip()), None)
         if first is None:
             continue

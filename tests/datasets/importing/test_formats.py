@@ -97,9 +97,10 @@ def test_a_class_may_have_the_name_of_a_split(tmp_path):
         'filename,label\na.jpg,cat\nb.jpg,dog\nc.jpg,cat\nd.jpg,dog\n',
         'id;class;split\na;cat;train\nb;dog;train\nc;cat;val\nd;dog;val\n',
         'a.jpg,cat\nb.jpg,dog\nc.jpg,cat\nd.jpg,dog\n',
+        ',image_name,label_name\n0,a.jpg,cat\n1,b.JPG,dog\n2,c,cat\n3,images/d.jpg,dog\n',
         'filename, cat, dog\na.jpg,1,0\nb.jpg,0,1\nc.jpg,1,0\nd.jpg,0,1\n',  # Roboflow _classes.csv
     ],
-    ids=['header', 'semicolons', 'plain', 'columns'],
+    ids=['header', 'semicolons', 'plain', 'pandas', 'columns'],
 )
 def test_csv_of_labels(tmp_path, table):
     files = {f'images/{name}.jpg': (8, 6) for name in 'abcd'} | {'labels.csv': table}
@@ -208,6 +209,29 @@ def test_yolo_oriented_boxes(tmp_path):
     objects = dota_objects(out)
     assert objects['a'] == [('ship', [20, 20, 60, 20, 60, 60, 20, 60], 0)]
     assert objects['b'] == [('ship', [20, 10, 40, 20, 20, 30, 0, 20], 0)]
+
+
+def test_yolo_in_upper_case_with_a_byte_order_mark(tmp_path):
+    files = {'Images/train/a.JPG': (100, 100), 'Images/val/a.JPG': (100, 100)}
+    files['Labels/train/a.TXT'] = '\ufeff0 0.5 0.5 0.2 0.4\r\n'
+    files['Labels/val/a.TXT'] = '\ufeff1 0.5 0.5 0.4 0.2\r\n'
+    _, out = import_tree(tmp_path, files, 'detection')
+    found = {s: coco_objects(out, s)['a.JPG'] for s in ('train', 'val')}
+    assert [name for ((name, _, _),) in found.values()] == ['class_0', 'class_1']
+    np.testing.assert_allclose(
+        [box for ((_, box, _),) in found.values()], [[40, 30, 20, 40], [30, 40, 40, 20]]
+    )
+
+
+def test_yolo_with_two_lists_of_names(tmp_path):
+    files = {f'{n}/images/{n}.jpg': (10, 10) for n in 'ab'}
+    files |= {f'{n}/labels/{n}.txt': '0 0.5 0.5 0.2 0.4' for n in 'ab'}
+    files |= {'a/labels/classes.txt': 'cup\npen\n', 'b/labels/classes.txt': 'pen\ncup\n'}
+    message = 'different class names: a/labels/classes.txt, b/labels/classes.txt'
+    with pytest.raises(UserError, match=message):
+        import_tree(tmp_path, files, 'detection')
+    (tmp_path / 'source/b/labels/classes.txt').write_text('cup\npen')
+    assert import_data(tmp_path / 'source', 'detection', tmp_path / 'out').classes == ['cup', 'pen']
 
 
 # XML
@@ -636,7 +660,7 @@ def test_datumaro(tmp_path):
 
 def test_dota(tmp_path):
     text = (
-        'imagesource:GoogleEarth\ngsd:0.146343\n'
+        '\ufeffimagesource:GoogleEarth\ngsd:0.146343\n'
         '20.5 10 60 10 60.0 30 20.5 30 small-vehicle 0\n'
         '150 10 210 10 210 30 150 30 ship 1\n1 2 3 4 ship 0\n'
     )

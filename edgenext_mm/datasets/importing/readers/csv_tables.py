@@ -14,8 +14,14 @@ from ..records import Annotation, Annotations
 from ..source import SourceFolder, split_of
 from .reading import Reading
 
-_NAMES = ('filename', 'file_name', 'image', 'image_path', 'path', 'file', 'image_id', 'id', 'name')
-_LABELS = ('class', 'label', 'class_name', 'category', 'target', 'labels', 'species', 'breed')
+_NAMES = (
+    *('filename', 'file_name', 'image', 'image_path', 'image_name', 'filepath', 'file_path'),
+    *('path', 'file', 'image_id', 'id', 'name'),
+)
+_LABELS = (
+    *('class', 'label', 'class_name', 'label_name', 'class_label', 'category', 'category_name'),
+    *('target', 'labels', 'species', 'breed'),
+)
 _CORNERS = [
     ('xmin', 'ymin', 'xmax', 'ymax'),
     ('x_min', 'y_min', 'x_max', 'y_max'),

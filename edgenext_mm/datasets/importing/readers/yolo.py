@@ -68,11 +68,18 @@ def _class_names(source: SourceFolder, settings: dict[str, Any]) -> dict[int, st
         return {int(index): str(name) for index, name in names.items()}
     if isinstance(names, list):
         return dict(enumerate(str(name) for name in names))
+    lists: dict[str, list[str]] = {}
     for file in source.files:
         if file.rpartition('/')[2].lower() in _NAME_FILES:
             lines = [line.strip() for line in source.read_text(file).splitlines()]
-            return dict(enumerate(line for line in lines if line))
-    return {}
+            lists[file] = [line for line in lines if line]
+    found = list(lists.values())
+    if any(names != found[0] for names in found):
+        raise UserError(
+            f'{source.root} has files with different class names: {", ".join(lists)}. Keep the '
+            'one that belongs to these labels, or import their folders one by one.'
+        )
+    return dict(enumerate(found[0])) if found else {}
 
 
 def _listed_splits(
@@ -183,9 +190,14 @@ def read(source: SourceFolder) -> Annotations:
         detail = 'no data.yaml, obj.names or classes.txt: classes are named class_0, class_1, ...'
         reading.data.report('note', 'no class names', '.', detail)
     used = set()
-    labels_by_stem = {stem(f): f for f in source.with_ending('.txt')}
+    texts = source.with_ending('.txt')
+    labels_by_stem = {stem(f): f for f in texts}
+    lower_case = {f.lower(): f for f in texts} | {f: f for f in texts}
     for image in source.images:
-        labels = next((path for path in label_file(image) if path in source), None)
+        paths = label_file(image)
+        labels = next(
+            (lower_case[p] for p in [*paths, *map(str.lower, paths)] if p in lower_case), None
+        )
         if labels is None and (other := labels_by_stem.get(stem(image))):
             labels = other if source.find_image(stem(image)) == image else None
         record = ImageRecord(image, labels or '', splits.get(image) or split_of(image))
