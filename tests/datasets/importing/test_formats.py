@@ -66,6 +66,13 @@ def test_class_folders_with_splits(tmp_path, val):
         assert found == {str(path): names[path.parent.name] for path in (out / split).rglob('*.*')}
 
 
+@pytest.mark.parametrize('folder', ['images', 'archive/pets'])
+def test_class_folders_within_a_folder(tmp_path, folder):
+    files = {f'{folder}/{label}/{i}.jpg': (8, 6) for label in ('cat', 'dog') for i in range(5)}
+    summary, _ = import_tree(tmp_path, files, 'classification')
+    assert summary.splits['train']['per_class'] == dict(cat=4, dog=4)
+
+
 def test_csv_rows_without_a_label_are_reported(tmp_path):
     files = {f'{name}.jpg': (8, 6) for name in 'abc'}
     files['labels.csv'] = 'filename,label\na.jpg,cat\nb.jpg,\nc.jpg,dog\n'
@@ -306,6 +313,19 @@ def test_turned_boxes_of_cvat_in_voc_and_coco(tmp_path):
         import_data(folder / 'source', 'rotated-detection', folder / 'rotated')
         ((_, corners, _),) = dota_objects(folder / 'rotated')['a']
         np.testing.assert_allclose(corners, [40, 10, 40, 50, 20, 50, 20, 10])
+
+
+def test_voc_files_that_name_another_image(tmp_path):
+    """Copied files keep the <filename> of the original."""
+    files = {f'images/{n}.jpg': (200, 100) for n in 'ab'}
+    files |= {f'xml/{n}.xml': voc('b.jpg', voc_box(n, 1, 2, 11, 22)) for n in 'ab'}
+    summary, out = import_tree(tmp_path, files, 'detection')
+    objects = coco_objects(out)
+    assert {name: entries[0][0] for name, entries in objects.items()} == {
+        'a.jpg': 'a',
+        'b.jpg': 'b',
+    }
+    assert kinds(summary)['changed', 'XML file that names another image'] == 1
 
 
 def test_deleted_objects_of_old_labelme(tmp_path):
@@ -604,6 +624,18 @@ def test_labelme_regions_to_ignore(tmp_path):
     summary = import_data(tmp_path / 'source', 'detection', tmp_path / 'boxes')
     assert summary.classes == ['cup']
     assert kinds(summary)['left out', 'region to ignore'] == 1
+
+
+def test_rotated_boxes_of_circles_and_ellipses_are_upright(tmp_path):
+    shape = labelme_shape('cup', 'circle', [[50, 50], [50, 60]])
+    labelme = dict(shapes=[shape], imagePath='a.jpg', imageHeight=100, imageWidth=200)
+    ellipse = dict(id=0, type='ellipse', label_id=0, group=0, points=[40, 40, 60, 60])
+    item = dict(id='a', annotations=[ellipse], image=dict(path='a.jpg', size=[100, 200]))
+    datumaro = dict(info={}, items=[item], categories=dict(label=dict(labels=[dict(name='cup')])))
+    for index, files in enumerate([{'a.json': labelme}, {'annotations/default.json': datumaro}]):
+        folder = tmp_path / str(index)
+        _, out = import_tree(folder, files | {'a.jpg': (200, 100)}, 'rotated-detection')
+        assert dota_objects(out)['a'] == [('cup', [40, 40, 60, 40, 60, 60, 40, 60], 0)]
 
 
 def test_datumaro_skeletons(tmp_path):

@@ -14,6 +14,9 @@ def _places(source: SourceFolder) -> dict[str, tuple[str | None, str | None]]:
     """
     folders = {image: image.split('/')[:-1] for image in source.images}
     tops = {parts[0] for parts in folders.values() if parts}
+    while len(tops) == 1 and not split_of(f'{min(tops)}/') and all(folders.values()):
+        folders = {image: parts[1:] for image, parts in folders.items()}  # around all folders
+        tops = {parts[0] for parts in folders.values() if parts}
     has_splits = all(split_of(f'{top}/') for top in tops)
     places = {}
     for image, parts in folders.items():

@@ -31,8 +31,11 @@ def _read_shape(entry: dict[str, Any], label: str) -> Annotation | str:
     if kind == 'ellipse':
         x1, y1, x2, y2 = (float(v) for v in entry['points'])
         centre = ((x1 + x2) / 2, (y1 + y2) / 2)
-        polygon = ellipse_polygon(*centre, abs(x2 - x1) / 2, abs(y2 - y1) / 2)
-        return Annotation(label, polygons=[polygon])
+        width, height = abs(x2 - x1), abs(y2 - y1)
+        polygon = ellipse_polygon(*centre, width / 2, height / 2)
+        return Annotation(
+            label, polygons=[polygon], corners=rotated_corners(*centre, width, height, 0.0)
+        )
     if kind == 'mask':
         return Annotation(label, rle=checked_rle(entry['rle']), crowd=crowd)
     return f'type {kind!r} has no area'

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ....errors import UserError
-from ..geometry import ellipse_polygon, pasted_rle
+from ..geometry import ellipse_polygon, pasted_rle, rotated_corners
 from ..records import Annotation, Annotations, ImageRecord
 from ..source import SourceFolder, split_of, stem
 from .reading import Reading
@@ -37,7 +37,8 @@ def _read_shape(shape: dict[str, Any], size: tuple[int, int]) -> Annotation | st
         (cx, cy), edge = points
         radius = math.dist((cx, cy), edge)
         box = (cx - radius, cy - radius, 2 * radius, 2 * radius)
-        return Annotation(label, box, [ellipse_polygon(cx, cy, radius, radius)])
+        corners = rotated_corners(cx, cy, 2 * radius, 2 * radius, 0.0)
+        return Annotation(label, box, [ellipse_polygon(cx, cy, radius, radius)], corners=corners)
     if kind == 'mask' and shape.get('mask') and points:
         content = base64.b64decode(shape['mask'])
         part = np.asarray(Image.open(io.BytesIO(content)).convert('L')) > 0

@@ -126,9 +126,15 @@ def read(source: SourceFolder, kind: str) -> Annotations:
 def _read_file(reading: Reading, file: str, split: str | None) -> None:
     root = reading.source.read_xml(file)
     name = (root.findtext('filename') or '').strip() or stem(file)
-    record = reading.add(file, name, stem(file), size=_stated_size(root), split=split)
+    names = [name, stem(file)]
+    if stem(name) != stem(file):  # a copied or renamed file; mmdet, too, goes by its name
+        names.reverse()
+    record = reading.add(file, *names, size=_stated_size(root), split=split)
     if record is None:
         return
+    if reading.source.find_image(name, file) not in (None, record.path):
+        detail = f'{record.path} instead of {name}'
+        reading.data.report('changed', 'XML file that names another image', file, detail)
     official = (root.findtext('source/database') or '').startswith('The VOC')
     for position, element in enumerate(root.iter('object'), 1):
         if annotation := reading.read_object(
