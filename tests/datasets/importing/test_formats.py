@@ -598,7 +598,7 @@ def test_labelme(tmp_path):
     objects = coco_objects(out)
     assert objects['b.png'] == []
     first, grouped, circle, masked = objects['a.jpg']
-    assert first == ('cup', [10, 20, 40, 20], None)
+    assert first == ('cup', [10, 20, 40, 20], [[10, 20, 50, 20, 50, 40, 10, 40]])
     assert grouped[1:] == ([1, 1, 28, 4], [[1, 1, 9, 1, 9, 5], [20, 1, 29, 1, 29, 5]])
     assert circle[:2] == ('pen', [40, 40, 20, 20])
     assert masked[1] == [7, 3, 2, 3]
