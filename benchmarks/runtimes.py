@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from edgenext_mm.deployment import switch_to_deploy
+from edgenext_mm.deployment.content import Content
+from edgenext_mm.deployment.exporter import quiet
+from edgenext_mm.deployment.file_formats import backend, open_session
 from edgenext_mm.deployment.form import LAYOUT_BY_FORMAT
 from edgenext_mm.deployment.heads import DTYPES, Cast
 from edgenext_mm.errors import UserError
 from edgenext_mm.models import EdgeNeXt
-from edgenext_mm.runtime.formats import FORMATS, require
+from edgenext_mm.runtime.formats import FORMATS, require, with_ending
+from edgenext_mm.runtime.metadata import Metadata
 
 from .latency import Call, inference_call
 
@@ -193,6 +198,46 @@ def openvino_request(model: nn.Module, x: Tensor, settings: Settings, profile: b
     )
 
 
+def converted(kind: str, model: nn.Module, x: Tensor, settings: Settings) -> Call:
+    """A file for phones and boards with the deploy form, run on the CPU for one image.
+
+    ExecuTorch runs in a process of its own; sending the image is part of its time.
+
+    Args:
+        kind: A format that :func:`~edgenext_mm.deployment.export` writes.
+        model: Model that maps images to a tensor or a tuple of tensors.
+        x: (1, 3, H, W) images.
+        settings: Settings of the runtime.
+    """
+    metadata = Metadata(
+        task='classification',
+        classes=(),
+        outputs=('logits',),
+        structure=None,
+        shape=(x.shape[-2], x.shape[-1]),
+        dynamic=(),
+        include=(),
+        precision=settings.precision,
+        preprocessing={},
+        results={},
+        config={},
+    )
+    network = deployed(model, LAYOUT_BY_FORMAT[kind], x).cpu()
+    calibration = [x.cpu()] if settings.precision == 'int8' else []
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = with_ending(Path(folder, 'model'), kind)
+        content = Content(network, x.cpu(), metadata, calibration=calibration)
+        backend(kind).write(content, path)
+        session = open_session(path, settings.threads)
+        session(x)  # the file may be read when it runs first
+    return lambda: session(x)
+
+
+def _converted(kind: str) -> Runtime:
+    packages = (*FORMATS[kind].writes, *filter(None, [FORMATS[kind].runs]))
+    return Runtime(partial(converted, kind), FORMATS[kind].precisions, False, packages)
+
+
 _ONNX, _OPENVINO = FORMATS['onnx'], FORMATS['openvino']
 RUNTIMES = {
     'eager': Runtime(eager),
@@ -200,6 +245,9 @@ RUNTIMES = {
     'compile': Runtime(compiled),
     'onnxruntime': Runtime(onnxruntime, _ONNX.precisions, False, ('onnxruntime', *_ONNX.writes)),
     'openvino': Runtime(openvino, _OPENVINO.precisions, False, ('openvino', *_OPENVINO.writes)),
+    'litert': _converted('litert'),
+    'executorch': _converted('executorch'),
+    'ncnn': _converted('ncnn'),
 }
 
 
@@ -221,7 +269,6 @@ def _recorded(call: Call) -> Call:
 def _onnx_file(model: nn.Module, x: Tensor, kind: str, half: bool = False) -> Iterator[Path]:
     import onnx
 
-    from edgenext_mm.deployment.exporter import quiet
     from edgenext_mm.deployment.onnx_files import to_onnx
 
     network = deployed(model, LAYOUT_BY_FORMAT[kind], x).cpu()

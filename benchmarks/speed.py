@@ -1,7 +1,8 @@
 r"""Time models side by side: latency of inference in several runtimes, or training steps.
 
 Each model runs in its own process. All models and precisions of a runtime take turns, and so do
-PyTorch's runtimes, so that changes of the machine's speed affect all of them: compare ratios. A
+PyTorch's runtimes, so that changes of the machine's speed affect all of them: compare ratios. With
+a runtime as --baseline, all runtimes take turns, and a model is divided by itself there. A
 turn is two calls: the first brings the weights back into the caches, the second is timed. Our
 models are in deploy form in all runtimes but `eager`. INT8 models are calibrated on random images:
 only their speed is meaningful.
@@ -11,6 +12,8 @@ Examples:
     python -m benchmarks.speed --models small timm:edgenext_small timm:mobilevit_s \
         --runtimes eager,deploy,onnxruntime,openvino --precision fp32,int8 \
         --baseline timm:edgenext_small --markdown --plot speed.png
+    python -m benchmarks.speed --models small --runtimes onnxruntime,litert,executorch \
+        --baseline onnxruntime
     python -m benchmarks.speed --train --batch 16 --shape 128 128 --rounds 40 \
         --models small timm:edgenext_small
     python -m benchmarks.speed --device cuda --batch 1,256 --precision fp32,fp16 \
@@ -71,7 +74,8 @@ class Plan(NamedTuple):
         batches: Batch sizes.
         shape: (H, W) of the images.
         baseline: Model that the others are divided by, at the first precision. ``timm`` stands for
-            timm's model of the same size.
+            timm's model of the same size. Or a runtime: each model is divided by itself there, and
+            all runtimes take turns.
         device: Device of PyTorch, ``cpu`` or ``cuda``.
         rounds: Number of timed calls of each model.
         warmup: Number of calls before them.
@@ -89,8 +93,21 @@ class Plan(NamedTuple):
     warmup: int
     settings: Settings
 
+    @property
+    def compares_runtimes(self) -> bool:
+        """Whether models are divided by themselves in another runtime."""
+        return self.baseline in RUNTIMES
+
+    def divisor(self, runtime: str, model: str) -> tuple[str, str, str]:
+        """Runtime, model and precision that a model's time is divided by."""
+        if self.compares_runtimes:
+            runtime = self.baseline
+        return runtime, self.twin(model), self.precisions_of(runtime)[0]
+
     def twin(self, model: str) -> str:
         """The name of the model that a model is divided by."""
+        if self.compares_runtimes:
+            return model
         if self.baseline != SAME_SIZE:
             return self.baseline
         arch = model.removesuffix('_bnhs')
@@ -115,6 +132,11 @@ class Plan(NamedTuple):
             raise UserError(
                 f'The baseline {", ".join(sorted(missing))} is not one of the models '
                 f'{", ".join(self.models)}. Add it to --models.'
+            )
+        if self.compares_runtimes and (self.baseline not in self.runtimes or self.device != 'cpu'):
+            raise UserError(
+                f'The baseline {self.baseline} is a runtime: it must be one of --runtimes, and '
+                'all of them run on the CPU.'
             )
         for runtime in self.runtimes:
             if not self.precisions_of(runtime):
@@ -148,6 +170,8 @@ def run(plan: Plan) -> dict[str, Any]:
     # PyTorch's runtimes take turns. Each other runtime runs alone, which needs less memory.
     in_torch = [r for r in plan.runtimes if _is_torch(r)]
     groups = [in_torch, *([r] for r in plan.runtimes if r not in in_torch)]
+    if plan.compares_runtimes:
+        groups = [list(plan.runtimes)]
     rows = [
         row
         for runtimes in filter(None, groups)
@@ -183,7 +207,7 @@ def _measure(
         )
         for key, timing in timings.items():
             runtime, model, precision = key
-            baseline = timings[runtime, plan.twin(model), plan.precisions_of(runtime)[0]]
+            baseline = timings[plan.divisor(runtime, model)]
             # A training step does more than the multiply-adds that are counted.
             peak = None if runtime == TRAINING else peaks[precision]
             memory = None
@@ -295,7 +319,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--baseline',
         help='model that the others are divided by, at the first precision; `timm` stands for '
-        "timm's model of the same size (default: the last model)",
+        "timm's model of the same size; a runtime compares each model with itself there "
+        '(default: the last model)',
     )
     parser.add_argument(
         '--runtimes', default='eager', help=f'some of {",".join(RUNTIMES)} (default: eager)'

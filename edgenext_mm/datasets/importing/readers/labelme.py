@@ -28,10 +28,10 @@ def _read_shape(shape: dict[str, Any], size: tuple[int, int]) -> Annotation | st
     if kind == 'rectangle' and len(points) in (2, 4):
         xs, ys = flat[::2], flat[1::2]
         left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
-        corners = (left, top, right, top, right, bottom, left, bottom)
+        around = (left, top, right, top, right, bottom, left, bottom)
         box = (left, top, right - left, bottom - top)
         # An outline, too, as for LabelMe's own converters.
-        return Annotation(label, box, [list(corners)], corners=corners)
+        return Annotation(label, box, [list(around)], corners=around)
     if kind in ('rotation', 'oriented_rectangle') and len(points) == 4:
         return Annotation(label, polygons=[flat], corners=tuple(flat))
     if kind == 'polygon' and len(points) >= 3:
