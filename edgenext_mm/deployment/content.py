@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..runtime.boxes import Selection
 from ..runtime.metadata import Metadata
+from .heads import describe_scores
 from .int8 import Int8Settings
 
 TASKS = {
@@ -159,17 +160,7 @@ def results_of(model: nn.Module, network: nn.Module) -> dict[str, Any]:
         if (model.test_cfg or {}).get('mode') == 'slide':
             return {}
         return dict(align_corners=segmentor.align_corners, threshold=segmentor.threshold)
-    if (head := getattr(model, 'head', None)) is None:
-        return {}
-    from mmpretrain.models.heads import ClsHead, MultiLabelClsHead
-
-    if isinstance(head, MultiLabelClsHead):
-        return dict(activation='sigmoid', threshold=head.thr, topk=head.topk)
-    predicts = ('predict', '_get_predictions')
-    is_usual = isinstance(head, ClsHead) and all(
-        getattr(type(head), name) is getattr(ClsHead, name) for name in predicts
-    )
-    return dict(activation='softmax') if is_usual else {}
+    return describe_scores(model) if hasattr(model, 'head') else {}
 
 
 def _without_init(value: Any) -> Any:

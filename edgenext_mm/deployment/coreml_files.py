@@ -23,6 +23,12 @@ from .content import Content
 from .mil import Program
 
 
+#: Outputs of a file with the scores of a classifier.
+SCORES = ('scores',)
+#: Output of Core ML's classifiers that holds a score for each class name. `classLabel` is the other.
+LABELLED_SCORES = 'classLabel_probs'
+
+
 def write(content: Content, path: Path) -> None:
     """Writes a Core ML file, for iOS 16, macOS 13 and later."""
     with _silent():
@@ -34,10 +40,14 @@ def write(content: Content, path: Path) -> None:
         if 'preprocess' in metadata.include:  # the input is an image, as Vision and Swift give it
             network, example = ChannelsFirst(network), example.permute(0, 3, 1, 2).float()
             kind = ct.ImageType
+        labels = None
+        if metadata.outputs == SCORES and metadata.classes:
+            labels = ct.ClassifierConfig(list(metadata.classes))
         model = ct.convert(
             torch_files.trace(network, example),
             inputs=[kind('images', tuple(example.shape))],
-            outputs=[ct.TensorType(name) for name in metadata.outputs],
+            outputs=None if labels else [ct.TensorType(name) for name in metadata.outputs],
+            classifier_config=labels,
             convert_to='mlprogram',
             minimum_deployment_target=ct.target.iOS16,
             compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
@@ -106,6 +116,9 @@ class CoremlSession:
         if 'preprocess' in self.metadata.include:
             images = images.permute(0, 3, 1, 2).float()
         outputs = self._program(images=images)
+        if LABELLED_SCORES in outputs:
+            by_name = outputs[LABELLED_SCORES]
+            return [torch.tensor([[by_name[name] for name in self.metadata.classes]])]
         return [outputs[name] for name in self.metadata.outputs]
 
 

@@ -57,7 +57,7 @@ class ExportedModel(nn.Module):
         # The head keeps its decoding and loses its layers. A subclass would be needed for every
         # head of four libraries; the attribute is set on an object that was built here.
         head = self.shell.get_submodule(self.head_name)
-        if 'decode' in self.metadata.include and self.metadata.task != 'segmentation':
+        if network.decodes_boxes:
             head.predict = network.predict_boxes
         else:
             head.forward = lambda outputs: outputs
@@ -125,6 +125,8 @@ class FileNetwork(nn.Module):
         self.pad_value = pad_value
         self.takes_batches = 'batch' in self.metadata.dynamic
         self.takes_pixels = 'preprocess' in self.metadata.include
+        self.decodes = 'decode' in self.metadata.include
+        self.decodes_boxes = self.decodes and 'detection' in self.metadata.task
 
     def forward(self, x: Tensor) -> Any:
         """Returns the outputs of the head for normalised images.
@@ -135,9 +137,12 @@ class FileNetwork(nn.Module):
         metadata = self.metadata
         pads = metadata.task != 'classification'
         images = fit_size(x, metadata.shape, metadata.dynamic, pads, self.pad_value)
-        if 'decode' in metadata.include and metadata.task != 'segmentation':
+        if self.decodes_boxes:
             return images
-        return unflatten(self._run(images), metadata.structure)
+        outputs = self._run(images)
+        if self.decodes and metadata.task == 'classification':
+            outputs = [_logits(scores, metadata.results['activation']) for scores in outputs]
+        return unflatten(outputs, metadata.structure)
 
     def _run(self, images: Tensor) -> list[Tensor]:
         """Returns the outputs for padded images."""
@@ -251,3 +256,8 @@ def fit_size(
             'test pipeline and export with that --shape, or with --dynamic height,width.'
         )
     return F.pad(x, (0, right, 0, below), value=value).contiguous()
+
+
+def _logits(scores: Tensor, activation: str) -> Tensor:
+    """Returns logits that lead to the scores of a classifier."""
+    return scores.logit(1e-7) if activation == 'sigmoid' else scores.clamp_min(1e-30).log()

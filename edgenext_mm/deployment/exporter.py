@@ -29,7 +29,15 @@ from .content import (
 )
 from .file_formats import backend, find_writer
 from .form import LAYOUT_BY_FORMAT, switch_to_deploy
-from .heads import LabelNetwork, Network, Preprocessed, structure_of, to_pixels
+from .heads import (
+    LabelNetwork,
+    Network,
+    Preprocessed,
+    ScoreNetwork,
+    find_head,
+    structure_of,
+    to_pixels,
+)
 from .int8 import KINDS, Int8Settings
 from .verify import Deviation, check_deviations, check_half_range, compare, rehearse
 
@@ -62,7 +70,8 @@ def export(
         include: What the file holds besides the network. Default: nothing.
 
             - ``preprocess``: images are (B, H, W, 3) uint8 red-green-blue pixels.
-            - ``decode``: detectors return all boxes and scores, segmentors the class of each pixel.
+            - ``decode``: detectors return all boxes and scores, segmentors the class of each pixel,
+              classifiers scores from 0 to 1, in Core ML with the names of the classes.
             - ``nms``: detectors return the boxes after NMS; needs ``decode``.
         calibration: Normalised (1, C, H, W) images for INT8. Default: none.
         images: Normalised (1, C, H, W) images for the comparison. Default: none, no comparison.
@@ -144,9 +153,10 @@ def _network_type(model: nn.Module, include: Sequence[str]) -> type[Network]:
     """Returns the class of the network that a file holds."""
     if 'nms' in include:
         return BoxNetwork
-    if 'decode' in include:
-        return LabelNetwork if hasattr(model, 'decode_head') else DecodedNetwork
-    return Network
+    if 'decode' not in include:
+        return Network
+    kinds = dict(head=ScoreNetwork, decode_head=LabelNetwork, bbox_head=DecodedNetwork)
+    return kinds[find_head(model)]
 
 
 def _content(
@@ -308,8 +318,6 @@ def _check_parts(model: nn.Module, file_format: str, include: Sequence[str]) -> 
             )
     if 'nms' in parts and not hasattr(model, 'bbox_head'):
         raise UserError('Only files of detectors can include NMS.')
-    if 'decode' in parts and hasattr(model, 'head'):
-        raise UserError("There is nothing to decode in a classifier's outputs, the scores.")
     if 'preprocess' in parts:
         description = preprocessing_of(model.cfg)
         loading = description['loading'][-1] if description['loading'] else {}

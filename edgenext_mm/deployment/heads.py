@@ -78,6 +78,55 @@ class Network(nn.Module):
         return Cast(self, precision)
 
 
+def describe_scores(model: nn.Module) -> dict[str, Any]:
+    """Describes how the logits of a classifier become scores and classes.
+
+    Returns:
+        ``activation``, ``softmax`` or ``sigmoid``, and for several labels per image ``threshold``
+        and ``topk``; nothing if only the model's own head can do it.
+    """
+    from mmpretrain.models.heads import ClsHead, MultiLabelClsHead
+
+    head = model.head
+    if isinstance(head, MultiLabelClsHead):
+        return dict(activation='sigmoid', threshold=head.thr, topk=head.topk)
+    predicts = ('predict', '_get_predictions')
+    is_usual = isinstance(head, ClsHead) and all(
+        getattr(type(head), name) is getattr(ClsHead, name) for name in predicts
+    )
+    return dict(activation='softmax') if is_usual else {}
+
+
+class ScoreNetwork(Network):
+    """Maps normalised (B, C, H, W) images to (B, classes) scores from 0 to 1.
+
+    Args:
+        model: A classifier.
+
+    Raises:
+        UserError: If its head has a prediction of its own.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        found = describe_scores(model)
+        if not found:
+            raise UserError(
+                f'How a {type(model.head).__name__} makes scores of logits is not known. Export '
+                'the logits with --include none or preprocess.'
+            )
+        self.activation = found['activation']
+
+    def names(self, nested: Any) -> list[str]:
+        """Names the output."""
+        return ['scores']
+
+    def nested(self, x: Tensor) -> Tensor:
+        """Returns the score of each class."""
+        logits = super().nested(x)
+        return logits.softmax(1) if self.activation == 'softmax' else logits.sigmoid()
+
+
 class LabelNetwork(Network):
     """Maps normalised (B, C, H, W) images to (B, H, W) int32 classes: the arg max of the logits.
 

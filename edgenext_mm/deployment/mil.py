@@ -42,8 +42,8 @@ class Program:
             raise UserError(f'The program has operators that are unknown here: {unknown}.')
 
     @torch.no_grad()
-    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """Returns the outputs by name.
+    def __call__(self, **inputs: Tensor) -> dict[str, Any]:
+        """Returns the outputs by name: tensors, of a classifier a class name and a dict of scores.
 
         Args:
             inputs: The inputs by name.
@@ -59,9 +59,11 @@ class Program:
             result = OPERATORS[operation.op_type](**arguments)
             results = result if isinstance(result, (list, tuple)) else [result]
             for output, tensor in zip(operation.outputs, results, strict=True):
-                _check(operation, output, tensor)
+                if isinstance(tensor, Tensor):
+                    _check(operation, output, tensor)
                 values[output.name] = tensor
-        return {name: values[name].float() for name in self._outputs}
+        outputs = {name: values[name] for name in self._outputs}
+        return {k: v.float() if isinstance(v, Tensor) else v for k, v in outputs.items()}
 
 
 def _read(value: Any, values: Mapping[str, Any]) -> Any:
@@ -189,6 +191,11 @@ def _expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
     return x
 
 
+def _classify(probabilities: Tensor, classes: Sequence[str]) -> tuple[str, dict[str, float]]:
+    scores = dict(zip(classes, probabilities.flatten().tolist(), strict=True))
+    return max(scores, key=lambda name: scores[name]), scores
+
+
 def _dequantize(quantized_data: Tensor, zero_point: Any, scale: Any, axis: int) -> Tensor:
     shape = [1] * quantized_data.dim()
     shape[axis] = -1
@@ -205,6 +212,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
         x, mean, variance, gamma, beta, eps=epsilon
     ),
     'cast': lambda x, dtype: x.long() if 'int' in dtype else x.float(),
+    'classify': _classify,
     'clip': lambda x, alpha, beta: x.clamp(alpha, beta),
     'concat': lambda values, axis, interleave=False: torch.cat(values, axis),
     'constexpr_affine_dequantize': _dequantize,

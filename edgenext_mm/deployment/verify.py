@@ -21,7 +21,7 @@ from ..runtime.metadata import Metadata
 from .boxes import BoxNetwork, DecodedNetwork
 from .exported_model import ExportedModel
 from .file_formats import open_session
-from .heads import LabelNetwork, Network, from_pixels, to_pixels
+from .heads import LabelNetwork, Network, ScoreNetwork, from_pixels, to_pixels
 
 #: The largest accepted deviation by precision, relative to the largest value of an output. INT8 is
 #: judged by its accuracy on a data set; its bound only detects broken files.
@@ -87,7 +87,8 @@ def rehearse(network: Network, metadata: Metadata, image: Tensor) -> None:
     if isinstance(network, LabelNetwork):
         network = Network(model)
         metadata = replace(metadata, include=(), outputs=('logits',))
-    metadata = replace(metadata, include=())  # the network has no preprocessing here
+    decodes = isinstance(network, ScoreNetwork)
+    metadata = replace(metadata, include=('decode',) if decodes else ())  # without preprocessing
     expected = model_results(model, image)
     try:
         exported = ExportedModel(InMemory(network, metadata))

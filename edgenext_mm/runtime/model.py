@@ -202,17 +202,18 @@ class Model:
             )
         return wanted
 
-    def _classes(self, logits: np.ndarray) -> Result:
-        logits = logits.astype(np.float32)
-        if self.results['activation'] == 'softmax':
-            exponents = np.exp(logits - logits.max())
-            scores = exponents / exponents.sum()
+    def _classes(self, output: np.ndarray) -> Result:
+        scores = output.astype(np.float32)
+        has_one_label = self.results['activation'] == 'softmax'
+        if 'decode' not in self.metadata.include:
+            exponents = np.exp(scores - scores.max() if has_one_label else -scores)
+            scores = exponents / exponents.sum() if has_one_label else 1 / (1 + exponents)
+        if has_one_label:
             label = int(scores.argmax())
             found: Result = dict(pred_label=label)
             if self.classes:
                 found['pred_class'] = class_names([label], self.classes)[0]
             return dict(**found, pred_score=float(scores[label]), pred_scores=scores)
-        scores = 1 / (1 + np.exp(-logits))
         if self.results['threshold'] is not None:
             labels = np.flatnonzero(scores >= self.results['threshold'])
         else:

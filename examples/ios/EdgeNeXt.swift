@@ -1,8 +1,7 @@
 // Runs an exported Core ML file on iOS 16, macOS 13 and later: classification and detection.
 //
 //   python tools/deployment/export.py CONFIG CHECKPOINT --format coreml --precision fp16 \
-//       --out Cells --include preprocess            (classifiers)
-//                   --include preprocess,decode     (detectors)
+//       --out Cells --include preprocess,decode
 //
 // Add Cells.mlpackage and this file to an app in Xcode, which compiles the file to Cells.mlmodelc:
 //
@@ -87,14 +86,18 @@ public final class EdgeNeXt {
             cgImage: input, constraint: constraint, options: [.cropAndScale: crop.rawValue])
         let provider = try MLDictionaryFeatureProvider(dictionary: ["images": value])
         let found = try model.prediction(from: provider)
+        if let scores = found.featureValue(for: "classLabel_probs")?.dictionaryValue {
+            let classes = scores.map {
+                Prediction(label: "\($0.key)", score: $0.value.floatValue, box: nil)
+            }
+            return Array(classes.sorted { $0.score > $1.score }.prefix(top))
+        }
         let arrays = outputs.compactMap { found.featureValue(for: $0)?.multiArrayValue }
-        guard arrays.count == outputs.count else {
-            throw EdgeNeXtError.unsuitable("The file does not return \(outputs)")
+        guard isDetector, arrays.count == outputs.count else {
+            throw EdgeNeXtError.unsuitable("Export the file with --include preprocess,decode")
         }
         let values = arrays.map { array in (0..<array.count).map { array[$0].floatValue } }
-        return isDetector
-            ? objects(values, scale: scale, threshold: scoreThreshold)
-            : classes(values[0], top: top)
+        return objects(values, scale: scale, threshold: scoreThreshold)
     }
 
     /// Draws the image at the top left of the input; the rest is about the mean colour of photos.
@@ -116,14 +119,6 @@ public final class EdgeNeXt {
             throw EdgeNeXtError.unsuitable("The image cannot be resized")
         }
         return result
-    }
-
-    private func classes(_ logits: [Float], top: Int) -> [Prediction] {
-        let highest = logits.max() ?? 0
-        let powers = logits.map { exp($0 - highest) }
-        let sum = powers.reduce(0, +)
-        let found = zip(labels, powers).map { Prediction(label: $0, score: $1 / sum, box: nil) }
-        return Array(found.sorted { $0.score > $1.score }.prefix(top))
     }
 
     private func objects(_ values: [[Float]], scale: CGSize, threshold: Float) -> [Prediction] {

@@ -295,7 +295,6 @@ def assert_same_results(actual, expected):
         (dict(int8=Int8Settings('symmetric')), r"fp32 have no int8_scheme 'symmetric'"),
         (dict(dynamic=('depth',)), r"dimension 'depth'.*batch, height, width"),
         (dict(include=('decode', 'nms')), r'Only files of detectors can include NMS'),
-        (dict(include=['decode']), r'nothing to decode in a classifier'),
         (dict(include=['resize']), r"include 'resize'.*preprocess, decode, nms"),
         (dict(include=['nms'], file_format='torchscript'), r'Formats that can: onnx, openvino'),
         (

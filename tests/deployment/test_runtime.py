@@ -1,5 +1,6 @@
 """Results without PyTorch are those of the models."""
 
+import copy
 import functools
 import json
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
+import torch
 from paths import ROOT
 from PIL import Image
 from small_models import DECODED, detector, task_model
@@ -20,6 +22,7 @@ from edgenext_mm import inference_model
 from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment import FORMATS, export
 from edgenext_mm.deployment.calibration import default_images
+from edgenext_mm.deployment.mil import Program
 from edgenext_mm.errors import UserError
 from edgenext_mm.runtime import Model, load
 
@@ -78,6 +81,7 @@ def models(tmp_path_factory):
 
 ONNX = [
     ('classifier', ('preprocess',)),
+    ('classifier', ('decode',)),
     ('segmentor', ()),
     ('segmentor', ('preprocess', 'decode')),
     ('ssdlite', ('preprocess', 'decode', 'nms')),
@@ -143,6 +147,25 @@ def test_other_formats_hold_whole_graphs(file_format, name, include, models, fil
             assert_same_objects(actual, expected)
         else:
             assert_same_results(actual, expected, 0.95)
+
+
+def test_core_ml_files_of_classifiers_name_the_class(models, images_for, tmp_path):
+    ct = pytest.importorskip('coremltools')
+    path, model = tmp_path / 'model.mlpackage', copy.deepcopy(models('classifier'))
+    names = [f'class {i}' for i in range(10)]
+    model.dataset_meta = dict(classes=names)
+    image = images_for(model)[0]
+    export(model, path, 'coreml', image.shape[2:], include=('decode',), images=[image])
+    file = ct.models.MLModel(str(path), skip_model_load=True)
+    outputs = Program(file.get_spec(), file.weights_dir)(images=image)
+    with torch.no_grad():
+        expected = model.head(model.extract_feat(image)).softmax(1)[0]
+    assert outputs['classLabel'] == names[expected.argmax()]
+    assert outputs['classLabel_probs'] == pytest.approx(
+        dict(zip(names, expected.tolist(), strict=True)), abs=1e-5
+    )
+    result = inference_model(path, photographs()[0])
+    assert result['pred_class'] == names[result['pred_label']]
 
 
 def test_images_of_any_size(models, tmp_path):

@@ -250,17 +250,23 @@ export function resultOf(outputs, prepared, shape, metadata, scoreThr = 0) {
   return objectsOf(outputs, prepared, shape, metadata, scoreThr);
 }
 
-function classesOf(logits, { results, classes }) {
+function scoresOf(output, { results, include }) {
+  if (include.includes('decode')) return Array.from(output);
+  if (results.activation !== 'softmax') return Array.from(output, (v) => 1 / (1 + Math.exp(-v)));
+  const highest = output.reduce((a, b) => Math.max(a, b), -Infinity);
+  const powers = Array.from(output, (v) => Math.exp(v - highest));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((p) => p / sum);
+}
+
+function classesOf(output, metadata) {
+  const { results, classes } = metadata;
+  const scores = scoresOf(output, metadata);
   const name = (i) => classes[i] ?? String(i);
   if (results.activation === 'softmax') {
-    const highest = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-    const powers = Array.from(logits, (v) => Math.exp(v - highest));
-    const sum = powers.reduce((a, b) => a + b, 0);
-    const scores = powers.map((p) => p / sum);
     const label = scores.indexOf(Math.max(...scores));
     return { pred_label: label, pred_class: name(label), pred_scores: scores };
   }
-  const scores = Array.from(logits, (v) => 1 / (1 + Math.exp(-v)));
   const order = scores.map((_, i) => i).sort((a, b) => scores[b] - scores[a]);
   const found = results.threshold === null
     ? order.slice(0, results.topk)
