@@ -22,10 +22,9 @@ from . import torch_files
 from .content import Content
 from .mil import Program
 
-
 #: Outputs of a file with the scores of a classifier.
 SCORES = ('scores',)
-#: Output of Core ML's classifiers that holds a score for each class name. `classLabel` is the other.
+#: Output of Core ML's classifiers with a score for each class name; the other is `classLabel`.
 LABELLED_SCORES = 'classLabel_probs'
 
 

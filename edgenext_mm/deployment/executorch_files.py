@@ -53,7 +53,7 @@ class ExecutorchSession:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path = path
-        self._messages = tempfile.TemporaryFile()
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
         self._process = start_converter(
             'executorch', ['run', path.resolve(), threads or 0], stderr=self._messages
         )

@@ -14,7 +14,7 @@ and where each is used, and when oneDNN runs a layer.
 - The temperature of the attention becomes a divisor of the queries. OpenVINO would take a factor
   for the scale of standard attention.
 - The positional encoding projects rows and columns separately and adds them, which needs H + W
-  products of vectors instead of H * W. For a fixed image size it is a constant.
+  products of vectors instead of H * W. For a fixed image size they are two constants.
 
 **Layouts**: see :data:`LAYOUTS` and :data:`LAYOUT_BY_FORMAT`.
 
@@ -206,18 +206,24 @@ class Position(nn.Module):
         self.rows = nn.Parameter(rows.contiguous(), requires_grad=False)
         self.columns = nn.Parameter(columns.contiguous(), requires_grad=False)
         self.bias = nn.Parameter(bias.float(), requires_grad=False)
-        self.register_buffer('fixed', size and self._encode(*size).contiguous())
+        y, x = self._encode(*size) if size else (None, None)
+        self.register_buffer('y', y)
+        self.register_buffer('x', x)
         if size is not None:
             del self.rows, self.columns, self.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the (C, H, W) encoding for a (B, C, H, W) map."""
-        return self._encode(x.shape[-2], x.shape[-1]) if self.fixed is None else self.fixed
+        """Adds the encoding to a (B, C, H, W) map."""
+        if self.y is not None:  # not added to each other: their sum would be as large as the map
+            return x + self.y + self.x
+        rows, columns = self._encode(x.shape[-2], x.shape[-1])
+        return x + (rows + columns)
 
-    def _encode(self, height: int, width: int) -> Tensor:
+    def _encode(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Returns the encoding of rows, (C, H, 1), and that of columns, (C, 1, W)."""
         y = F.linear(self._features(height), self.rows, self.bias)
         x = F.linear(self._features(width), self.columns)
-        return (y[:, None, :] + x[None, :, :]).permute(2, 0, 1)  # (H, W, C) -> (C, H, W)
+        return y.T.contiguous()[:, :, None], x.T.contiguous()[:, None, :]
 
     def _features(self, length: int) -> Tensor:
         features = axis_features(length, self.hidden_dim, self.temperature, self.rows.device)
@@ -300,7 +306,7 @@ class DeploySDTAEncoder(nn.Module):
                 else torch.addcmul(self.shift, t, self.scale)
             )
         if self.position is not None:
-            t = t + self.position(t)
+            t = self.position(t)
         t = self.proj(self._attend(self.qkv(self.norm_xca(t))), t)
         return self.project(self.expand(self.norm(t)), x)
 

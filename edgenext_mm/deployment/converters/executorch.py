@@ -50,7 +50,7 @@ def quantized(program: Any, calibration: str) -> Any:
     """Returns a quantized program.
 
     Norms, softmax and the products of attention stay in floating point: they need more than eight
-    bits. Means of norms are convolutions with buffers as weights. Depth-wise convolutions stay, too:
+    bits. Means of norms are convolutions whose weights are buffers. Depth-wise ones stay, too:
     between other INT8 operators, XNNPACK refuses some.
     """
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
