@@ -223,7 +223,8 @@ def config_of(run: Run, source: str, work: Path) -> Config:
         config.merge_from_dict(backbone_options(config, run.model))
     config.experiment_name = run.name
     config.work_dir = str(work / run.name)
-    config.train_cfg.val_interval = max(1, config.train_cfg.max_epochs // 5)
+    epochs = config.train_cfg.max_epochs
+    config.train_cfg.val_interval = epochs if run.short else max(1, epochs // 5)
     return config
 
 

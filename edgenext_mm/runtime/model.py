@@ -203,7 +203,7 @@ class Model:
         return wanted
 
     def _classes(self, output: np.ndarray) -> Result:
-        scores = output.astype(np.float32)
+        scores: np.ndarray = output.astype(np.float32)
         has_one_label = self.results['activation'] == 'softmax'
         if 'decode' not in self.metadata.include:
             exponents = np.exp(scores - scores.max() if has_one_label else -scores)

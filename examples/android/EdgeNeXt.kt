@@ -1,8 +1,7 @@
 // Runs an exported LiteRT file on Android: classification and detection.
 //
 //   python tools/deployment/export.py CONFIG CHECKPOINT --format litert --out cells \
-//       --include preprocess            (classifiers)
-//       --include preprocess,decode     (detectors)
+//       --include preprocess,decode
 //
 // Put cells.tflite into app/src/main/assets, this file beside your activities, and add to
 // app/build.gradle.kts:
@@ -25,7 +24,6 @@ import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.util.zip.ZipFile
-import kotlin.math.exp
 import kotlin.math.max
 import kotlin.math.min
 
@@ -50,7 +48,9 @@ class EdgeNeXt(context: Context, asset: String, threads: Int = 4) : AutoCloseabl
         labels = entryText(file, "labels.txt").lines().filter { it.isNotEmpty() }
         interpreter = Interpreter(file, Interpreter.Options().setNumThreads(threads))
         val shape = interpreter.getInputTensor(0).shape() // 1, H, W, 3
-        require(shape[3] == 3) { "Export the file with --include preprocess." }
+        require(shape[3] == 3 && "decode" in metadata.getJSONObject("include").toString()) {
+            "Export the file with --include preprocess,decode."
+        }
         height = shape[1]
         width = shape[2]
         pixels = ByteBuffer.allocateDirect(height * width * 3).order(ByteOrder.nativeOrder())
@@ -124,13 +124,9 @@ class EdgeNeXt(context: Context, asset: String, threads: Int = 4) : AutoCloseabl
         }
     }
 
-    private fun classes(logits: FloatArray, top: Int): List<Prediction> {
-        val highest = logits.fold(logits[0]) { a, b -> max(a, b) }
-        val powers = logits.map { exp(it - highest) }
-        val sum = powers.sum()
-        return powers.mapIndexed { i, power -> Prediction(labels[i], power / sum) }
+    private fun classes(scores: FloatArray, top: Int): List<Prediction> =
+        scores.mapIndexed { i, score -> Prediction(labels[i], score) }
             .sortedByDescending { it.score }.take(top)
-    }
 
     private fun objects(
         outputs: List<FloatArray>, scale: Pair<Float, Float>, threshold: Float

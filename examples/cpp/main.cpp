@@ -1,9 +1,9 @@
 // Runs an exported OpenVINO file on an image: a starting point for your own program.
 //
-// The file holds the normalisation, the network and, for detectors, NMS:
+// The file holds the normalisation, the network, its scores and, for detectors, NMS:
 //
 //   python tools/deployment/export.py CONFIG CHECKPOINT --format openvino --out model
-//       --include preprocess            (classifiers)
+//       --include preprocess,decode     (classifiers)
 //       --include preprocess,decode,nms (detectors)
 //
 //   edgenext model.xml photo.ppm [threads]
@@ -12,8 +12,6 @@
 // file. The test pipeline of the config may crop, or keep the aspect ratio: do the same here if
 // results shall be those of Python.
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -64,13 +62,9 @@ static ov::CompiledModel load(const std::string& path, const Image& image, int t
                               ov::hint::inference_precision(ov::element::f32));
 }
 
-static void print_classes(const ov::Tensor& logits) {
-    const float* values = logits.data<float>();
-    float highest = values[0], sum = 0;
-    for (size_t i = 0; i < logits.get_size(); i++) highest = std::max(highest, values[i]);
-    for (size_t i = 0; i < logits.get_size(); i++) sum += std::exp(values[i] - highest);
-    for (size_t i = 0; i < logits.get_size(); i++)
-        std::printf("%zu %.6f\n", i, std::exp(values[i] - highest) / sum);
+static void print_classes(const ov::Tensor& scores) {
+    for (size_t i = 0; i < scores.get_size(); i++)
+        std::printf("%zu %.6f\n", i, scores.data<float>()[i]);
 }
 
 static void print_objects(ov::InferRequest& request) {
@@ -101,10 +95,13 @@ int main(int argc, char** argv) try {
         request.set_tensor(input, ov::Tensor(ov::element::f32, {1, 2}, values));
     }
     request.infer();
-    if (model.outputs().size() == 1)
+    const auto names = model.outputs().front().get_names();
+    if (names.count("scores"))
         print_classes(request.get_output_tensor());
-    else
+    else if (names.count("detected_boxes"))
         print_objects(request);
+    else
+        throw std::runtime_error("This file needs decode (classifiers) or nms (detectors).");
     return 0;
 } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
