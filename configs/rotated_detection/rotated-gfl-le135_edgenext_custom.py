@@ -25,7 +25,7 @@ model = dict(
         norm_cfg=dict(num_groups=8),
         anchor_generator=dict(octave_base_scale='$anchor_scale'),
     ),
-    # DOTA's threshold of 0.1 suppresses parked cars and other objects whose boxes overlap. NMS of its
-    # 2,000 boxes per level takes a CPU up to 30 seconds per image after the first epochs.
+    # DOTA's threshold of 0.1 suppresses parked cars and other objects whose boxes overlap. With its
+    # 2,000 boxes per level, NMS takes a CPU many seconds per image after the first epochs.
     test_cfg=dict(nms_pre=500, max_per_img=500, nms=dict(iou_threshold=0.3)),
 )

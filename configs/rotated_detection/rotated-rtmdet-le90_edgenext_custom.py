@@ -60,8 +60,8 @@ model = dict(
         pos_weight=-1,
         debug=False,
     ),
-    # DOTA's threshold of 0.1 suppresses parked cars and other objects whose boxes overlap. NMS of its
-    # 2,000 boxes per level takes a CPU up to 30 seconds per image after the first epochs.
+    # DOTA's threshold of 0.1 suppresses parked cars and other objects whose boxes overlap. With its
+    # 2,000 boxes per level, NMS takes a CPU many seconds per image after the first epochs.
     test_cfg=dict(nms_pre=500, max_per_img=500, nms=dict(iou_threshold=0.3)),
 )
 # The levels share convolutions.
