@@ -15,6 +15,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,16 @@ def quantized(program: Any, calibration: str) -> Any:
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
     )
+    from torchao.quantization.pt2e import MinMaxObserver
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     config = get_symmetric_quantization_config(is_per_channel=True)
+    ranges = MinMaxObserver.with_args(eps=2**-12)
+    whole_range = {
+        kind: replace(getattr(config, kind), observer_or_fake_quant_ctr=ranges)
+        for kind in ('input_activation', 'output_activation')
+    }
+    config = replace(config, **whole_range)
     quantizer = XNNPACKQuantizer()
     for operator in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default):
         quantizer.set_operator_type(operator, config)
