@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from ...errors import UserError
 from .geometry import bounding_box, outline, polygon_area, to_box, to_corners
 from .records import IGNORE, Annotation, Annotations, ImageRecord
 
 _LeaveOut = Callable[[str, str], bool]
 _TOLERANCE = 0.01  #: pixels that a box may reach beyond the image unchanged: rounding of the source
+_MAX_NAMES = 20  #: class names in a message
 
 
 def clean(
@@ -22,9 +24,13 @@ def clean(
         task: One of :data:`~edgenext_mm.datasets.custom.layout.TASKS`.
         classes: Classes to keep, in this order. None: all.
         images: ``data.images``, perhaps with a progress bar.
+
+    Raises:
+        UserError: If a class to keep is not in the source.
     """
     if data.legend is not None:
         return  # the masks' pixels are checked by masks.py
+    _check_classes(data, classes or ())
     kept = []
     for record in images:
         if task == 'classification':
@@ -34,6 +40,7 @@ def clean(
         record.annotations = [
             a for a in record.annotations if _clean_object(data, record, a, task, classes)
         ]
+        _leave_out_copies(data, record)
         kept.append(record)
     data.images = kept
     used = dict.fromkeys(
@@ -46,6 +53,36 @@ def clean(
     for name in data.classes:
         if name not in used:
             data.report('note', 'class without objects', '.', name)
+
+
+def _check_classes(data: Annotations, classes: Sequence[str]) -> None:
+    labels = (name for r in data.images for name in (*r.labels, *_labels(r)))
+    known = dict.fromkeys([*data.classes, *(name for name in labels if name != IGNORE)])
+    for name in classes:
+        if name not in known:
+            shown = ', '.join([*known][:_MAX_NAMES]) + (', ...' if len(known) > _MAX_NAMES else '')
+            raise UserError(f'--classes names {name!r}, but the classes of the source are {shown}.')
+
+
+def _leave_out_copies(data: Annotations, record: ImageRecord) -> None:
+    """Removes objects that have the class and all coordinates of another one of the image."""
+    seen: set[str] = set()
+    kept = []
+    for annotation in record.annotations:
+        a = annotation
+        key = repr((a.label, a.box, a.polygons, a.rle, a.corners, a.crowd))
+        if key in seen:
+            where = _where(record, annotation)
+            data.report('left out', 'second copy of an object', where, annotation.label)
+        else:
+            kept.append(annotation)
+        seen.add(key)
+    record.annotations = kept
+
+
+def _where(record: ImageRecord, annotation: Annotation) -> str:
+    file = record.file or record.path
+    return file if annotation.line is None else f'{file}:{annotation.line}'
 
 
 def _labels(record: ImageRecord) -> list[str]:
@@ -76,8 +113,7 @@ def _clean_object(
     classes: Sequence[str] | None,
 ) -> bool:
     """Whether to keep an object; its box is clipped to the image."""
-    file = record.file or record.path
-    where = file if annotation.line is None else f'{file}:{annotation.line}'
+    where = _where(record, annotation)
 
     def leave_out(kind: str, detail: str = '') -> bool:
         data.report('left out', kind, where, f'{annotation.label} {detail}'.strip())
@@ -90,7 +126,7 @@ def _clean_object(
     if not values and annotation.rle is None:
         return leave_out('object without coordinates')
     if not all(math.isfinite(value) for value in values):
-        return leave_out('coordinates that are not finite', str(values))
+        return leave_out('coordinates that are not finite', str(_rounded(values)))
     if removed := _remove_flat_polygons(annotation):
         if annotation.box is None and annotation.rle is None and not annotation.polygons:
             return leave_out('polygon without an area', str(removed[0]))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -144,7 +145,7 @@ def import_data(
     if not data.images:
         raise UserError(
             f'{folder.root} is in the format {name} ({candidate.evidence}), but none of its images '
-            f'can be used. {_first_findings(data)}'
+            f'can be used. {_why_nothing_is_left(data)}'
         )
     bar = partial(_bar, disable=not progress)
     measure(folder, data, bar(data.images, 'image sizes'))
@@ -153,18 +154,14 @@ def import_data(
         reader = scan_masks(folder, data, classes, void, bar(data.images, 'masks'))
     else:
         clean(data, task, classes, bar(data.images, 'checks'))
-    if not data.images or not data.classes or not any(count_objects(data.images, task).values()):
-        raise UserError(
-            f'{folder.root} (format {name}) has no annotation that can be used for {task}. '
-            f'{_first_findings(data)}'
-        )
+    _check_what_is_left(data, task, f'{folder.root} (format {name})')
     if task == 'segmentation' and reader is None:
         outline_classes(data)
     assign_splits(data, partial(_contents, task), split, seed, group)
     _report_missing_classes(data, task)
     data.images.sort(key=lambda record: (SPLITS.index(record.split or 'train'), record.path))
 
-    with new_folder(out) as temporary:
+    with _reports_failed_writing(out), new_folder(out) as temporary:
         write_image = ImageWriter(folder, link)
         images = bar(data.images, 'writing')
         pixels: Counter[str] = Counter()
@@ -220,12 +217,36 @@ def _table_in(folder: SourceFolder, colors: str | os.PathLike[str] | None) -> st
     return os.path.relpath(Path(colors).resolve(), folder.root.resolve())
 
 
-def _first_findings(data: Annotations) -> str:
-    """The most common reasons why nothing is left, each with an example."""
+def _check_what_is_left(data: Annotations, task: str, source: str) -> None:
+    if not data.images or not data.classes or not any(count_objects(data.images, task).values()):
+        raise UserError(
+            f'{source} has no annotation that can be used for {task}. {_why_nothing_is_left(data)}'
+        )
+    if len(data.classes) == 1 and (task == 'classification' or data.legend is not None):
+        raise UserError(
+            f'{source} has one class only, {data.classes[0]!r}. A model for {task} needs two or '
+            'more to tell apart.'
+        )
+
+
+@contextmanager
+def _reports_failed_writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise caused_by(error, f'The folder {out} cannot be written') from error
+
+
+def _why_nothing_is_left(data: Annotations) -> str:
+    """The most common reasons, each with an example."""
     kinds = Counter(f.kind for f in data.findings if f.action != 'note')
+    if not kinds and data.legend is not None:
+        return 'All pixels of the masks are ignored: they are 255, void in the table, or in --void.'
+    if not kinds:
+        return f'None of the {len(data.images):,} images has an object.'
     examples = {f.kind: f for f in reversed(data.findings)}
     return ' '.join(
-        f'{count:,} times: {kind} (such as {examples[kind].file}'
+        f'{"Once" if count == 1 else f"{count:,} times"}: {kind} (such as {examples[kind].file}'
         f'{": " if examples[kind].detail else ""}{examples[kind].detail}).'
         for kind, count in kinds.most_common(3)
     )

@@ -148,9 +148,26 @@ def choose(
     accepted = ', '.join(name for name, tasks in FORMATS.items() if task in tasks)
     raise UserError(
         f'No annotations for {task} were found in {source.root} ({len(source.files):,} files, '
-        f'{len(source.images):,} images). Formats for this task: {accepted}. '
+        f'{len(source.images):,} images). {_hint(source, task)}Formats for this task: {accepted}. '
         'docs/datasets/import.md shows how the files of each have to lie.'
     )
+
+
+def _hint(source: SourceFolder, task: str) -> str:
+    """What the files may be instead, as a sentence; '' if nothing is known."""
+    folders = class_folders.names(source)
+    if task == 'classification' and len(folders) == 1:
+        return f'There is one class folder, {folders[0]}/; a classifier needs two or more. '
+    if task == 'segmentation' and (mask := mask_folders.jpeg_mask(source)):
+        return f'{mask} may be a mask, but JPEG changes the values of pixels: masks must be PNG. '
+    if task not in FORMATS['masks'] and mask_folders.recognises(source):
+        return 'There are masks, which are for --task segmentation. '
+    empty = [f for f in source.with_ending('.txt') if not (source.root / f).stat().st_size]
+    if empty:
+        return f'{len(empty):,} text files are empty, such as {empty[0]}. '
+    if task != 'classification' and class_folders.recognises(source):
+        return f'There are class folders, such as {folders[0]}/: --task classification reads them. '
+    return ''
 
 
 def _json_formats(source: SourceFolder) -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ _SPLITS = {
     'test': 'test',
     'testing': 'test',
 }
+_ANNOTATION_FILES = ('.json', '.xml', '.csv', '.txt', '.yaml', '.yml')
 #: Names of folders that hold images, where others beside them hold masks.
 _IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img', 'jpegimages', 'rgb')
 
@@ -78,6 +79,11 @@ class SourceFolder:
             raise UserError(f'The source {path} does not exist. Give a folder or annotation file.')
         if path.suffix.lower() in ('.zip', '.tar', '.gz', '.tgz', '.7z', '.rar'):
             raise UserError(f'The source {path} is an archive. Unpack it and give the folder.')
+        if path.is_file() and path.suffix.lower() not in _ANNOTATION_FILES:
+            raise UserError(
+                f'The source {path} is neither a folder nor an annotation file '
+                f'({", ".join(_ANNOTATION_FILES)}).'
+            )
         if path.suffix.lower() in ('.yaml', '.yml'):  # YOLO's data.yaml: the labels are beside it
             path = path.parent
         self.root = path if path.is_dir() else path.parent

@@ -237,7 +237,7 @@ def test_a_class_that_only_validation_has_is_reported(tmp_path):
         (dict(format='yolo9'), "one of class-folders, .*got 'yolo9'"),
         (dict(format='coco'), r'no files in the format coco. Found: yolo \(labels/0.txt\)'),
         (dict(classes=['cup', 'cup']), 'must differ'),
-        (dict(classes=['fork']), 'no annotation that can be used for detection'),
+        (dict(classes=['cup', 'fork']), "names 'fork', but the classes .* are cup, pen"),
         (dict(colors='nowhere.csv'), 'nowhere.csv does not exist'),
     ],
 )
@@ -286,13 +286,52 @@ def test_one_annotation_file_as_source(tmp_path):
             "labels.json cannot be read in the format coco: KeyError: 'file_name'",
         ),
         ({'labels.json': coco([])}, 'detection', 'none of its images can be used.*2 times: image'),
+        (yolo(['']), 'detection', 'None of the 1 images has an object'),
+        (
+            {'images/a.jpg': SQUARE, 'labels/a.txt': ''},
+            'detection',
+            '1 text files are empty, such as labels/a.txt',
+        ),
+        ({'cat/a.jpg': SQUARE}, 'classification', 'one class folder, cat/; .* two or more'),
+        (
+            {'a.jpg': SQUARE, 'b.jpg': SQUARE, 'labels.csv': 'name,label\na.jpg,cat\nb.jpg,cat\n'},
+            'classification',
+            "one class only, 'cat'",
+        ),
+        ({'cat/a.jpg': SQUARE, 'dog/a.jpg': SQUARE}, 'detection', '--task classification reads'),
+        (
+            {'images/a.jpg': SQUARE, 'masks/a.png': np.zeros((100, 100), np.uint8)},
+            'detection',
+            'masks, which are for --task segmentation',
+        ),
     ],
-    ids=['empty', 'images-only', 'other-task', 'broken', 'no-name', 'no-images'],
+    ids=[
+        *('empty', 'images-only', 'other-task', 'broken', 'no-name', 'no-images', 'no-objects'),
+        *('empty-labels', 'one-folder', 'one-class', 'class-folders', 'masks'),
+    ],
 )
 def test_sources_without_annotations(tmp_path, files, task, message):
     (tmp_path / 'source').mkdir()
     with pytest.raises(UserError, match=message):
         import_tree(tmp_path, files, task)
+
+
+def test_a_file_that_is_no_annotation_file(tmp_path):
+    source = write_tree(tmp_path / 'source', yolo(['0 0.5 0.5 0.2 0.2']))
+    with pytest.raises(
+        UserError, match=r'0.jpg is neither a folder nor an annotation file \(.json'
+    ):
+        import_data(source / 'images/0.jpg', 'detection', tmp_path / 'out')
+
+
+def test_copies_of_objects_are_left_out(tmp_path):
+    box, other = '0 0.5 0.5 0.2 0.2\n', '1 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.21\n'
+    summary, out = import_tree(tmp_path, yolo([box + other + box, box]), 'detection')
+    assert kinds(summary) == {('left out', 'second copy of an object'): 1} | {
+        kind: 1 for kind in kinds(summary) if kind[0] == 'note'
+    }
+    assert [len(objects) for objects in sorted(coco_objects(out).values(), key=len)] == [1, 3]
+    assert next(f.file for f in summary.findings if f.action == 'left out') == 'labels/0.txt:4'
 
 
 def test_unreadable_images_and_missing_labels_are_reported(tmp_path):
@@ -314,6 +353,8 @@ def test_the_target_must_be_new_and_outside(tmp_path):
     with pytest.raises(UserError, match='exists and is not empty'):
         import_data(source, 'detection', tmp_path / 'out')
     assert (tmp_path / 'out/kept.txt').read_text() == 'kept'
+    with pytest.raises(UserError, match=r'below cannot be written: FileExistsError'):
+        import_data(source, 'detection', tmp_path / 'out/kept.txt/below')
 
 
 def test_the_summary_describes_sizes(tmp_path):

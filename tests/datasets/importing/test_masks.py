@@ -170,6 +170,20 @@ def test_colours_without_a_table(tmp_path):
         import_tree(tmp_path, files, 'segmentation')
 
 
+@pytest.mark.parametrize(
+    ('mask', 'message'),
+    [
+        ({'masks/a.jpg': (3, 2)}, 'masks/a.jpg may be a mask, .*must be PNG'),
+        ({'masks/a.png': np.full((2, 3), 255, np.uint8)}, 'All pixels of the masks are ignored'),
+        ({'masks/a.png': np.full((2, 3), 4, np.uint8)}, "one class only, 'class_4'"),
+    ],
+    ids=['jpeg', 'all-ignored', 'one-class'],
+)
+def test_masks_that_cannot_be_trained_on(tmp_path, mask, message):
+    with pytest.raises(UserError, match=message):
+        import_tree(tmp_path, {'images/a.jpg': (3, 2)} | mask, 'segmentation')
+
+
 def test_masks_of_another_size_are_left_out(tmp_path):
     files = two_images() | {'images/c.png': SIZE, 'masks/a.png': VALUES, 'masks/b.png': VALUES}
     files['masks/c.png'] = VALUES[:1]

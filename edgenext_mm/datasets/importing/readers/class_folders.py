@@ -14,7 +14,12 @@ def _places(source: SourceFolder) -> dict[str, tuple[str | None, str | None]]:
     """
     folders = {image: image.split('/')[:-1] for image in source.images}
     tops = {parts[0] for parts in folders.values() if parts}
-    while len(tops) == 1 and not split_of(f'{min(tops)}/') and all(folders.values()):
+    while (
+        len(tops) == 1
+        and not split_of(f'{min(tops)}/')
+        and all(folders.values())
+        and any(len(parts) > 1 for parts in folders.values())
+    ):
         folders = {image: parts[1:] for image, parts in folders.items()}  # around all folders
         tops = {parts[0] for parts in folders.values() if parts}
     has_splits = all(split_of(f'{top}/') for top in tops)
@@ -26,11 +31,16 @@ def _places(source: SourceFolder) -> dict[str, tuple[str | None, str | None]]:
     return places
 
 
+def names(source: SourceFolder) -> list[str]:
+    """Folders that can be classes."""
+    found = {label for _, label in _places(source).values() if label is not None}
+    others = {'images', 'masks', 'labels', 'annotations', 'jpegimages'}
+    return sorted(name for name in found if name.lower() not in others)
+
+
 def recognises(source: SourceFolder) -> bool:
     """Whether images lie in at least two folders that can be classes."""
-    found = {label for _, label in _places(source).values()}
-    names = {name.lower() for name in found if name is not None}
-    return len(names - {'images', 'masks', 'labels', 'annotations', 'jpegimages'}) >= 2
+    return len({name.lower() for name in names(source)}) >= 2
 
 
 def read(source: SourceFolder) -> Annotations:

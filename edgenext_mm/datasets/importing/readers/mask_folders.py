@@ -46,8 +46,16 @@ _TABLES = (
 
 
 def _is_mask(path: str) -> bool:
-    if not path.lower().endswith(('.png', '.bmp', '.tif', '.tiff')):
-        return False
+    return path.lower().endswith(('.png', '.bmp', '.tif', '.tiff')) and _named_as_mask(path)
+
+
+def jpeg_mask(source: SourceFolder) -> str | None:
+    """A JPEG file that lies where masks lie; None if there is none."""
+    files = (path for path in source.images if path.lower().endswith(('.jpg', '.jpeg')))
+    return next(filter(_named_as_mask, files), None)
+
+
+def _named_as_mask(path: str) -> bool:
     return any(_FOLDER.match(part) for part in path.split('/')[:-1]) or bool(
         re.search(r'_masks?$', stem(path))
     )
