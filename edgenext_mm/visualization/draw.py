@@ -115,7 +115,12 @@ def _draw_objects(axis: Axes, image: np.ndarray, result: Result) -> None:
         axis.add_patch(Polygon(corners, fill=False, edgecolor=colour, linewidth=1.5))
         x, y = corners[corners[:, 1].argmin()].clip(0, image.shape[1::-1])
         background = dict(facecolor=colour, edgecolor='none', pad=0.8)
-        axis.text(x, y, name, fontsize=7, verticalalignment='bottom', bbox=background)
+        # Near the upper and right border, the name is drawn towards the inside of the image.
+        places = dict(
+            verticalalignment='top' if y < 0.1 * image.shape[0] else 'bottom',
+            horizontalalignment='right' if x > 0.75 * image.shape[1] else 'left',
+        )
+        axis.text(x, y, name, fontsize=7, bbox=background, in_layout=False, **places)
 
 
 def box_corners(box: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from edgenext_mm.visualization import (
     plot_predictions,
     plot_result,
 )
-from edgenext_mm.visualization.draw import displayable
+from edgenext_mm.visualization.draw import displayable, draw
+from edgenext_mm.visualization.figure import new_figure
 
 
 def write_log(folder, name, records):
@@ -106,6 +107,18 @@ def test_boxes_are_drawn_where_they_are(tmp_path, box):
     extent = [(columns[below].min() - left), (columns[below].max() + 1 - left)]
     np.testing.assert_allclose(np.array(extent) / scale, [40, 80], atol=1.0)
     assert (rows.max() + 1 - top) / scale == pytest.approx(60, abs=1.0)
+
+
+@pytest.mark.parametrize('box', [(2, 3, 20, 20), (88, 40, 98, 60), (80, 1, 99, 30)])
+def test_names_of_objects_near_a_border_stay_in_the_image(box):
+    figure = new_figure(4, 4)
+    axis = figure.subplots()
+    result = dict(bboxes=np.array([box], float), labels=np.array([0]), classes=['a long name'])
+    draw([axis], np.zeros((100, 100, 3), np.uint8), result)
+    figure.canvas.draw()
+    text, image = axis.texts[0].get_window_extent(), axis.get_window_extent()
+    assert image.x0 <= text.x0 < text.x1 <= image.x1
+    assert image.y0 <= text.y0 < text.y1 <= image.y1
 
 
 def test_a_segmented_image_shows_mask_and_legend(tmp_path):
