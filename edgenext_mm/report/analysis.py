@@ -136,7 +136,8 @@ def _detection(collected: Collected, classes: Sequence[str]) -> dict[str, Any]:
             'recall': own_curve.recall[count - 1] if count else 0.0,
             'F1': own_curve.f1_at(threshold),
         }
-        row['best threshold'], row['best F1'] = own_curve.best()
+        best, best_f1 = own_curve.best()
+        row |= {'best threshold': best if best_f1 else None, 'best F1': best_f1}
         rows.append(row)
     sizes = []
     for name, (low, high) in detection.SIZES.items():

@@ -10,7 +10,6 @@ import jinja2
 import numpy as np
 
 from . import charts
-from .activation_maps import METHODS
 from .detection import ERRORS, MIN_IOU
 
 #: Classes up to which the confusion matrix is shown, and pairs that are listed for more.
@@ -34,7 +33,8 @@ def render(
 
     Args:
         numbers: The content of ``report.json``.
-        images: Pictures with ``data``, ``name``, ``text`` and ``alt``.
+        images: Pictures with ``data``, ``name``, ``text``, ``alt`` and ``method``, that of the
+            activation map ('' without one).
         curves: Picture of the training curves as a data URI, if there is one.
         source: The checkpoint or exported file.
     """
@@ -45,8 +45,8 @@ def render(
     environment.filters['number'] = _number
     return environment.get_template('page.html').render(
         title=f'{Path(source).name}: {task.replace("_", " ")}',
-        subtitle=f'{numbers["images"]:,} images, {len(numbers["classes"]):,} classes, '
-        f'{numbers["facts"]["data"]}',
+        subtitle=f'{_counted(numbers["images"], "image")}, '
+        f'{_counted(len(numbers["classes"]), "class")}, {numbers["facts"]["data"]}',
         warnings=_warnings(numbers),
         overall=numbers['overall'],
         metrics=numbers['metrics'],
@@ -66,10 +66,15 @@ def render(
             + 'Recall is that at the threshold above.'
         ),
         images=images,
-        image_note=_image_note(task),
+        image_note=_image_note(task, images),
         curves=curves,
         facts=numbers['facts'],
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    plural = f'{noun}es' if noun.endswith('s') else f'{noun}s'
+    return f'{count:,} {noun if count == 1 else plural}'
 
 
 def _warnings(numbers: dict[str, Any]) -> list[str]:
@@ -78,9 +83,11 @@ def _warnings(numbers: dict[str, Any]) -> list[str]:
     found = []
     if absent:
         names = ', '.join(absent[:10]) + (' ...' if len(absent) > 10 else '')
-        found.append(f'The test data have no example of {len(absent):,} classes: {names}.')
+        number = _counted(len(absent), 'class')
+        found.append(f'The test data have no example of {number}: {names}.')
     if numbers['images'] < 30:
-        found.append(f'{numbers["images"]} images are too few to trust the third digit.')
+        number = _counted(numbers['images'], 'image')
+        found.append(f'The metrics are uncertain: {number} of test data.')
     return found
 
 
@@ -100,7 +107,7 @@ def _advice(numbers: dict[str, Any], source: str | Path) -> dict[str, str]:
     if threshold['value'] is None:
         return dict(advice='No threshold of the score gives an accuracy of 99%.')
     return dict(
-        advice=f'Of the predictions with a score of {threshold["value"]:.4g} or more, '
+        advice=f'Of the predictions with a score of {threshold["value"]:.4g} or more, at least '
         f'{threshold["accuracy"]:.0%} are right; these are {threshold["share"]:.1%} of the images.'
     )
 
@@ -182,10 +189,10 @@ def _charts(numbers: dict[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def _image_note(task: str) -> str:
+def _image_note(task: str, images: list[dict[str, str]]) -> str:
     ranked = {
         'classification': 'The lowest probabilities of the true class.',
         'segmentation': 'The lowest shares of right pixels.',
     }.get(task, 'The lowest F1 at the threshold above.')
-    method = METHODS['classification' if task == 'classification' else 'other']
-    return f'{ranked} The activation map is {method}.'
+    methods = {image['method'] for image in images} - {''}
+    return ' '.join([ranked, *(f'The activation map is {method}.' for method in methods)])

@@ -27,7 +27,7 @@ from ..runtime.results import Result
 from ..visualization.curves import plot_curves
 from ..visualization.draw import add_legend, displayable, draw, num_panels
 from ..visualization.figure import new_figure
-from .activation_maps import activation_map, overlay
+from .activation_maps import METHODS, activation_map, overlay
 from .predictions import Collected
 
 _WIDTH = 900  #: of a picture, in pixels
@@ -64,17 +64,21 @@ class Pictures:
             image = self.pipeline.read(path)
             found: Any = inference_model(self.model, path, score_thr=self.threshold)
             truth = self._truth(path)
-            heat = None
+            heat, method = None, ''
             if not isinstance(self.model, ExportedModel):
                 item = self.pipeline(path)
                 is_classifier = self.collected.task == 'classification'
                 heat = activation_map(self.model, item, is_classifier)
+                method = METHODS['classification' if is_classifier else 'other']
             data = _picture(image, truth, found, heat)
         except Exception as error:  # one picture must not cost the others
             print_log(f'{path} cannot be drawn: {error}', 'current', 30)
             return None
         name, text = Path(path).name, self._text(path, score)
-        return dict(data=data, name=name, text=text, alt=f'truth and prediction of {name}')
+        alt = f'truth, prediction and activation map of {name}'
+        if not method:
+            alt = f'truth and prediction of {name}'
+        return dict(data=data, name=name, text=text, alt=alt, method=method)
 
     def _text(self, path: str, score: float) -> str:
         if self.collected.task == 'classification':

@@ -289,4 +289,6 @@ def test_nothing_found_and_nothing_true():
     page = render(numbers, [], None, 'weights.pth')
     assert 'No prediction is right' in page
     assert 'aria-label="Errors by kind"' in page
-    assert 'no example of 1 classes: x' in page
+    assert 'no example of 1 class: x' in page
+    assert '2 images, 2 classes, d' in page
+    assert [row['best threshold'] for row in found['classes']] == [None, None]

@@ -97,6 +97,8 @@ def test_an_exported_file_has_a_report(prepared, call_tool, tmp_path, images_for
         json.loads((folder / 'report.json').read_text()) for folder in (tmp_path, tmp_path / 'b')
     )
     assert first['confusion'] == second['confusion']
+    pages = [(folder / 'report.html').read_text() for folder in (tmp_path, tmp_path / 'b')]
+    assert ['activation map' in page for page in pages] == [False, True]
 
 
 def test_data_without_annotations_are_an_error(prepared, call_tool, tmp_path):
