@@ -27,6 +27,8 @@ from .requirements import (
 
 #: Errors in a config whose messages are clear without the name of the error.
 _PLAIN_ERRORS = (OSError, SyntaxError, ImportError, AssertionError)
+#: Endings of config files that mmengine reads.
+_SUFFIXES = ('.py', '.yml', '.yaml', '.json')
 #: Top-level settings that have an effect.
 _SETTINGS = [
     *list(inspect.signature(Runner.__init__).parameters)[1:],
@@ -61,6 +63,11 @@ def load_config(path: str | Path, options: dict | None = None) -> Config:
         raise UserError(
             f'The config file {path} does not exist. Give the path of a config, for example '
             'configs/classification/edgenext-xxsmall_digits.py.'
+        )
+    if path.suffix not in _SUFFIXES:
+        raise UserError(
+            f'{path} is not a config: its name does not end with {", ".join(_SUFFIXES)}. Give the '
+            'config first, then a checkpoint or an exported file.'
         )
     try:
         with quiet_libraries(), _bases_by_module():

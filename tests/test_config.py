@@ -24,6 +24,13 @@ def test_a_config_may_have_a_version_in_its_name(written):
     assert load_config(path).filename == str(path)
 
 
+def test_a_checkpoint_in_place_of_the_config(tmp_path):
+    path = tmp_path / 'best.pth'
+    path.write_bytes(b'')
+    with pytest.raises(UserError, match=r'best.pth is not a config.*\.py, .*Give the config first'):
+        load_config(path)
+
+
 @pytest.mark.parametrize(
     ('key', 'meant'),
     [

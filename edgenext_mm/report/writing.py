@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import json
 import math
+import os
 import platform
 import statistics
 import time
@@ -60,9 +61,11 @@ def write_report(
         The content of ``report.json``.
 
     Raises:
-        UserError: If the test data have no annotations, or the model is of an unsupported kind.
+        UserError: If an argument cannot be used, the test data have no annotations, or the model is
+            of an unsupported kind.
     """
     out = Path(out)
+    _check_arguments(out, num_images)
     classes = tuple(model.dataset_meta.get('classes') or ())
     collected = Collected()
     collector = Collector(
@@ -94,6 +97,18 @@ def write_report(
     with replacing(out / 'report.html') as temporary:
         temporary.write_text(page, encoding='utf-8')
     return numbers
+
+
+def _check_arguments(out: Path, num_images: int) -> None:
+    """Finds what would fail after the test."""
+    if num_images < 0:
+        raise UserError(f'The number of worst images must be 0 or more, got {num_images}.')
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(
+            f'The report cannot be written to {out}: {existing} is not a folder that you may write '
+            'to. Choose another --out.'
+        )
 
 
 def plain(value: Any) -> Any:

@@ -5,11 +5,14 @@ import re
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.importing import import_data
 from edgenext_mm.deployment import export
+from edgenext_mm.errors import UserError
 from edgenext_mm.models.building import build_model
+from edgenext_mm.report.writing import write_report
 
 CONFIGS = {
     'classification': 'classification/edgenext-xxsmall_digits',
@@ -99,6 +102,20 @@ def test_an_exported_file_has_a_report(prepared, call_tool, tmp_path, images_for
     assert first['confusion'] == second['confusion']
     pages = [(folder / 'report.html').read_text() for folder in (tmp_path, tmp_path / 'b')]
     assert ['activation map' in page for page in pages] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(num_images=-1), 'must be 0 or more, got -1'),
+        (dict(out='taken/report'), 'taken is not a folder that you may write to'),
+    ],
+)
+def test_arguments_that_cannot_be_used_are_found_before_the_test(options, message, tmp_path):
+    (tmp_path / 'taken').write_text('')
+    options['out'] = tmp_path / options.get('out', 'report')
+    with pytest.raises(UserError, match=message):
+        write_report(Config(), torch.nn.Identity(), source='a.pth', **options)
 
 
 def test_data_without_annotations_are_an_error(prepared, call_tool, tmp_path):
