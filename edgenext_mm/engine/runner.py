@@ -45,6 +45,7 @@ from .hooks.missed_validation_hook import MissedValidationHook
 from .hooks.validation_loss_hook import ValidationLossHook
 from .run_record import recorded_run
 from .unwrapped import unwrapped
+from .warmup import without_short_warmups
 from .work_folder import work_folder
 
 #: Arguments of a data loader that torch only accepts with worker processes.
@@ -279,6 +280,19 @@ class Runner(MMEngineRunner):
                 if isinstance(backend, dict) and type_name(backend['type']) == 'LocalVisBackend':
                     backend['type'] = 'edgenext_mm.LocalVisBackend'
         return super().build_visualizer(visualizer)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Builds the schedulers, without warm-ups that are too short.
+
+        Args:
+            scheduler: Config of a scheduler, or several; or as mmengine documents.
+        """
+        if isinstance(scheduler, (list, tuple)):
+            kept = without_short_warmups(scheduler, len(self.train_dataloader))
+            if len(kept) < len(scheduler):
+                self.logger.info('No warm-up: it would have less than two steps.')
+            scheduler = kept
+        return super().build_param_scheduler(scheduler)
 
     # Runs.
 

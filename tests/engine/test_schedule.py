@@ -1,11 +1,14 @@
 import re
 
 import pytest
+import torch
 from logs import logged
 from mmengine.config import Config
+from mmengine.optim import LinearLR
 from paths import CONFIGS
 
 from edgenext_mm.engine.schedule import check_schedule
+from edgenext_mm.engine.warmup import without_short_warmups
 
 COSINE = dict(type='CosineAnnealingLR', begin=2, end=30)
 WARMUP = dict(type='LinearLR', start_factor=0.01, end=2)
@@ -67,3 +70,25 @@ def test_the_schedules_of_all_configs_fit():
         with logged() as lines:
             check_schedule(config)
         assert not lines, path
+
+
+@pytest.mark.parametrize(
+    ('end', 'epoch_length', 'kept'), [(0.5, 1, 0), (0.5, 3, 0), (1, 1, 0), (0.5, 4, 1), (1, 2, 1)]
+)
+def test_warmups_that_would_keep_the_rate_low_are_removed(end, epoch_length, kept):
+    warmup = dict(WARMUP, by_epoch=True, convert_to_iter_based=True, end=end)
+    assert without_short_warmups([warmup], epoch_length) == [warmup] * kept
+    # Independent of the above: the rate after the warm-up, by mmengine.
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    steps = int(end * epoch_length)
+    if steps:
+        scheduler = LinearLR(optimizer, start_factor=0.01, end=steps)
+        for _ in range(steps):
+            optimizer.step()
+            scheduler.step()
+        assert optimizer.param_groups[0]['lr'] == pytest.approx(1.0 if kept else 0.01)
+
+
+def test_other_schedulers_stay():
+    others = [COSINE, dict(WARMUP, end=1), dict(WARMUP, by_epoch=False), dict(type='LinearLR')]
+    assert without_short_warmups([*others, dict(WARMUP, by_epoch=False, end=1)], 1) == others

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, init_default_scope
 from paths import RECIPES as RECIPE_FILES
 from paths import ROOT
@@ -153,6 +154,30 @@ def test_the_learning_rate_follows_the_batch(imported, tmp_path):
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
     assert runner.optim_wrapper.param_groups[0]['lr'] == pytest.approx(1e-3 * 16 / 64)
+
+
+class LearningRates(Hook):
+    def __init__(self):
+        self.seen = []
+
+    def before_train_iter(self, runner, **kwargs):
+        self.seen.append(runner.optim_wrapper.get_lr()['lr'][0])
+
+
+@pytest.mark.parametrize('max_epochs', [1, 2])
+def test_an_epoch_may_have_one_step(max_epochs, imported, tmp_path):
+    folder = imported('classification')
+    path = write_config(folder, 'classification', 'edgenext')
+    count = sum(1 for file in folder.glob('train/*/*') if file.is_file())
+    options = dict(SMALL_SETTINGS, batch_size=count, max_epochs=max_epochs, image_size=32)
+    config = load_config(path, options)
+    config.work_dir = str(tmp_path)
+    runner = Runner.from_cfg(config)
+    rates = LearningRates()
+    runner.register_hook(rates)
+    runner.train()
+    assert len(rates.seen) == max_epochs
+    assert rates.seen[0] == pytest.approx(config.optim_wrapper.optimizer.lr * count / 64)
 
 
 def test_a_runner_built_from_the_plain_config_replaces_placeholders(imported, tmp_path):
