@@ -110,6 +110,19 @@ def test_other_images_are_read_beside_a_fault_of_entries(scenes):
     assert ('0005.png', 'empty_file') in found(report)
 
 
+def test_a_malformed_entry_does_not_hide_other_faults(scenes):
+    def change(content):
+        one('annotations', 3, bbox=None)(content)
+        one('annotations', 1, category_id=99)(content)
+        one('annotations', 2, image_id=999)(content)
+        repeat('images', file_name='other.png')(content)
+
+    change_coco(scenes, change)
+    report = inspect_data(config_on(DETECTION, scenes), ['train'])['train']
+    kinds = [problem.kind for problem in report.problems]
+    assert kinds[:4] == ['malformed', 'duplicate_id', 'orphan', 'orphan']
+
+
 def test_boxes_and_outlines(scenes):
     def spoil(content):
         expected = spoil_boxes(content)

@@ -145,17 +145,19 @@ def _entry_problems(
     content: Mapping[str, Any], evaluated: bool, outlines: bool
 ) -> Iterator[Problem]:
     """Yields entries that are incomplete, duplicate, or refer to entries that do not exist."""
-    malformed = list(_malformed_entries(content, evaluated, outlines))
-    if malformed:
-        yield from malformed
-        return
-    for key in ('images', 'categories', 'annotations'):
-        for number, count in Counter(entry['id'] for entry in content[key]).items():
+    yield from _malformed_entries(content, evaluated, outlines)
+    ids = {key: Counter(_ids(content[key])) for key in ('images', 'categories', 'annotations')}
+    for key, counts in ids.items():
+        for number, count in counts.items():
             if count > 1:
                 yield Problem('duplicate_id', f'lists {count} {key} with the id {number}.')
-    categories = {category['id'] for category in content['categories']}
-    images = {image['id'] for image in content['images']}
-    for entry in content['annotations']:
+    categories, images = set(ids['categories']), set(ids['images'])
+    annotations = [
+        entry
+        for entry in content['annotations']
+        if not any(_faulty_fields('annotations', entry, evaluated, outlines))
+    ]
+    for entry in annotations:
         name, category, image = (entry[key] for key in ('id', 'category_id', 'image_id'))
         if category not in categories:
             known = listing(sorted(categories, key=str))
@@ -164,12 +166,18 @@ def _entry_problems(
         if image not in images:
             detail = f'has annotation {name} of image {image!r}'
             yield Problem('orphan', f'{detail}, which its `images` do not list.')
-    if evaluated and any(entry['id'] == 0 for entry in content['annotations']):
+    if evaluated and any(entry['id'] == 0 for entry in annotations):
         yield Problem(
             'annotation_zero',
             'has an annotation with the id 0, whose detections pycocotools counts as wrong. Number '
             'annotations from 1.',
         )
+
+
+def _ids(entries: Sequence[Any]) -> Iterator[int | str]:
+    for entry in entries:
+        if isinstance(entry, Mapping) and _is_key(entry.get('id')):
+            yield entry['id']
 
 
 def _malformed_entries(
