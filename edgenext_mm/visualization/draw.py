@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -116,7 +117,7 @@ def _draw_objects(axis: Axes, image: np.ndarray, result: Result) -> None:
         x, y = corners[corners[:, 1].argmin()].clip(0, image.shape[1::-1])
         background = dict(facecolor=colour, edgecolor='none', pad=0.8)
         # Near the upper and right border, the name is drawn towards the inside of the image.
-        places = dict(
+        places: dict[str, Any] = dict(
             verticalalignment='top' if y < 0.1 * image.shape[0] else 'bottom',
             horizontalalignment='right' if x > 0.75 * image.shape[1] else 'left',
         )
