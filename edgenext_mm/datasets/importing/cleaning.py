@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 
 from ...errors import UserError
 from .geometry import bounding_box, outline, polygon_area, to_box, to_corners
@@ -11,7 +12,6 @@ from .records import IGNORE, Annotation, Annotations, ImageRecord
 
 _LeaveOut = Callable[[str, str], bool]
 _TOLERANCE = 0.01  #: pixels that a box may reach beyond the image unchanged: rounding of the source
-_MAX_NAMES = 20  #: class names in a message
 
 
 def clean(
@@ -26,7 +26,7 @@ def clean(
         images: ``data.images``, perhaps with a progress bar.
 
     Raises:
-        UserError: If a class to keep is not in the source.
+        UserError: If the name of a class to keep seems to be misspelt.
     """
     if data.legend is not None:
         return  # the masks' pixels are checked by masks.py
@@ -40,7 +40,7 @@ def clean(
         record.annotations = [
             a for a in record.annotations if _clean_object(data, record, a, task, classes)
         ]
-        _leave_out_copies(data, record)
+        _report_copies(data, record)
         kept.append(record)
     data.images = kept
     used = dict.fromkeys(
@@ -56,28 +56,26 @@ def clean(
 
 
 def _check_classes(data: Annotations, classes: Sequence[str]) -> None:
+    """Refuses a class that is not in the source if it looks like one that would be left out."""
     labels = (name for r in data.images for name in (*r.labels, *_labels(r)))
     known = dict.fromkeys([*data.classes, *(name for name in labels if name != IGNORE)])
+    others = {name.lower(): name for name in known if name not in classes}
     for name in classes:
-        if name not in known:
-            shown = ', '.join([*known][:_MAX_NAMES]) + (', ...' if len(known) > _MAX_NAMES else '')
-            raise UserError(f'--classes names {name!r}, but the classes of the source are {shown}.')
+        if name not in known and (near := get_close_matches(name.lower(), others, 1)):
+            raise UserError(
+                f'--classes names {name!r}, which is not in the source. Is {others[near[0]]!r} '
+                'meant?'
+            )
 
 
-def _leave_out_copies(data: Annotations, record: ImageRecord) -> None:
-    """Removes objects that have the class and all coordinates of another one of the image."""
+def _report_copies(data: Annotations, record: ImageRecord) -> None:
+    """Reports objects that have the class and all coordinates of another one of the image."""
     seen: set[str] = set()
-    kept = []
-    for annotation in record.annotations:
-        a = annotation
+    for a in record.annotations:
         key = repr((a.label, a.box, a.polygons, a.rle, a.corners, a.crowd))
         if key in seen:
-            where = _where(record, annotation)
-            data.report('left out', 'second copy of an object', where, annotation.label)
-        else:
-            kept.append(annotation)
+            data.report('note', 'second copy of an object', _where(record, a), a.label)
         seen.add(key)
-    record.annotations = kept
 
 
 def _where(record: ImageRecord, annotation: Annotation) -> str:
