@@ -36,7 +36,8 @@ from edgenext_mm.apis.model import load_model
 from edgenext_mm.checkpoints.latest import find_latest
 from edgenext_mm.cli import make_parser, reports_errors
 from edgenext_mm.config import load_config
-from edgenext_mm.datasets.custom.anchors import SSD_SIZES
+from edgenext_mm.datasets.custom import anchors
+from edgenext_mm.datasets.custom.layout import CustomData
 from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.datasets.importing import import_data
 from edgenext_mm.engine.runner import build_runner
@@ -210,14 +211,15 @@ def config_of(run: Run, source: str, work: Path) -> Config:
     options = dict(chosen.settings, data_root=str(root), randomness=dict(seed=run.seed))
     if run.short:
         options['max_epochs'] = math.ceil(options['max_epochs'] / 5)
-    if run.recipe_anchors:
-        recipe = load_config(path, options)
-        if 'anchor_sizes' in recipe:
-            options['anchor_sizes'] = SSD_SIZES
-        elif 'default_anchor_scale' in recipe:
-            options['anchor_scale'] = recipe.default_anchor_scale
-        else:
-            raise UserError(f'The detector of {run.set} has no anchors to compare.')
+    recipe = load_config(path, options)
+    if 'anchor_scale' in recipe and not run.recipe_anchors:
+        boxes = CustomData(root, chosen.task).boxes()
+        scaled = anchors.resized(boxes, recipe.image_size, keep_ratio=True)
+        options['anchor_scale'] = anchors.fit_fpn_scale(scaled, recipe.anchor_scale)
+    elif 'anchor_sizes' in recipe and run.recipe_anchors:
+        options['anchor_sizes'] = anchors.SSD_SIZES
+    elif run.recipe_anchors and 'anchor_scale' not in recipe:
+        raise UserError(f'The detector of {run.set} has no anchors to compare.')
     config = load_config(path, options)
     if run.model != OURS:
         config.merge_from_dict(backbone_options(config, run.model))

@@ -9,7 +9,7 @@ _base_ = [
 
 batch_size = 8
 width = 64
-default_anchor_scale = 4
+anchor_scale = 4  # not fitted to the boxes: see GFL's config
 model = dict(
     backbone=dict(
         arch='$arch',

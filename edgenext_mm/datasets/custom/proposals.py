@@ -25,7 +25,8 @@ class Recipe(NamedTuple):
         min_object: Size that an object should have in the input, in pixels: two cells of the first
             map on which the detector predicts. 0 without objects.
         max_batch: Largest batch size that is proposed.
-        scale: Default scale of the anchors of a detector with an FPN, their strides and ratios.
+        scale: Default scale of the anchors of a detector with an FPN, their strides and ratios, if
+            the scale is fitted to the boxes.
         ssd_anchors: Whether it is a detector with SSD's anchors.
     """
 
@@ -51,12 +52,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         'ssdlite': Recipe(
             'detection/ssdlite_edgenext_custom', 'SSDLite with EdgeNeXt', 32, ssd_anchors=True
         ),
-        'gfl': Recipe(
-            'detection/gfl_edgenext_custom',
-            'GFL with EdgeNeXt',
-            16,
-            scale=(8, anchors.FPN_STRIDES, (1.0,)),
-        ),
+        'gfl': Recipe('detection/gfl_edgenext_custom', 'GFL with EdgeNeXt', 16),
     },
     'instance-segmentation': {
         'mask-rcnn': Recipe(
@@ -85,7 +81,6 @@ RECIPES: dict[str, dict[str, Recipe]] = {
             'Rotated GFL with EdgeNeXt',
             16,
             max_batch=8,
-            scale=(4, anchors.FPN_STRIDES, (1.0,)),
         ),
     },
 }
