@@ -7,6 +7,7 @@ start.
 Examples:
     python -m benchmarks.folder_speed
     python -m benchmarks.folder_speed --images 200 --threads 1
+    python -m benchmarks.folder_speed --update docs/speed.md
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from edgenext_mm.models.building import build_model
 from edgenext_mm.runtime import load
 from edgenext_mm.runtime.model import Model
 
-from .documents import markdown_table
+from .documents import markdown_table, update_table
 from .machine import describe_machine
 
 ROOT = Path(__file__).parents[1]
@@ -120,14 +121,18 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument('--images', type=int, default=1000, help='number of photographs')
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='CPU threads')
+    parser.add_argument('--update', metavar='FILE', help='write the table into this document')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (photographs := Path(folder, 'photographs')).mkdir()
         write_photographs(photographs, args.images)
         lines = [row for n in args.threads for row in rows(args.images, n, Path(folder))]
     head = ['what', 'threads', 'time per image', 'CPU time', 'of the network']
-    print(markdown_table(head, lines))
-    print(f'\n{args.images:,} photographs of 500x375, {CONFIG}; {describe_machine()}')
+    title = f'{args.images:,} photographs of 500x375, {CONFIG}; {describe_machine()}.'
+    table = f'{title}\n\n{markdown_table(head, lines)}'
+    print(table)
+    if args.update:
+        update_table(args.update, 'folder', table)
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from paths import DIGITS_CONFIG, ROOT
 
@@ -51,9 +52,10 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True)
 def _no_default_scope():
-    """Removes the default scope that a test has set."""
+    """Removes the default scope and the loggers of a test: their names are those of its second."""
     yield
     DefaultScope._instance_dict.clear()
+    MMLogger._instance_dict.clear()
 
 
 @pytest.fixture(autouse=True)
