@@ -42,7 +42,7 @@ def test_files_of_converters(name, file_format, images_for, tmp_path):
     options = dict(shape=input_shape(model.cfg), images=images[-1:])
     export(model, tmp_path / f'fp32{path.suffix}', file_format, **options)
     deviations = export(model, path, file_format, precision='int8', calibration=images, **options)
-    for deviation in deviations:
+    for deviation in deviations:  # those of GFL are large: its weights are random
         assert 1e-4 < deviation.relative < (0.1 if name == 'classifier' else 0.5)
     assert path.stat().st_size < (tmp_path / f'fp32{path.suffix}').stat().st_size
     assert ExportedModel(path).metadata.precision == 'int8'
