@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
-from generated_data import shrink, with_generated_data
+from benchmarks.generated_data import shrink, with_generated_data
 from mmengine.registry import MODELS
 from paths import CONFIGS, ROOT
 

@@ -1,9 +1,13 @@
 """Data in the format that a config asks for, at the places where it looks, from digit scenes."""
 
-import json
-from pathlib import Path
+from __future__ import annotations
 
-from mmengine.config import Config
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
@@ -27,7 +31,7 @@ def with_generated_data(config: Config, scenes: Path, digits: Path, folder: Path
     return config
 
 
-def _replace_roots(value, roots):
+def _replace_roots(value: Any, roots: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {k: _replace_roots(v, roots) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -39,7 +43,7 @@ def _replace_roots(value, roots):
     return value
 
 
-def _write(leaf, scenes, digits, config):
+def _write(leaf: ConfigDict, scenes: Path, digits: Path, config: Config) -> None:
     if leaf.type in ('ImageNet', 'CustomDataset', 'edgenext_mm.ImageFolder'):
         target = Path(leaf.data_root, leaf.get('split') or leaf.data_prefix)
         target.mkdir(parents=True)
@@ -76,18 +80,18 @@ def _write(leaf, scenes, digits, config):
             _write_text(Path(lazy.ann_file, path.name), '\n'.join(lines))
 
 
-def _write_images(scenes, folder, suffix):
+def _write_images(scenes: Path, folder: str | Path, suffix: str) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     for path in (scenes / 'images').iterdir():
         Image.open(path).save(Path(folder, path.stem + suffix))
 
 
-def _write_text(path, text):
+def _write_text(path: str | Path, text: str) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text)
 
 
-def shrink(value, most=128):
+def shrink(value: Any, most: int = 128) -> Any:
     """Brings all sizes of images in a config that are beyond ``most`` pixels down to it."""
     if isinstance(value, (Config, dict)):
         for key, inner in value.items():
@@ -98,7 +102,7 @@ def shrink(value, most=128):
     return value
 
 
-def _shrink_sizes(sizes, most):
+def _shrink_sizes(sizes: Any, most: int) -> Any:
     if isinstance(sizes, (list, tuple)):
         return type(sizes)(_shrink_sizes(inner, most) for inner in sizes)
     return min(sizes, most)
