@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from edgenext_mm.deployment.calibration import images_in, normalised_images
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 from edgenext_mm.files import replacing
+from edgenext_mm.requirements import import_task_library
 
 from .documents import markdown_table, update_table
 from .generated_data import shrink, with_generated_data
@@ -205,14 +208,21 @@ TIMEOUT = 900
 # One family.
 
 
-def shrunk(config: Config, data: Path) -> Config:
-    """The config on generated data, without initial weights, with two epochs of two steps."""
+def shrunk(config: Config, data: Path, folder: Path) -> Config:
+    """The config on generated data, without initial weights, with two epochs of two steps.
+
+    Args:
+        config: The config.
+        data: Folder of digits and scenes.
+        folder: Where to write them in the format that the config asks for.
+    """
     config = copy.deepcopy(config)
     most = IMAGE_SIZE_OF_SSD if 'SSDVGG' in str(config.model) else IMAGE_SIZE
     if 'SSDHead' in str(config.model) and 'SSDNeck' in str(config.model):
         most = config.model.bbox_head.anchor_generator.input_size
     _without_weights(config.model)
-    config = with_generated_data(config, data / 'scenes', data / 'digits', data / 'families')
+    _learn_at_once(config.model)
+    config = with_generated_data(config, data / 'scenes', data / 'digits', folder)
     config = shrink(config, most)
     config.auto_scale_lr = dict(enable=False, base_batch_size=16)
     config.load_from = None
@@ -243,6 +253,15 @@ def _without_weights(value: Any) -> None:
         for key in ('pretrained', 'teacher_ckpt'):
             if isinstance(value.get(key), str):
                 value[key] = None
+
+
+def _learn_at_once(value: Any) -> None:
+    """Sets layer scales of EdgeNeXt to 1: with 1e-6, four steps do not change all weights."""
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, (dict, list, tuple)):
+            _learn_at_once(inner)
+    if isinstance(value, dict) and value.get('type') == 'edgenext_mm.EdgeNeXt':
+        value['layer_scale_init_value'] = 1.0
 
 
 def train(config: Config, folder: Path, resume: bool = False) -> torch.nn.Module:
@@ -293,13 +312,16 @@ def _exports(model: torch.nn.Module, folder: Path, data: Path) -> None:
     export(model, folder / 'model.onnx', 'onnx', size, include=include, images=images)
 
 
-def try_family(base: str, data: Path, own_backbone: bool = False) -> dict[str, str]:
+def try_family(
+    base: str, data: Path, own_backbone: bool = False, exports: bool = True
+) -> dict[str, str]:
     """Runs a family and returns, for each of :data:`COLUMNS`, ``yes`` or the error.
 
     Args:
         base: The config, ``LIBRARY::NAME``.
         data: Folder of digits and scenes.
         own_backbone: Whether to keep the backbone of the config. Default: False.
+        exports: Whether to export it, which takes longer than all the rest. Default: True.
     """
     record = dict.fromkeys(COLUMNS, 'not tried')
     step = 'trains'
@@ -313,17 +335,19 @@ def try_family(base: str, data: Path, own_backbone: bool = False) -> dict[str, s
                 step = 'exchanges'
                 use_backbone(base, path, 'xxsmall', weights=None)
                 step = 'trains'
-            config = shrunk(load_config(path), data)
+            config = shrunk(load_config(path), data, folder / 'data')
             state = _trains(config, folder)
             record['trains'] = 'yes'
             if own_backbone:
                 return record
-            step = 'predicts'
-            model = _predicts(config, folder, next((data / 'scenes/val/images').iterdir()))
-            record['predicts'] = 'yes'
             step = 'resumes'
             _resumes(config, folder, state)
             record['resumes'] = 'yes'
+            step = 'predicts'
+            model = _predicts(config, folder, next((data / 'scenes/val/images').iterdir()))
+            record['predicts'] = 'yes'
+            if not exports:
+                return record
             step = 'exports'
             _exports(model, folder, data)
             record['exports'] = 'yes'
@@ -339,35 +363,57 @@ def try_family(base: str, data: Path, own_backbone: bool = False) -> dict[str, s
 # All families.
 
 
-def run_family(base: str, data: Path, own_backbone: bool = False) -> dict[str, str]:
+def run_family(base: str, data: Path, **options: bool) -> dict[str, str]:
     """Runs a family in a process of its own, since some libraries change global settings."""
-    options = ['--own-backbone'] if own_backbone else []
-    command = [sys.executable, '-m', __spec__.name, base, '--one', str(data), *options]
+    context = multiprocessing.get_context('fork')  # the libraries are imported once
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_record, args=(sender, base, data), kwargs=options)
+    process.start()
+    sender.close()
+    failed = dict.fromkeys(COLUMNS, 'not tried')
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
-        return dict.fromkeys(COLUMNS, 'not tried') | dict(trains=f'no end after {TIMEOUT} s')
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        last = (done.stderr.strip() or 'no message').splitlines()[-1]
-        return dict.fromkeys(COLUMNS, 'not tried') | dict(trains=f'stopped: {last}')
-    return json.loads(lines[-1])
+        if receiver.poll(TIMEOUT):
+            return receiver.recv()
+        return failed | dict(trains=f'no end after {TIMEOUT} s')
+    except EOFError:
+        process.join()
+        return failed | dict(trains=f'stopped with exit code {process.exitcode}')
+    finally:
+        process.kill()
+        process.join()
 
 
-def run_families(names: list[str], data: Path) -> None:
+def _send_record(sender: Connection, base: str, data: Path, **options: bool) -> None:
+    log = (data / 'log.txt').open('a')
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log.fileno(), stream.fileno())
+    sender.send(try_family(base, data, **options))
+
+
+def run_families(names: list[str], data: Path, exports: bool = True) -> None:
     """Runs the families whose names contain one of the texts, all by default."""
     write_data(data)
     records = read_records()
     bases = [f'{library}::{path}' for library, paths in FAMILIES.items() for path in paths]
-    chosen = [b for b in bases if any(n in b for n in names) or (not names and b not in records)]
+    chosen = [base for base in bases if any(name in base for name in names)]
+    if not names:
+        chosen = [base for base in bases if _is_open(records.get(base), exports)]
+    for library in FAMILIES:
+        import_task_library(library)
     for base in tqdm(chosen, unit='family'):
-        record = run_family(base, data)
+        record = run_family(base, data, exports=exports)
         if record['trains'] != 'yes':
             record['own backbone'] = run_family(base, data, own_backbone=True)['trains']
         records = {**read_records(), base: record}
         with replacing(RECORDS) as temporary:
             Path(temporary).write_text(json.dumps(records, indent=1) + '\n')
         tqdm.write(f'{base}: {record}')
+
+
+def _is_open(record: dict[str, str] | None, exports: bool) -> bool:
+    return record is None or (
+        exports and record['predicts'] == 'yes' and record['exports'] == 'not tried'
+    )
 
 
 def write_data(folder: Path) -> None:
@@ -428,17 +474,14 @@ def main() -> None:
     parser.add_argument('names', nargs='*', help='parts of names (default: all without a record)')
     parser.add_argument('--work', default='work_dirs/families', help='folder of the data')
     parser.add_argument('--update', metavar='FILE', help='write the tables into this document')
-    parser.add_argument('--one', metavar='DATA', help='run one config, print its record as JSON')
-    parser.add_argument('--own-backbone', action='store_true', help='with --one: keep its backbone')
+    parser.add_argument('--no-export', action='store_true', help='train, resume and predict only')
     args = parser.parse_args()
-    if args.one:
-        print('\n' + json.dumps(try_family(args.names[0], Path(args.one), args.own_backbone)))
-    elif args.update:
+    if args.update:
         for library in FAMILIES:
             update_table(args.update, library, table(library))
         update_table(args.update, 'failures', failures())
     else:
-        run_families(args.names, Path(args.work))
+        run_families(args.names, Path(args.work), not args.no_export)
 
 
 if __name__ == '__main__':

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
-from benchmarks.generated_data import shrink, with_generated_data
 from mmengine.registry import MODELS
 from paths import CONFIGS, ROOT
 
+from benchmarks.generated_data import shrink, with_generated_data
 from edgenext_mm import inference_model
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.checks.config_data import check_data

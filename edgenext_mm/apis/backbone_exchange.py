@@ -506,22 +506,22 @@ def _preprocessing(
     config: Config, model: Any, wrappers: Sequence[str], notes: list[str]
 ) -> dict[str, Any]:
     """Normalises as the weights of EdgeNeXt need it."""
-    places = [(['model', *wrappers], model), (['model'], config.model), ([], config)]
-    found = [(p, holder.data_preprocessor) for p, holder in places if 'data_preprocessor' in holder]
-    if not found:
-        raise UserError('The config has no `data_preprocessor`, so its normalisation is not known.')
-    path, inner = [*found[0][0], 'data_preprocessor'], found[0][1]
-    if 'data_preprocessor' in inner:  # of semi-supervised detectors
-        path, inner = [*path, 'data_preprocessor'], inner.data_preprocessor
-    differs = {k: v for k, v in NORMALISATION.items() if not _equal(inner.get(k), v)}
-    if inner.get('rgb_to_bgr'):
-        differs.update(NORMALISATION, rgb_to_bgr=False)
-    if not differs:
-        return {}
-    notes.append('The images are normalised as in the training of EdgeNeXt.')
-    settings: dict[str, Any] = differs
-    for name in reversed(path):
-        settings = {name: settings}
+    places = [([], config), (['model'], config.model), (['model', *wrappers], model)]
+    settings: dict[str, Any] = {}
+    for path, holder in places:
+        path = [*path, 'data_preprocessor']
+        part = holder.get('data_preprocessor')
+        if part and 'data_preprocessor' in part:  # of semi-supervised detectors
+            path, part = [*path, 'data_preprocessor'], part.data_preprocessor
+        differs: Any = {
+            k: v for k, v in NORMALISATION.items() if not _equal((part or {}).get(k), v)
+        }
+        if part and differs:
+            for name in reversed(path):
+                differs = {name: differs}
+            settings = _merged(settings, differs)
+    if settings:
+        notes.append('The images are normalised as in the training of EdgeNeXt.')
     return settings
 
 
