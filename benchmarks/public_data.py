@@ -120,7 +120,7 @@ SETS = {
         'dota/AP50',
         'AP50',
         dict(
-            max_epochs=60,
+            max_epochs=35,
             image_size=(640, 512),
             crop_size=(320, 256),
             batch_size=8,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -24,7 +27,9 @@ def load(path: str | Path, threads: int | None = None, reduced_jpeg: bool = Fals
 
     Args:
         path: Path of the file; its suffix determines the format.
-        threads: Number of CPU threads. Default: the choice of the runtime.
+        threads: Number of CPU threads. All of them compute a single image; of several images,
+            each thread computes its own. Default: the choice of the runtime for a single image, the
+            number of cores for several.
         reduced_jpeg: Whether to decode JPEG files at 1/2, 1/4 or 1/8 of their size where the test
             pipeline shrinks them at least as much. This is several times faster for large
             photographs and changes their pixels slightly. Default: False.
@@ -36,7 +41,9 @@ def load(path: str | Path, threads: int | None = None, reduced_jpeg: bool = Fals
         UserError: If the file cannot be opened, needs a runtime that is not installed, or does not
             hold what is needed to compute results without PyTorch.
     """
-    return Model(open_session(path, threads), str(path), reduced_jpeg)
+    session = open_session(path, threads)
+    workers = threads or os.cpu_count() or 1
+    return Model(session, str(path), reduced_jpeg, workers, partial(open_session, path, 1))
 
 
 class Model:
@@ -46,13 +53,23 @@ class Model:
         session: The opened file.
         name: Its name, for error messages.
         reduced_jpeg: See :func:`load`. Default: False.
+        threads: Number of threads that compute several images. Default: 1.
+        reopen: Opens the file for one of several threads. Default: they share ``session``.
 
     Raises:
         UserError: If the file does not hold what is needed to compute results without PyTorch.
     """
 
-    def __init__(self, session: Session, name: str, reduced_jpeg: bool = False) -> None:
-        self.session, self.name = session, name
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        reduced_jpeg: bool = False,
+        threads: int = 1,
+        reopen: Callable[[], Session] | None = None,
+    ) -> None:
+        self.session, self.name, self.threads = session, name, threads
+        self.reopen = reopen if threads > 1 and reopen else lambda: session
         self.metadata = session.metadata
         self.classes = self.metadata.classes
         self.results = self.metadata.results
@@ -101,37 +118,44 @@ class Model:
         score_thr: float = 0.3,
         tile: int | None = None,
         overlap: float = 0.2,
-        readers: int = 2,
     ) -> Iterator[Result]:
-        """Yields the results of images, while other threads read those that follow.
+        """Yields the results of images, which threads read and compute at the same time.
 
         Args:
             images: Single images, as for calling this object; they may be endless.
             score_thr: Minimum score of boxes. Default: 0.3.
             tile: Side of tiles in pixels. Default: None, whole images.
             overlap: Share of the side by which tiles overlap. Default: 0.2.
-            readers: Number of threads that read and resize images. Default: 2.
 
         Yields:
             A result for each image, in order; ``dict(error=REASON)`` for images that fail.
         """
         if tile is not None:
             cut_tiles((1, 1), tile, overlap)  # checks the settings
-        remaining = iter(images)
-        with ThreadPoolExecutor(readers, 'reading') as pool:
+        # Threads that share a network wait for each other, and not all runtimes allow it.
+        sessions: SimpleQueue[Session] = SimpleQueue()
+        for _ in range(self.threads):
+            sessions.put(self.reopen())
 
-            def read(count: int) -> list[Future]:
-                return [pool.submit(self._read, i, tile) for i in islice(remaining, count)]
+        def result(image: ImageSource) -> Result:
+            try:
+                read = self._read(image, tile)
+                session = sessions.get()
+                try:
+                    return self._result(read, score_thr, tile, overlap, session)
+                finally:
+                    sessions.put(session)
+            except UserError as error:
+                return dict(error=str(error))
 
-            waiting = read(2 * readers)
+        remaining, ahead = iter(images), 2 * self.threads
+        with ThreadPoolExecutor(self.threads + 1, 'images') as pool:  # one more reads
+            waiting = [pool.submit(result, image) for image in islice(remaining, ahead)]
             try:
                 while waiting:
-                    current = waiting.pop(0)
-                    waiting += read(1)
-                    try:
-                        yield self._result(current.result(), score_thr, tile, overlap)
-                    except UserError as error:
-                        yield dict(error=str(error))
+                    current = waiting.pop(0).result()
+                    waiting += [pool.submit(result, image) for image in islice(remaining, 1)]
+                    yield current
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -140,22 +164,30 @@ class Model:
         return self.preprocessing(source) if tile is None else self.preprocessing.read(source)
 
     def _result(
-        self, image: Prepared | np.ndarray, score_thr: float, tile: int | None, overlap: float
+        self,
+        image: Prepared | np.ndarray,
+        score_thr: float,
+        tile: int | None,
+        overlap: float,
+        session: Session | None = None,
     ) -> Result:
         if isinstance(image, Prepared):
-            return self.predict(image, score_thr)
+            return self.predict(image, score_thr, session)
 
         def predict(parts: Sequence[np.ndarray]) -> list[Result]:
-            return [self.predict(self.preprocessing(part), score_thr) for part in parts]
+            return [self.predict(self.preprocessing(part), score_thr, session) for part in parts]
 
         return predict_tiles(image, tile or 0, overlap, predict)
 
-    def predict(self, image: Prepared, score_thr: float = 0.3) -> Result:
+    def predict(
+        self, image: Prepared, score_thr: float = 0.3, session: Session | None = None
+    ) -> Result:
         """Predicts an image that :attr:`preprocessing` has read.
 
         Args:
             image: The image after the steps of the pipeline.
             score_thr: Minimum score of boxes. Default: 0.3.
+            session: The opened file to use. Default: :attr:`session`.
         """
         size = image.pixels.shape[:2]
         inputs = self._inputs(image.pixels)
@@ -166,7 +198,7 @@ class Model:
                 image_size=np.array([size], np.float32),
                 scale_factor=np.array([image.scale_factor], np.float32),
             )
-        outputs = self.session(inputs, extra)
+        outputs = (session or self.session)(inputs, extra)
         if self.metadata.task == 'classification':
             return self._classes(outputs[0][0])
         if self.metadata.task == 'segmentation':

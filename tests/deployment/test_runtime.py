@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import json
 import shutil
 import subprocess
@@ -195,6 +196,20 @@ def test_several_images_and_one_that_cannot_be_read(exported, tmp_path):
     assert_same_results(first, runs(photographs()[0]))
     assert 'broken.jpg is not an image' in second['error']
     assert third['pred_class'] == runs(photographs()[1])['pred_class']
+
+
+@pytest.mark.parametrize('file_format', ['onnx', 'openvino'])
+@pytest.mark.parametrize('threads', [1, 3])
+def test_several_threads_give_the_same_results_in_order(file_format, threads, exported):
+    runs = load(exported(file_format)[0], threads)
+    images = [
+        np.roll(image, shift, axis=1) for shift in range(0, 400, 40) for image in photographs()
+    ]
+    endless = itertools.cycle(images)
+    found = list(itertools.islice(runs.stream(endless), 2 * len(images)))
+    for result, image in zip(found, images + images, strict=True):
+        assert_same_results(result, runs(image))
+    assert len({result['pred_score'] for result in found}) == len(images)
 
 
 class Described:
