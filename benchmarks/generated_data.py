@@ -105,4 +105,4 @@ def shrink(value: Any, most: int = 128) -> Any:
 def _shrink_sizes(sizes: Any, most: int) -> Any:
     if isinstance(sizes, (list, tuple)):
         return type(sizes)(_shrink_sizes(inner, most) for inner in sizes)
-    return min(sizes, most)
+    return sizes if sizes is None else min(sizes, most)

@@ -202,14 +202,13 @@ def test_several_images_and_one_that_cannot_be_read(exported, tmp_path):
 @pytest.mark.parametrize('threads', [1, 3])
 def test_several_threads_give_the_same_results_in_order(file_format, threads, exported):
     runs = load(exported(file_format)[0], threads)
-    images = [
-        np.roll(image, shift, axis=1) for shift in range(0, 400, 40) for image in photographs()
-    ]
+    shifts = range(0, 100, 20)
+    images = [np.roll(image, shift, axis=1) for shift in shifts for image in photographs()]
     endless = itertools.cycle(images)
     found = list(itertools.islice(runs.stream(endless), 2 * len(images)))
-    for result, image in zip(found, images + images, strict=True):
-        assert_same_results(result, runs(image))
-    assert len({result['pred_score'] for result in found}) == len(images)
+    scores = [result['pred_scores'] for result in found]
+    np.testing.assert_allclose(scores, [runs(i)['pred_scores'] for i in images] * 2, atol=1e-6)
+    assert len({tuple(row.round(4)) for row in scores}) == len(images)
 
 
 class Described:
