@@ -20,6 +20,7 @@ TIMM_NAMES = {
     'xsmall': 'edgenext_x_small',
     'small': 'edgenext_small',
     'base': 'edgenext_base',
+    'small_rw': 'edgenext_small_rw',
 }
 
 

@@ -17,7 +17,7 @@ from .published import IMAGENET_TOP1
 
 
 def variants_table() -> str:
-    """Formats a Markdown table of the paper's variants: size, cost and published accuracy."""
+    """Formats a Markdown table of the variants: size, cost and published accuracy."""
     head = ['arch', 'depths', 'dims', 'norm, activation', 'parameters', 'MAdds at 256x256']
     rows = []
     for name, arch in ARCHS.items():
@@ -25,7 +25,10 @@ def variants_table() -> str:
         depths, dims = (' '.join(map(str, values)) for values in (arch.depths, arch.dims))
         rows.append(
             [f'`{name}`', depths, dims, f'{arch.norm}, {arch.act}', f'{cost.params:,}']
-            + [f'{cost.madds / 1e6:,.1f}M', f'{IMAGENET_TOP1[name]:.2f}']
+            + [
+                f'{cost.madds / 1e6:,.1f}M',
+                f'{IMAGENET_TOP1[name]:.2f}' if name in IMAGENET_TOP1 else '',
+            ]
         )
     return markdown_table([*head, 'ImageNet-1K top-1, published'], rows)
 

@@ -241,18 +241,20 @@ class DeployConvEncoder(nn.Module):
     def __init__(self, encoder: ConvEncoder, layout: str) -> None:
         super().__init__()
         conv, expand = affine_of(encoder.dwconv), affine_of(encoder.pwconv1)
-        if isinstance(encoder.norm, LayerNorm2d):
+        if isinstance(encoder.norm, LayerNorm2d) or encoder.downsamples:
             expand = fold_before(affine_of(encoder.norm), expand)
         else:
             conv = fold_after(conv, *affine_of(encoder.norm))
+        self.downsamples = encoder.downsamples
         self.dwconv = conv_with(encoder.dwconv, conv)
         self.norm = _normalize(encoder.norm, layout)
         self.expand = Pointwise(expand, layout, copy.deepcopy(encoder.act))
         self.project = Pointwise(_scaled(encoder.pwconv2, encoder.gamma), layout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps a (B, C, H, W) map to one of the same shape."""
-        return self.project(self.expand(self.norm(self.dwconv(x))), x)
+        """Does the same as the trained encoder."""
+        t = self.dwconv(x)
+        return self.project(self.expand(self.norm(t)), t if self.downsamples else x)
 
 
 class DeploySDTAEncoder(nn.Module):
@@ -399,8 +401,7 @@ class DeployEdgeNeXt(nn.Module):
         for downsample, stage in zip(backbone.downsample_layers, backbone.stages, strict=True):
             self.downsample_layers.append(_downsample(downsample, layout))
             if size is not None:
-                stride = next(m.stride[0] for m in downsample if isinstance(m, nn.Conv2d))
-                size = (size[0] // stride, size[1] // stride)
+                size = _reduced(size, downsample, stage[0])
             encoders: list[nn.Module] = [
                 DeploySDTAEncoder(e, layout, size)
                 if isinstance(e, SDTAEncoder)
@@ -537,7 +538,19 @@ def _scaled(layer: nn.Linear, gamma: Tensor | None) -> Affine:
     return affine if gamma is None else fold_after(affine, gamma.detach().double())
 
 
-def _downsample(layer: nn.Sequential, layout: str) -> nn.Sequential:
+def _reduced(size: tuple[int, int], *modules: nn.Module) -> tuple[int, int]:
+    """Returns the (H, W) of a map after the strides of convolutions; overlapping ones round up."""
+    convs = [conv for module in modules for conv in module.modules() if isinstance(conv, nn.Conv2d)]
+    for conv in convs:
+        stride = conv.stride[0]
+        padding = stride - 1 if conv.padding[0] else 0
+        size = (size[0] + padding) // stride, (size[1] + padding) // stride
+    return size
+
+
+def _downsample(layer: nn.Module, layout: str) -> nn.Module:
+    if isinstance(layer, nn.Identity):  # the first encoder of the stage lowers the resolution
+        return nn.Identity()
     first, last = layer[0], layer[-1]
     if isinstance(first, nn.Conv2d):  # stem: convolution, norm
         if isinstance(last, LayerNorm2d):

@@ -10,25 +10,30 @@ from ..errors import UserError
 
 NUM_STAGES = 4
 NORMS = ('LN', 'BN')
+_SWITCHES = ('conv_bias', 'overlapping_stem', 'downsample_encoders')
 
 
 class Stage(NamedTuple):
     """The part of a stage's architecture that determines its weights.
 
     A Conv. encoder is ``('conv', kernel_size)``, an SDTA encoder is
-    ``('sdta', num_heads, scales, pos_encoding)``.
+    ``('sdta', num_heads, scales, pos_encoding)``. ``reduction`` names what lowers the resolution:
+    ``'patch'`` or ``'overlap'`` (the stem), ``'layer'`` or ``'encoder'`` (later stages). ``bias``
+    says whether any depth-wise convolution has a bias.
     """
 
     dim: int
     norm: str
     encoders: tuple[tuple, ...]
+    reduction: str = 'layer'
+    bias: bool = True
 
 
 @dataclass(frozen=True)
 class Arch:
     """An EdgeNeXt architecture.
 
-    All fields except ``norm`` and ``act`` take one value per stage, or one value for all stages.
+    The fields in the first two groups take one value per stage, or one value for all stages.
 
     Args:
         depths: Number of encoders, Conv. and SDTA together.
@@ -45,6 +50,14 @@ class Arch:
         norm: ``'LN'`` (LayerNorm) or ``'BN'`` (BatchNorm). As in the paper, the convolutions of
             ``'BN'`` have no bias. Default: ``'LN'``.
         act: Activation of the MLPs, by its name in mmcv's registry. Default: ``'GELU'``.
+        conv_bias: Whether convolutions have a bias; those of ``'BN'`` with a norm after them never
+            do. Default: True.
+        overlapping_stem: Whether the stem is a 9x9 convolution with padding, instead of the
+            paper's 4x4 convolution, whose patches do not overlap. Default: False.
+        downsample_encoders: Whether the first Conv. encoder of the stages 1 to 3 lowers the
+            resolution, with a stride of 2, instead of the paper's norm and 2x2 convolution before
+            the stage. ``dims`` must then be multiples of those of the stage before.
+            Default: False.
 
     Raises:
         UserError: If a value is invalid.
@@ -63,6 +76,10 @@ class Arch:
     # Norm and activation.
     norm: str = 'LN'
     act: str = 'GELU'
+    # Differences of timm's small_rw.
+    conv_bias: bool = True
+    overlapping_stem: bool = False
+    downsample_encoders: bool = False
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
@@ -70,8 +87,13 @@ class Arch:
                 f'`norm` of an EdgeNeXt arch must be one of {", ".join(NORMS)}, got {self.norm!r}.'
             )
         for field in fields(self):
-            if field.name not in ('norm', 'act'):
-                value = _per_stage(field.name, getattr(self, field.name))
+            value = getattr(self, field.name)
+            if field.name in _SWITCHES and not isinstance(value, bool):
+                raise UserError(
+                    f'`{field.name}` of an EdgeNeXt arch must be True or False, got {value!r}.'
+                )
+            if field.name not in ('norm', 'act', *_SWITCHES):
+                value = _per_stage(field.name, value)
                 object.__setattr__(self, field.name, value)
         for i in range(NUM_STAGES):
             self._check_stage(i)
@@ -95,6 +117,13 @@ class Arch:
             # All groups but the last have ceil(dim / scales) channels.
             rule = f'at least 2, and leave channels for the last group of {dim}'
             require(scales >= 2 and (scales - 1) * -(-dim // scales) < dim, 'scales', rule)
+        if self.downsample_encoders and i > 0:
+            before = self.dims[i - 1]
+            require(
+                dim % before == 0, 'dims', f'a multiple of the dim {before} of the stage before'
+            )
+            rule = 'such that a Conv. encoder, which lowers the resolution, is the first'
+            require(not self.is_sdta(i, 0), 'num_sdta', rule)
 
     def is_sdta(self, stage: int, index: int) -> bool:
         """Returns whether encoder ``index`` of ``stage`` is an SDTA encoder."""
@@ -115,9 +144,16 @@ class Arch:
                     else ('conv', self.kernel_sizes[i])
                     for j in range(self.depths[i])
                 ),
+                self._reduction(i),
+                self.conv_bias and (self.norm == 'LN' or self.num_sdta[i] > 0),
             )
             for i in range(NUM_STAGES)
         )
+
+    def _reduction(self, stage: int) -> str:
+        if stage == 0:
+            return 'overlap' if self.overlapping_stem else 'patch'
+        return 'encoder' if self.downsample_encoders else 'layer'
 
     @property
     def name(self) -> str | None:
@@ -152,10 +188,20 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 _BNHS: dict[str, Any] = dict(norm='BN', act='HSwish')
 
-#: The variants of the paper. Those with BatchNorm and Hard-Swish (Figure 3) end in ``_bnhs``.
+#: The variants of the paper, of which those with BatchNorm and Hard-Swish (Figure 3) end in
+#: ``_bnhs``, and timm's ``small_rw``.
 ARCHS: dict[str, Arch] = {
     **{name: Arch(**size) for name, size in _SIZES.items()},
     **{f'{name}_bnhs': Arch(**_SIZES[name], **_BNHS) for name in ('xxsmall', 'xsmall', 'small')},
+    # timm's edgenext_small_rw: 7.8M parameters, 1.6G MAdds
+    'small_rw': Arch(
+        depths=(3, 3, 9, 3),
+        dims=(48, 96, 192, 384),
+        num_heads=(8, 8, 8, 8),
+        conv_bias=False,
+        overlapping_stem=True,
+        downsample_encoders=True,
+    ),
 }
 
 

@@ -40,12 +40,13 @@ class EdgeNeXt(BaseModule):
     """EdgeNeXt backbone for any OpenMMLab model.
 
     The map of stage i has stride 4, 8, 16 or 32, at most ``output_stride``. An H x W image gives
-    a map of size ``H // stride`` x ``W // stride``.
+    a map of size ``H // stride`` x ``W // stride``. (``small_rw``, whose convolutions overlap,
+    rounds up.)
 
     Args:
         arch: The name of a variant (``xxsmall``, ``xsmall``, ``small``, ``base``,
-            ``xxsmall_bnhs``, ``xsmall_bnhs``, ``small_bnhs``), or a dict with the fields of
-            :class:`~edgenext_mm.models.arch.Arch`, for example
+            ``xxsmall_bnhs``, ``xsmall_bnhs``, ``small_bnhs``, ``small_rw``), or a dict with the
+            fields of :class:`~edgenext_mm.models.arch.Arch`, for example
             ``dict(base='small', num_sdta=(0, 0, 0, 0))``. Default: ``'xxsmall'``.
         in_channels: Number of channels of the input image. Default: 3.
         out_indices: Indices of the stages whose maps are returned, in this order. Negative
@@ -116,25 +117,30 @@ class EdgeNeXt(BaseModule):
         num_encoders = sum(self.arch.depths)
         drop_paths = torch.linspace(0, drop_path_rate, num_encoders, device='cpu').tolist()
 
-        stem = nn.Sequential(
-            nn.Conv2d(in_channels, dims[0], kernel_size=4, stride=4, bias=norm == 'LN'),
-            build_norm(norm, dims[0]),
-        )
-        self.downsample_layers = nn.ModuleList([stem])
+        self.downsample_layers = nn.ModuleList([_stem(in_channels, self.arch)])
         self.stages = nn.ModuleList()
         for i in range(num_stages):
+            by_encoder = self.arch.downsample_encoders and i > 0
             if i > 0:
                 self.downsample_layers.append(
-                    _downsample_layer(dims[i - 1], dims[i], norm, strides[i], dilations[i - 1])
+                    nn.Identity()
+                    if by_encoder
+                    else _downsample_layer(self.arch, i, strides[i], dilations[i - 1])
                 )
             stage = nn.Sequential()
             for j in range(self.arch.depths[i]):
+                downsampling = (
+                    dict(in_dim=dims[i - 1], stride=strides[i], dilation=dilations[i - 1])
+                    if by_encoder and j == 0
+                    else dict(dilation=dilations[i])
+                )
                 encoder = self._build_encoder(
                     stage=i,
                     index=j,
-                    dilation=dilations[i],
+                    **downsampling,
                     norm=norm,
                     act=self.arch.act,
+                    conv_bias=self.arch.conv_bias,
                     mlp_ratio=mlp_ratio,
                     drop_path=drop_paths.pop(0),
                     layer_scale_init_value=layer_scale_init_value,
@@ -167,8 +173,8 @@ class EdgeNeXt(BaseModule):
             x: (B, in_channels, H, W) images. H and W are at least the largest stride.
 
         Returns:
-            A contiguous (B, dims[i], H // stride, W // stride) map for each index i. With
-            ``final_norm``, the last stage gives a (B, dims[3]) feature instead.
+            A contiguous (B, dims[i], H // stride, W // stride) map for each index i (rounded up by
+            ``small_rw``). With ``final_norm``, the last stage gives a (B, dims[3]) feature instead.
 
         Raises:
             UserError: If the image is too small.
@@ -314,15 +320,21 @@ def _strides_and_dilations(output_stride: int) -> tuple[list[int], list[int]]:
     return strides, dilations
 
 
-def _downsample_layer(
-    in_channels: int, out_channels: int, norm: str, stride: int, dilation: int
-) -> nn.Sequential:
+def _stem(in_channels: int, arch: Arch) -> nn.Sequential:
+    kernel_size, padding = (9, 4) if arch.overlapping_stem else (4, 0)
+    bias = arch.conv_bias and arch.norm == 'LN'
+    conv = nn.Conv2d(in_channels, arch.dims[0], kernel_size, 4, padding, bias=bias)
+    return nn.Sequential(conv, build_norm(arch.norm, arch.dims[0]))
+
+
+def _downsample_layer(arch: Arch, stage: int, stride: int, dilation: int) -> nn.Sequential:
     """Builds norm and 2x2 convolution. Stride 1 pads right and bottom to keep the map's size."""
+    in_channels, out_channels = arch.dims[stage - 1 : stage + 1]
     layer = nn.Sequential()
-    layer.add_module('0', build_norm(norm, in_channels))
+    layer.add_module('0', build_norm(arch.norm, in_channels))
     if stride == 1:
         layer.add_module('pad', nn.ZeroPad2d((0, dilation, 0, dilation)))
-    bias = norm == 'LN'
+    bias = arch.conv_bias and arch.norm == 'LN'
     conv = nn.Conv2d(in_channels, out_channels, 2, stride, dilation=dilation, bias=bias)
     layer.add_module('1', conv)
     return layer

@@ -170,14 +170,16 @@ def fold(model: nn.Module) -> None:
 def foldable_norms(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Yields the norms that the deploy form folds into the layers after them, and these layers."""
     for module in model.modules():
-        # In a Conv. encoder, BatchNorm belongs to the convolution before it.
-        is_split = isinstance(module, SDTAEncoder)
+        # In a Conv. encoder, BatchNorm belongs to the convolution before it, unless that also feeds
+        # the residual connection.
+        is_split = isinstance(module, SDTAEncoder) or getattr(module, 'downsamples', False)
         if isinstance(module, Encoder) and (is_split or not isinstance(module.norm, _BatchNorm)):
             yield module.norm, module.pwconv1
         if isinstance(module, SDTAEncoder) and not module.norm_xca_is_residual:
             yield module.norm_xca, module.xca.qkv
         if isinstance(module, EdgeNeXt):
-            for first, *others in module.downsample_layers[1:]:
+            layers = [m for m in module.downsample_layers[1:] if not isinstance(m, nn.Identity)]
+            for first, *others in layers:
                 # No padding between norm and convolution, and a bias that takes the shift.
                 if len(others) == 1 and others[0].bias is not None:
                     yield first, others[0]

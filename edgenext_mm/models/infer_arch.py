@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -32,8 +33,18 @@ def read_stages(state_dict: StateDict, prefix: str = '') -> tuple[Stage, ...]:
             break
         dim = weights[f'stages.{i}.0.pwconv2.bias'].shape[0]
         norm = 'BN' if f'stages.{i}.0.norm.running_mean' in weights else 'LN'
-        stages.append(Stage(dim, norm, complete))
+        bias = any(
+            re.fullmatch(rf'stages\.{i}\.\d+\.(dwconv|convs\.\d+)\.bias', k) for k in weights
+        )
+        stages.append(Stage(dim, norm, complete, _read_reduction(weights, i), bias))
     return tuple(stages)
+
+
+def _read_reduction(weights: StateDict, stage: int) -> str:
+    if stage == 0:
+        conv = weights.get('downsample_layers.0.0.weight')
+        return 'overlap' if conv is not None and conv.shape[-1] == 9 else 'patch'
+    return 'layer' if f'downsample_layers.{stage}.1.weight' in weights else 'encoder'
 
 
 def _read_encoder(weights: StateDict, prefix: str) -> tuple | None:

@@ -53,19 +53,27 @@ def build_norm(norm: str, num_channels: int) -> nn.Module:
     return nn.BatchNorm2d(num_channels) if norm == 'BN' else LayerNorm2d(num_channels)
 
 
-def depthwise_conv(dim: int, kernel_size: int, dilation: int, bias: bool = True) -> nn.Conv2d:
-    """Builds a depth-wise convolution with stride 1 that keeps the size of the map.
+def depthwise_conv(
+    dim: int,
+    kernel_size: int,
+    dilation: int,
+    bias: bool = True,
+    in_dim: int | None = None,
+    stride: int = 1,
+) -> nn.Conv2d:
+    """Builds a depth-wise convolution, which keeps the size of the map if the stride is 1.
 
     Args:
         dim: C.
         kernel_size: Kernel size, odd.
         dilation: Spacing between the elements of the kernel, in pixels.
         bias: Whether to add a bias. Default: True.
+        in_dim: Channels of the input, a divisor of C. Default: C.
+        stride: Stride. Default: 1.
     """
+    groups = in_dim or dim
     padding = kernel_size // 2 * dilation
-    conv = nn.Conv2d(
-        dim, dim, kernel_size, padding=padding, dilation=dilation, groups=dim, bias=bias
-    )
+    conv = nn.Conv2d(groups, dim, kernel_size, stride, padding, dilation, groups, bias)
     # A (C, 1, k, k) weight is contiguous in both memory formats, but the strides of its second
     # dimension differ. DistributedDataParallel warns if they are not those of the gradient.
     return conv.to(memory_format=torch.channels_last)
@@ -231,23 +239,40 @@ class Encoder(nn.Module):
 class ConvEncoder(Encoder):
     """Conv. encoder: depth-wise convolution and MLP around one residual connection.
 
+    If the encoder changes the number of channels, the residual connection starts after the
+    depth-wise convolution, and the map becomes smaller by its stride.
+
     Args:
         dim: C.
         kernel_size: Kernel size of the depth-wise convolution, odd.
         dilation: Dilation of the depth-wise convolution. Default: 1.
         norm: ``'LN'`` or ``'BN'``. Default: ``'LN'``.
+        conv_bias: Whether the convolution has a bias; never with ``'BN'``. Default: True.
+        in_dim: Channels of the input, a divisor of C. Default: None, C.
+        stride: Stride of the depth-wise convolution, 1 if ``in_dim`` is None. Default: 1.
         kwargs: Other arguments of :class:`Encoder`.
     """
 
     def __init__(
-        self, dim: int, kernel_size: int, dilation: int = 1, norm: str = 'LN', **kwargs: Any
+        self,
+        dim: int,
+        kernel_size: int,
+        dilation: int = 1,
+        norm: str = 'LN',
+        conv_bias: bool = True,
+        in_dim: int | None = None,
+        stride: int = 1,
+        **kwargs: Any,
     ) -> None:
         super().__init__(dim, norm, **kwargs)
-        self.dwconv = depthwise_conv(dim, kernel_size, dilation, bias=norm == 'LN')
+        bias = conv_bias and norm == 'LN'
+        self.dwconv = depthwise_conv(dim, kernel_size, dilation, bias, in_dim, stride)
+        self.downsamples = in_dim is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps a (B, C, H, W) map to a map of the same shape."""
-        return self._add_mlp(x, self.dwconv(x))
+        """Maps a (B, in_dim, H, W) map to a (B, C, ceil(H / stride), ceil(W / stride)) map."""
+        t = self.dwconv(x)
+        return self._add_mlp(t if self.downsamples else x, t)
 
 
 class SDTAEncoder(Encoder):
@@ -263,6 +288,7 @@ class SDTAEncoder(Encoder):
         pos_encoding: Whether to add a positional encoding before the attention. Default: False.
         dilation: Dilation of the 3x3 depth-wise convolutions. Default: 1.
         norm: ``'LN'`` or ``'BN'``. Default: ``'LN'``.
+        conv_bias: Whether the convolutions have a bias. Default: True.
         kwargs: Other arguments of :class:`Encoder`.
     """
 
@@ -274,13 +300,16 @@ class SDTAEncoder(Encoder):
         pos_encoding: bool = False,
         dilation: int = 1,
         norm: str = 'LN',
+        conv_bias: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(dim, norm, **kwargs)
         width = math.ceil(dim / scales)
         #: Channels of each group. As integers, and not by chunk(), converters know them.
         self.widths = [width] * (scales - 1) + [dim - width * (scales - 1)]
-        self.convs = nn.ModuleList(depthwise_conv(width, 3, dilation) for _ in self.widths[:-1])
+        self.convs = nn.ModuleList(
+            depthwise_conv(width, 3, dilation, conv_bias) for _ in self.widths[:-1]
+        )
         self.pos_embd = PositionalEncodingFourier(dim) if pos_encoding else None
         self.norm_xca = build_norm(norm, dim)
         self.norm_xca_is_residual = norm == 'BN'

@@ -71,6 +71,7 @@ def test_outputs_of_all_stages_equal_those_of_the_model(arch, layout):
         dict(in_channels=1),
         dict(arch=dict(base='small', depths=(1, 1, 3, 1), num_sdta=(0, 0, 0, 0))),
         dict(arch=dict(base='xxsmall', num_sdta=(1, 1, 1, 1), pos_encoding=True)),
+        dict(arch=dict(base='small_rw', norm='BN', depths=(1, 2, 2, 2)), output_stride=16),
     ],
     ids=str,
 )

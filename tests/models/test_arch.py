@@ -15,6 +15,8 @@ PAPER = {
     'xxsmall_bnhs': ((2, 2, 6, 2), (24, 48, 88, 168), 4, 'BN', 'HSwish'),
     'xsmall_bnhs': ((3, 3, 9, 3), (32, 64, 100, 192), 4, 'BN', 'HSwish'),
     'small_bnhs': ((3, 3, 9, 3), (48, 96, 160, 304), 8, 'BN', 'HSwish'),
+    # not of the paper, but of timm
+    'small_rw': ((3, 3, 9, 3), (48, 96, 192, 384), 8, 'LN', 'GELU'),
 }
 
 
@@ -29,16 +31,18 @@ def test_a_name_gives_the_architecture_of_the_paper(name):
     assert arch.scales == (2, 2, 3, 4)
     assert arch.pos_encoding == (False, True, False, False)
     assert arch.sdta_first == (False,) * 4
+    switches = arch.conv_bias, arch.overlapping_stem, arch.downsample_encoders
+    assert switches == ((False, True, True) if name == 'small_rw' else (True, False, False))
     assert arch.name == name
 
 
 def test_stages_list_the_encoders_in_order():
     conv = [('conv', kernel) for kernel in (3, 5, 7, 9)]
     assert build_arch('xxsmall').stages == (
-        (24, 'LN', (conv[0], conv[0])),
-        (48, 'LN', (conv[1], ('sdta', 4, 2, True))),
-        (88, 'LN', (*[conv[2]] * 5, ('sdta', 4, 3, False))),
-        (168, 'LN', (conv[3], ('sdta', 4, 4, False))),
+        (24, 'LN', (conv[0], conv[0]), 'patch', True),
+        (48, 'LN', (conv[1], ('sdta', 4, 2, True)), 'layer', True),
+        (88, 'LN', (*[conv[2]] * 5, ('sdta', 4, 3, False)), 'layer', True),
+        (168, 'LN', (conv[3], ('sdta', 4, 4, False)), 'layer', True),
     )
 
 
@@ -144,6 +148,12 @@ def test_errors_for_wrong_names_and_keys_list_the_choices(arch, texts):
         (dict(scales=(2, 1, 3, 4)), ['`scales`', 'at least 2', 'got 1 in stage 1']),
         # 88 channels in 12 groups of ceil(88 / 12) = 8 end with the 11th.
         (dict(scales=(2, 2, 12, 4)), ['`scales`', 'last group of 88', 'got 12 in stage 2']),
+        (dict(conv_bias=0), ['`conv_bias`', 'True or False', 'got 0']),
+        (dict(downsample_encoders=True), ['`dims`', 'a multiple of the dim 48', '88 in stage 2']),
+        (
+            dict(downsample_encoders=True, dims=(8, 8, 16, 16), sdta_first=True),
+            ['`num_sdta`', 'lowers the resolution', 'got 1 in stage 1'],
+        ),
     ],
 )
 def test_errors_for_wrong_values_name_field_stage_and_rule(fields, texts):

@@ -17,10 +17,10 @@ ALL = (0, 1, 2, 3)
 
 def test_stages_are_read_from_official_weights():
     assert read_stages(official_state_dict('edgenext_xx_small_bn_hs')) == (
-        (24, 'BN', (('conv', 3),) * 2),
-        (48, 'BN', (('conv', 5), ('sdta', 4, 2, True))),
-        (88, 'BN', (*[('conv', 7)] * 5, ('sdta', 4, 3, False))),
-        (168, 'BN', (('conv', 9), ('sdta', 4, 4, False))),
+        (24, 'BN', (('conv', 3),) * 2, 'patch', False),
+        (48, 'BN', (('conv', 5), ('sdta', 4, 2, True)), 'layer', True),
+        (88, 'BN', (*[('conv', 7)] * 5, ('sdta', 4, 3, False)), 'layer', True),
+        (168, 'BN', (('conv', 9), ('sdta', 4, 4, False)), 'layer', True),
     )
 
 
@@ -94,6 +94,11 @@ def test_weights_of_another_arch_are_refused_with_names_and_shapes(load, prefix)
         (dict(base='xxsmall', sdta_first=True), ['another arch']),
         (dict(base='xxsmall', pos_encoding=False), ['another arch']),
         ('xxsmall_bnhs', ["'xxsmall_bnhs'", "'xxsmall'", 'BN', 'LN']),
+        (dict(base='xxsmall', conv_bias=False), ['another arch', 'only the encoders']),
+        (
+            dict(base='xxsmall', overlapping_stem=True),
+            ['downsample_layers.0.0.weight 24x3x9x9 there, 24x3x4x4 here'],
+        ),
     ],
 )
 def test_another_arch_with_the_same_channels_is_refused(arch, texts):
