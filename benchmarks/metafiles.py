@@ -22,7 +22,7 @@ from edgenext_mm.files import replacing
 from edgenext_mm.models.building import build_model
 
 from .documents import markdown_table, update_table
-from .published import AUTHORS_FILES, DENSE, METRICS, MMPRETRAIN_FILES, RELEASES, TABLES, TOP1
+from .published import DENSE, METRICS, MMPRETRAIN_FILES, RELEASES, TABLES, TOP1, Release
 
 ROOT = Path(__file__).resolve().parents[1]
 #: For each task, its name in metafiles, and the name of our collection.
@@ -42,6 +42,8 @@ TRAINING_DATA = {
     'voc12aug': 'VOC 2012 with SBD',
 }
 PAPER = 'https://arxiv.org/abs/2206.10589'
+AUTHORS = 'https://github.com/mmaaz60/EdgeNeXt'
+TIMM = 'https://github.com/huggingface/pytorch-image-models'
 #: Who published the results of a task in :data:`~benchmarks.published.TABLES`.
 SOURCES = dict.fromkeys(TASKS, PAPER) | {
     'rotated_detection': 'https://github.com/Xuyihaoby/rotate_detection'
@@ -55,7 +57,9 @@ def metafile(folder: Path) -> str:
     Args:
         folder: The configs of one task, ``configs/TASK``.
     """
-    paths = sorted(folder.rglob('*.py'), key=lambda path: (path.parent != folder, path))
+    # The classes of custom configs are those of the data.
+    configs = (path for path in folder.rglob('*.py') if not path.stem.endswith('_custom'))
+    paths = sorted(configs, key=lambda path: (path.parent != folder, path))
     collection = dict(
         Name=NAMES[folder.name][1],
         Metadata=dict(Architecture=['SDTA', 'Depth-wise Convolution']),
@@ -93,24 +97,36 @@ def describe(path: Path, folder: Path) -> dict[str, Any]:
         'Config': f'configs/{path.relative_to(folder.parent)}',
     }
 
-    def results(metric: str, value: float) -> list[dict[str, Any]]:
-        return [dict(Dataset=METRICS[metric], Task=task, Metrics={metric: value})]
-
     if release := RELEASES.get(path.stem):
-        entry['Name'] = release.name
-        entry['Results'] = results(TOP1, release.top1)
-        entry['Weights'] = AUTHORS_FILES + release.file
-        if release.mirror:
-            entry['Mirrors'] = [MMPRETRAIN_FILES + release.mirror]
-        entry['Converted From'] = {'Code': 'https://github.com/mmaaz60/EdgeNeXt'}
-        return entry
+        return entry | _released(release, task)
     for table in TABLES.values():
         for row in table.rows:
             if row.model == path.stem and row.accuracy and not row.options:
-                entry['Results'] = results(table.metric, float(row.accuracy))
+                entry['Results'] = [_result(table.metric, float(row.accuracy), task)]
                 entry['Results Of'] = SOURCES[folder.name]
                 return entry
     return entry
+
+
+def _released(release: Release, task: str) -> dict[str, Any]:
+    """Returns the entries of a metafile about published weights."""
+    results = []
+    if release.top1 is not None:
+        results.append(_result(TOP1, release.top1, task))
+    if release.hub:
+        size = f'{release.hub.test_size}x{release.hub.test_size}'
+        results.append(_result(TOP1, release.hub.top1, task) | {'Input': size, 'Measured By': TIMM})
+    return {
+        'Name': release.name,
+        'Results': results,
+        'Weights': release.sources[0]['URL'],
+        'Sources': release.sources,
+        'Converted From': {'Code': AUTHORS if release.file else TIMM},
+    }
+
+
+def _result(metric: str, value: float, task: str) -> dict[str, Any]:
+    return dict(Dataset=METRICS[metric], Task=task, Metrics={metric: value})
 
 
 def zoo_table(folders: list[Path]) -> str:
@@ -122,14 +138,41 @@ def zoo_table(folders: list[Path]) -> str:
     rows = []
     for model in (model for folder in folders for model in _models(folder)):
         results = model.get('Results', [])
-        sources = [model.get('Weights'), *model.get('Mirrors', ())]
-        links = [f'[{urlsplit(url).netloc}]({url})' for url in sources if url]
+        links = [_link(source['URL']) for source in model.get('Sources', ())]
+        figures = [
+            f'{value} {metric}' + (f' at {r["Input"]}' if 'Input' in r else '')
+            for r in results
+            for metric, value in r['Metrics'].items()
+        ]
         rows.append(
             [f'[{model["Name"]}](../{model["Config"]})', *_cost(model)]
-            + [', '.join(f'{v} {k}' for r in results for k, v in r['Metrics'].items())]
-            + [', '.join(links) or 'none yet']
+            + [', '.join(figures), ', '.join(links) or 'none yet']
         )
     return markdown_table(['model', *COST, 'published', 'weights'], rows)
+
+
+def files_table(folder: Path) -> str:
+    """Formats a Markdown table of the published files, and what is known about them.
+
+    Args:
+        folder: A folder of configs with its metafile.
+    """
+    rows = []
+    for model in _models(folder):
+        for source in model.get('Sources', ()):
+            *_, version, name = source['URL'].split('/')
+            version = '' if source['URL'].startswith(MMPRETRAIN_FILES) else version[:10]
+            digest = source.get('SHA256', 'unknown')
+            digest = f'`{digest[:8]}`' if digest != 'unknown' else digest
+            link = f'{_link(source["URL"], name)} ({urlsplit(source["URL"]).netloc})'
+            rows.append([model['Name'], link, version, source.get('Size', 'unknown'), digest])
+    return markdown_table(
+        ['model', 'file', 'release or commit', 'size', 'SHA-256 starts with'], rows
+    )
+
+
+def _link(url: str, text: str | None = None) -> str:
+    return f'[{text or urlsplit(url).netloc}]({url})'
 
 
 def complexity_table(folder: Path) -> str:
@@ -168,6 +211,7 @@ def main() -> None:
     for folder in folders[1:]:
         update_table(folder / 'README.md', 'complexity', complexity_table(folder))
     update_table(ROOT / 'docs' / 'model_zoo.md', 'zoo', zoo_table(folders))
+    update_table(ROOT / 'docs' / 'model_zoo.md', 'files', files_table(folders[0]))
 
 
 if __name__ == '__main__':

@@ -2,7 +2,13 @@
 
 Sources: the paper (arXiv 2206.10589; accuracies of MobileNets, ShuffleNet, T2T-ViT and DeiT-T from
 its section 4.3), the authors' repository https://github.com/mmaaz60/EdgeNeXt, and for the DOTA row
-https://github.com/Xuyihaoby/rotate_detection. Figures that none of them gives are left empty.
+https://github.com/Xuyihaoby/rotate_detection. Accuracies at 288x288 and 320x320 are those of timm
+(https://github.com/huggingface/pytorch-image-models, results/results-imagenet.csv). Figures that
+none of them gives are left empty.
+
+The hashes and sizes of files are those that the Hugging Face Hub shows and mmpretrain has in its
+file names; that of the authors' xxsmall was found in public code. The hashes of the authors' other
+files, and of most of timm's, were not found in public text.
 """
 
 from __future__ import annotations
@@ -13,6 +19,28 @@ from typing import Any
 
 AUTHORS_FILES = 'https://github.com/mmaaz60/EdgeNeXt/releases/download/'
 MMPRETRAIN_FILES = 'https://mmassets.onedl.ai/mmclassification/v0/edgenext/'
+TIMM_FILES = 'https://huggingface.co/timm/'
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model of timm on the Hugging Face Hub.
+
+    Args:
+        name: Name of the model.
+        revision: Commit of its repository, or ``'main'`` if only an abbreviation is known.
+        size: Size of ``model.safetensors``.
+        test_size: Side of the images in the test.
+        top1: ImageNet-1K top-1 in percent in this test, without crop.
+        sha256: Hash of ``model.safetensors``. Default: unknown.
+    """
+
+    name: str
+    revision: str
+    size: str
+    test_size: int
+    top1: float
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -21,17 +49,59 @@ class Release:
 
     Args:
         name: Name in the model zoo.
-        file: Path in the authors' releases, after :data:`AUTHORS_FILES`.
-        top1: ImageNet-1K top-1 in percent at 256x256, measured by the authors.
+        file: Path in the authors' releases, after :data:`AUTHORS_FILES`, or None.
+        top1: ImageNet-1K top-1 in percent at 256x256, measured by the authors, or None.
         mirror: File name of mmpretrain's conversion, after :data:`MMPRETRAIN_FILES`. Default: none.
+        sha256: Hash of the authors' file. Default: unknown.
+        hub: timm's conversion, or its own weights. Default: none.
     """
 
     name: str
-    file: str
-    top1: float
+    file: str | None
+    top1: float | None
     mirror: str | None = None
+    sha256: str | None = None
+    hub: HubModel | None = None
+
+    @property
+    def sources(self) -> list[dict[str, str]]:
+        """The files as in a metafile, in the order in which they are tried."""
+        files: list[tuple[str, str | None, str | None]] = []
+        if self.file:
+            files.append((AUTHORS_FILES + self.file, self.sha256, None))
+        if self.mirror:
+            digest = self.mirror.removesuffix('.pth').rpartition('-')[2]
+            files.append((MMPRETRAIN_FILES + self.mirror, digest, None))
+        if hub := self.hub:
+            url = f'{TIMM_FILES}{hub.name}/resolve/{hub.revision}/model.safetensors'
+            files.append((url, hub.sha256, hub.size))
+        keys = ('URL', 'SHA256', 'Size')
+        return [{k: v for k, v in zip(keys, file, strict=True) if v} for file in files]
 
 
+#: By the name of the config.
+HUB_MODELS = {
+    'xxsmall_8xb256': HubModel('edgenext_xx_small.in1k', 'main', '5.32 MB', 288, 71.88),
+    'xsmall_8xb256': HubModel(
+        'edgenext_x_small.in1k', 'e2c374df8dd22b28db6a66b371770e1585e79513', '9.37 MB', 288, 75.69
+    ),
+    'small_8xb128-usi': HubModel(
+        'edgenext_small.usi_in1k', '1bd2a138441c1beef67d89b52afcaa80196523de', '22.4 MB', 320,
+        81.56,
+        '14d824931ca7f09e631c90347253bbc7a925ad017a02d7b8bf6e13b872d8059b',
+    ),
+    'base_8xb128-usi': HubModel(
+        'edgenext_base.usi_in1k', '4bfbee1026e4e9ca948d682fd549297635d172eb', '74.1 MB', 320, 83.96
+    ),
+    'base_in21k-p-pre_8xb64-30e': HubModel(
+        'edgenext_base.in21k_ft_in1k', 'main', '74.1 MB', 320, 84.05
+    ),
+    'small_rw_8xb256': HubModel(
+        'edgenext_small_rw.sw_in1k', '0a9ca4b559dcd2174212314d161598bf1eedb194', '31.3 MB', 320,
+        80.46,
+    ),
+}  # fmt: skip
+XXSMALL_HASH = 'd8b309b2ecec97a8544422553dee9409e90022badcba23127eb946e6002ad981'
 #: By the name of the config.
 RELEASES = {
     f'edgenext-{config}_in1k': Release(
@@ -39,6 +109,8 @@ RELEASES = {
         file,
         top1,
         f'edgenext-{size}_3rdparty{kind}_in1k_20220801-{digest}.pth' if digest else None,
+        XXSMALL_HASH if config == 'xxsmall_8xb256' else None,
+        HUB_MODELS.get(config),
     )
     for config, size, kind, file, top1, digest in (
         ('xxsmall_8xb256', 'xxsmall', '', 'v1.0/edgenext_xx_small.pth', 71.23, '7ca8a81d'),
@@ -54,6 +126,7 @@ RELEASES = {
             'base_in21k-p-pre_8xb64-30e', 'base', '_in21k-p-pre',
             'v1.21/edgenext_base_IN21K.pth', 83.31, '',
         ),
+        ('small_rw_8xb256', 'small', '_rw', None, None, ''),
     )
 }  # fmt: skip
 
@@ -61,7 +134,7 @@ RELEASES = {
 IMAGENET_TOP1 = {
     config.removeprefix('edgenext-').removesuffix('_8xb256_in1k'): release.top1
     for config, release in RELEASES.items()
-    if config.endswith('_8xb256_in1k')
+    if config.endswith('_8xb256_in1k') and release.top1 is not None
 }
 
 

@@ -1,11 +1,13 @@
 import functools
 import gc
+import hashlib
 import os
 import runpy
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import hypothesis
@@ -18,6 +20,7 @@ from paths import DIGITS_CONFIG, ROOT
 from edgenext_mm.apis.model import get_model, load_model
 from edgenext_mm.checkpoints.download import cache_folder
 from edgenext_mm.checkpoints.key_maps import rename
+from edgenext_mm.checkpoints.zoo import entries
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets import SceneSettings, write_digit_scenes, write_digits
 from edgenext_mm.datasets.image_pipeline import input_shape
@@ -205,14 +208,21 @@ def _no_downloads(tmp_path_factory, monkeypatch):
 def mirror(tmp_path, monkeypatch):
     """A folder in place of the authors' releases: xxsmall in their format, with random weights.
 
+    The zoo has the hash of this file instead of that of the authors' file.
+
     Returns:
         The weights with our names.
     """
     torch.manual_seed(0)
-    weights = get_model('edgenext-xxsmall_3rdparty_in1k', pretrained=False).state_dict()
+    name = 'edgenext-xxsmall_3rdparty_in1k'
+    weights = get_model(name, pretrained=False).state_dict()
     (tmp_path / 'mirror').mkdir()
     path = tmp_path / 'mirror' / 'edgenext_xx_small.pth'
     torch.save(dict(model=rename(weights, 'ours', 'official')), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    first, *others = entries()[name].sources
+    sources = (replace(first, sha256=digest), *others)
+    monkeypatch.setitem(entries(), name, replace(entries()[name], sources=sources))
     monkeypatch.setenv('EDGENEXT_MM_MIRROR', str(path.parent))
     monkeypatch.setenv('EDGENEXT_MM_CACHE', str(tmp_path / 'cache'))
     return weights

@@ -32,7 +32,8 @@ def config(name):
 
 
 def test_all_of_the_papers_trainings_are_there():
-    assert len(list(FOLDER.glob('*_8xb256_in1k*.py'))) == len(NAMES)
+    others = {'edgenext-small_rw_8xb256_in1k'}  # timm's
+    assert len({path.stem for path in FOLDER.glob('*_8xb256_in1k*.py')} - others) == len(NAMES)
 
 
 def test_optimiser_and_model(config, name):

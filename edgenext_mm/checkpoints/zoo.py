@@ -1,7 +1,8 @@
 """The model zoo: configs by name, with the URLs of published weights.
 
 It is read from the metafiles beside the configs, which have OpenMMLab's format and also serve
-``mim``. The key ``Mirrors``, which is our addition, has more URLs of the same weights.
+``mim``. The key ``Sources``, which is our addition, lists all files with the same weights, with
+what is known about them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import UserError
-from .download import fetch
+from .download import Source, fetch
 
 _ROOTS = (
     Path(__file__).parents[1] / '.mim' / 'configs',  # installed
@@ -34,13 +35,13 @@ class Entry:
         name: Name of the model.
         task: One of :data:`TASKS`.
         config: Path of the config.
-        sources: URLs of the weights in the order in which they are tried. Default: none.
+        sources: Files with the weights in the order in which they are tried. Default: none.
     """
 
     name: str
     task: str
     config: Path
-    sources: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
 
 
 @functools.cache
@@ -51,7 +52,10 @@ def entries() -> dict[str, Entry]:
             model['Name'],
             path.parent.name,
             CONFIG_ROOT.parent / model['Config'],
-            tuple(filter(None, [model.get('Weights'), *model.get('Mirrors', ())])),
+            tuple(
+                Source(source['URL'], source.get('SHA256'), source.get('Size'))
+                for source in model.get('Sources', ())
+            ),
         )
         for path in sorted(CONFIG_ROOT.glob('*/metafile.yml'))
         for model in yaml.safe_load(path.read_text())['Models']

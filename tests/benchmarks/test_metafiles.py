@@ -49,7 +49,35 @@ def test_metafiles_are_up_to_date(model):
 def test_results_are_those_published(name, metric, value):
     """From the authors' repository, the paper's Tables 5 and 6, and the DOTA row."""
     model = next(model for model in MODELS if model['Name'] == name)
-    assert [result['Metrics'] for result in model['Results']] == [{metric: value}]
+    results = [result['Metrics'] for result in model['Results'] if 'Input' not in result]
+    assert results == [{metric: value}]
+
+
+def test_results_at_larger_images_are_those_of_timm():
+    """From the rows of timm's results/results-imagenet.csv, and the sizes in its definitions."""
+    from timm.models import get_pretrained_cfg
+
+    measured = {
+        'edgenext_xx_small.in1k': ('edgenext-xxsmall_3rdparty_in1k', 71.878),
+        'edgenext_x_small.in1k': ('edgenext-xsmall_3rdparty_in1k', 75.688),
+        'edgenext_small.usi_in1k': ('edgenext-small-usi_3rdparty_in1k', 81.564),
+        'edgenext_base.usi_in1k': ('edgenext-base-usi_3rdparty_in1k', 83.958),
+        'edgenext_base.in21k_ft_in1k': ('edgenext-base_in21k-p-pre_3rdparty_in1k', 84.054),
+        'edgenext_small_rw.sw_in1k': ('edgenext-small_rw_3rdparty_in1k', 80.458),
+    }
+    results = {
+        model['Name']: (result['Input'], result['Metrics']['ImageNet-1K top-1'])
+        for model in MODELS
+        for result in model.get('Results', ())
+        if 'Input' in result
+    }
+    assert results == {
+        name: (
+            'x'.join(map(str, get_pretrained_cfg(timm_name).test_input_size[1:])),
+            round(top1, 2),
+        )
+        for timm_name, (name, top1) in measured.items()
+    }
 
 
 def test_mim_can_read_the_index():

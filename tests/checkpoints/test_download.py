@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgenext_mm.checkpoints import download
-from edgenext_mm.checkpoints.download import fetch
+from edgenext_mm.checkpoints.download import Source, fetch
 from edgenext_mm.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
@@ -56,6 +56,51 @@ class Handler(BaseHTTPRequestHandler):
         self.send_chunked(end=b'ff\r\nabc')
         self.close_connection = True
 
+    def send_part(self, content=CONTENT, etag='"1"', most=300_000):
+        """Sends at most 300,000 bytes, of the range if that is of the same file."""
+        start = int(self.headers.get('Range', 'bytes=0-')[6:-1])
+        if start and self.headers.get('If-Range') != etag:
+            start = 0
+        if start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header('ETag', etag)
+        self.send_header('Accept-Ranges', 'bytes')
+        self.send_header('Content-Length', str(len(content) - start))
+        if start:
+            rest = f'bytes {start}-{len(content) - 1}/{len(content)}'
+            self.send_header('Content-Range', rest)
+        self.end_headers()
+        self.wfile.write(content[start : start + most])
+        self.close_connection = True
+
+    def send_one_part(self):
+        """Breaks off once, and is down for some requests."""
+        if self.server.is_down and 'Range' in self.headers:
+            self.send_error(503)
+            return
+        self.send_part(self.server.content, self.server.etag)
+
+    def send_weak_part(self):
+        self.send_part(etag='W/"1"')
+
+    def send_wrong_part(self):
+        if 'Range' not in self.headers:
+            self.send_part()
+            return
+        self.send_response(206)
+        self.send_header('Content-Range', f'bytes 0-9/{len(CONTENT)}')
+        self.send_header('Content-Length', '10')
+        self.end_headers()
+        self.wfile.write(CONTENT[:10])
+
+    def send_other_range(self):
+        if 'Range' in self.headers:
+            self.send_error(416)
+            return
+        self.send_part(most=300_000 if len(self.server.requests) == 1 else len(CONTENT))
+
     def send_moved(self):
         self.send_response(302)
         self.send_header('Location', '/good/file.pth')
@@ -98,6 +143,7 @@ def running_server():
 @pytest.fixture
 def server(running_server):
     running_server.requests = []
+    running_server.is_down, running_server.content, running_server.etag = True, CONTENT, '"1"'
     return running_server
 
 
@@ -167,6 +213,56 @@ def test_a_wrong_hash_is_refused(server, cache, in_name):
         source, sha256 = source.replace('file', 'file-00000000'), None
     with pytest.raises(UserError, match=f'its hash starts with {SHA256[:8]}, not 00000000'):
         fetch([source], sha256)
+    assert files(cache) == []
+
+
+def test_a_transfer_that_breaks_off_is_continued(server, cache):
+    path = fetch([url(server, 'part')], sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == 4  # 300,000 bytes each
+    assert files(cache) == ['file.pth']
+
+
+@pytest.mark.parametrize('changed', [False, True])
+def test_the_next_program_continues_it_if_the_file_is_the_same(changed, server, cache):
+    with pytest.raises(UserError, match='HTTP Error 503'):
+        fetch([url(server, 'one_part')])
+    assert sorted(name.rpartition('.')[2] for name in files(cache)) == ['etag', 'part']
+    server.is_down = False
+    if changed:
+        server.content, server.etag = CONTENT[::-1], '"2"'
+    assert fetch([url(server, 'one_part')]).read_bytes() == server.content
+    # 2 before; then 3 times the missing part, or all 4 parts of the other file.
+    assert len(server.requests) == 2 + (4 if changed else 3)
+    assert files(cache) == ['file.pth']
+
+
+def test_a_file_whose_part_is_too_long_is_downloaded_again(server):
+    assert fetch([url(server, 'other_range')], SHA256).read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
+def test_nothing_is_kept_if_the_server_cannot_tell_files_apart(server, cache):
+    with pytest.raises(UserError, match='the transfer stopped after 300000 of 1000000 bytes'):
+        fetch([url(server, 'weak_part')])
+    assert len(server.requests) == 1
+    assert files(cache) == []
+
+
+def test_another_range_than_the_missing_one_is_refused(server):
+    with pytest.raises(UserError, match='it sent another part: bytes 0-9/1000000'):
+        fetch([url(server, 'wrong_part')])
+
+
+def test_a_continued_file_with_a_wrong_hash_is_not_kept(server, cache):
+    with pytest.raises(UserError, match='its hash starts with'):
+        fetch([url(server, 'part')], sha256='00000000')
+    assert files(cache) == []
+
+
+def test_another_size_is_refused_before_the_transfer(server, cache):
+    with pytest.raises(UserError, match=r'its size is 1\.0 MB, not 22\.4 MB'):
+        fetch([Source(url(server, 'cut'), size='22.4 MB')])
     assert files(cache) == []
 
 

@@ -99,9 +99,9 @@ def test_code_in_a_file_is_refused(load, malicious):
 
 def test_code_from_a_mirror_is_refused(mirror, malicious, tmp_path):
     path, trace = malicious
-    path.rename(tmp_path / 'mirror' / 'edgenext_xx_small.pth')
+    path.rename(tmp_path / 'mirror' / 'edgenext_xx_small_bn_hs.pth')  # whose hash is unknown
     with pytest.raises(UserError, match=r'was not loaded: it needs posix\.mkdir'):
-        get_model('edgenext-xxsmall_3rdparty_in1k')
+        get_model('edgenext-xxsmall_bnhs_3rdparty_in1k')
     assert not trace.exists()
 
 
