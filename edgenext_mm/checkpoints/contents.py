@@ -51,7 +51,7 @@ def unwrap(checkpoint: Mapping[str, Any], key: str | None = None) -> tuple[str, 
         )
     ranks = {name: rank for name in found if (rank := _rank(name)) is not None}
     name = min(ranks, key=lambda name: ranks[name]) if ranks else choose(found)
-    return name, {_remove_wrappers(k): v for k, v in found[name].items()}
+    return name, _remove_wrappers(found[name])
 
 
 def _select(found: Mapping[str, Mapping[str, Tensor]], key: str) -> dict[str, Mapping[str, Tensor]]:
@@ -116,9 +116,21 @@ def _find_state_dicts(content: Any, name: str = '') -> Iterator[tuple[str, Mappi
             yield from _find_state_dicts(value, f'{name}.{key}' if name else key)
 
 
-def _remove_wrappers(name: str) -> str:
-    """Removes the prefixes that DistributedDataParallel and torch.compile add."""
-    return re.sub(r'^(?:module\.|_orig_mod\.)+', '', name)
+def _remove_wrappers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Removes what DistributedDataParallel, torch.compile and moving averages add to a model.
+
+    The averages of torch and mmengine add ``module.`` and a counter of their updates. The backbone
+    can have been wrapped alone.
+    """
+    counters = [name for name in weights if name in ('n_averaged', 'steps')]
+    if not all(name in counters or name.startswith('module.') for name in weights):
+        counters = []
+    return {_remove_wrapper(k): v for k, v in weights.items() if k not in counters}
+
+
+def _remove_wrapper(name: str) -> str:
+    name = re.sub(r'^(?:module\.)+', '', re.sub(r'(?:^|(?<=\.))_orig_mod\.', '', name))
+    return re.sub(r'\bbackbone\.(?:module\.)+', 'backbone.', name)
 
 
 def _remove_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -143,7 +155,7 @@ def without_prefix(weights: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor
     if '' in found or not found:
         return '', dict(weights)
     prefix = choose(found)
-    return prefix, {_remove_wrappers(k): v for k, v in found[prefix].items()}
+    return prefix, _remove_wrappers(found[prefix])
 
 
 def shorten(names: Iterable[Any], count: int = 5) -> str:
