@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..checkpoints.contents import shorten, unwrap, without_prefix
+from ..checkpoints.cvnets import from_cvnets, is_cvnets
 from ..checkpoints.finding import read_checkpoint
 from ..checkpoints.key_maps import to_ours
 from ..errors import UserError
@@ -30,7 +31,9 @@ def weights_of(content: Mapping[str, Any], model: nn.Module) -> dict[str, Tensor
     """
     entry, weights = unwrap(content)
     chosen = [f'the entry {entry}'] if entry not in ('', 'state_dict') else []
-    if any(_backbones(model)):
+    if any(_backbones(model)) and is_cvnets(weights):
+        weights = from_cvnets(weights)
+    elif any(_backbones(model)):
         if not weights.keys() & model.state_dict().keys():
             prefix, weights = without_prefix(weights)
             chosen += [f'the weights under {prefix}'] if prefix else []
