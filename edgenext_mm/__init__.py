@@ -14,7 +14,14 @@ from .errors import UserError
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .apis import get_model, inference_model, load_model
+    from .apis import (
+        embeddings,
+        get_model,
+        inference_model,
+        load_model,
+        nearest_images,
+        reset_classifier,
+    )
     from .checkpoints.zoo import list_models
     from .datasets import ClassBalancedDataset, MultiScaleBatchSampler
     from .datasets.image_folder import ImageFolder
@@ -47,11 +54,14 @@ _MODULES = {
     'SSDHead': 'models.heads.ssd_head',
     'SSDLiteNeck': 'models.necks.ssdlite_neck',
     'TableColorJitter': 'datasets.transforms',
+    'embeddings': 'apis',
     'export': 'deployment',
     'get_model': 'apis',
     'inference_model': 'apis',
     'list_models': 'checkpoints.zoo',
     'load_model': 'apis',
+    'nearest_images': 'apis',
+    'reset_classifier': 'apis',
     'switch_to_deploy': 'deployment',
 }
 
@@ -75,11 +85,14 @@ __all__ = [
     'TableColorJitter',
     'UserError',
     '__version__',
+    'embeddings',
     'export',
     'get_model',
     'inference_model',
     'list_models',
     'load_model',
+    'nearest_images',
+    'reset_classifier',
     'switch_to_deploy',
 ]
 

@@ -1,4 +1,13 @@
+from .classifier import reset_classifier
 from .inference import inference_model
 from .model import get_model, load_model
+from .retrieval import embeddings, nearest_images
 
-__all__ = ['get_model', 'inference_model', 'load_model']
+__all__ = [
+    'embeddings',
+    'get_model',
+    'inference_model',
+    'load_model',
+    'nearest_images',
+    'reset_classifier',
+]

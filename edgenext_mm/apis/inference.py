@@ -20,8 +20,11 @@ from ..errors import UserError, caused_by
 from ..runtime.results import Result
 from ..runtime.sources import ImageSource, is_single, list_images
 from ..runtime.tiling import cut_tiles, predict_tiles
+from .features import features_of, recorded_maps
 from .model import load_model
 from .results import to_result
+
+_FEATURES = 'backbone_features'
 
 
 def inference_model(
@@ -34,6 +37,7 @@ def inference_model(
     progress: bool = False,
     tile: int | None = None,
     overlap: float = 0.2,
+    features: bool = False,
 ) -> Result | list[Result]:
     """Runs a model of any task on one image or many.
 
@@ -53,6 +57,8 @@ def inference_model(
         tile: Side in pixels of the tiles that large images are cut into, see
             :mod:`~edgenext_mm.runtime.tiling`. Default: None, whole images.
         overlap: Share of the side by which tiles overlap. Default: 0.2.
+        features: Whether results have the features of the backbone, from the same forward pass. Not
+            for tiles and exported files. Default: False.
 
     Returns:
         A dict for one image, a list of dicts for a folder or list; their keys are documented in
@@ -71,11 +77,11 @@ def inference_model(
     if not isinstance(model, nn.Module):
         model = load_model(model, checkpoint, device)
     if is_single(img):
-        outcome = next(_outcomes(model, images, batch_size, score_thr, tile, overlap))
+        outcome = next(_outcomes(model, images, batch_size, score_thr, tile, overlap, features))
         if isinstance(outcome, UserError):
             raise outcome
         return outcome
-    results = iterate_results(model, images, batch_size, score_thr, tile, overlap)
+    results = iterate_results(model, images, batch_size, score_thr, tile, overlap, features)
     return list(track_iter_progress((results, len(images))) if progress else results)
 
 
@@ -86,6 +92,7 @@ def iterate_results(
     score_thr: float = 0.3,
     tile: int | None = None,
     overlap: float = 0.2,
+    features: bool = False,
 ) -> Iterator[Result]:
     """Yields the results of :func:`inference_model` for many images, batch by batch.
 
@@ -99,11 +106,12 @@ def iterate_results(
         score_thr: Minimum score of detected objects. Default: 0.3.
         tile: Side of tiles in pixels. Default: None, whole images.
         overlap: Share of the side by which tiles overlap. Default: 0.2.
+        features: Whether results have the features of the backbone. Default: False.
 
     Yields:
         A result for each image, in order; ``dict(error=REASON)`` for images that fail.
     """
-    for outcome in _outcomes(model, images, batch_size, score_thr, tile, overlap):
+    for outcome in _outcomes(model, images, batch_size, score_thr, tile, overlap, features):
         yield dict(error=str(outcome)) if isinstance(outcome, UserError) else outcome
 
 
@@ -114,6 +122,7 @@ def _outcomes(
     score_thr: float,
     tile: int | None = None,
     overlap: float = 0.2,
+    features: bool = False,
 ) -> Iterator[Result | UserError]:
     """Yields a result for each image, or the reason why there is none."""
     if batch_size < 1:
@@ -125,8 +134,10 @@ def _outcomes(
         )
     pipeline = ImagePipeline(model.cfg)
     if tile is None:
-        yield from _whole_images(model, pipeline, images, batch_size, score_thr)
+        yield from _whole_images(model, pipeline, images, batch_size, score_thr, features)
         return
+    if features:
+        raise UserError('Images in tiles have no features. Give either `tile` or `features`.')
     cut_tiles((1, 1), tile, overlap)  # checks the settings
 
     def predict(parts: Sequence[np.ndarray]) -> Iterator[Result]:
@@ -148,11 +159,12 @@ def _whole_images(
     images: Iterable[ImageSource],
     batch_size: int,
     score_thr: float,
+    features: bool = False,
 ) -> Iterator[Result | UserError]:
     head = getattr(getattr(model, 'shell', model), 'head', None)
     multi_label = 'MultiLabelClsHead' in _class_names(head)
     for sources, inputs in _prepared(pipeline, images, batch_size):
-        samples = iter(_run(model, [item for item in inputs if isinstance(item, dict)]))
+        samples = iter(_run(model, [item for item in inputs if isinstance(item, dict)], features))
         for source, item in zip(sources, inputs, strict=True):
             if isinstance(item, UserError):
                 yield item
@@ -166,7 +178,8 @@ def _whole_images(
                     f'after the pipeline',
                 )
             else:
-                yield to_result(outcome, model.dataset_meta, score_thr, multi_label)
+                result = to_result(outcome, model.dataset_meta, score_thr, multi_label)
+                yield result | outcome.metainfo.get(_FEATURES, {})
 
 
 def _prepared(
@@ -200,18 +213,26 @@ def _or_error(pipeline: ImagePipeline, source: ImageSource) -> dict[str, Any] | 
         return error
 
 
-def _run(model: nn.Module, inputs: Sequence[dict[str, Any]]) -> list[Any]:
+def _run(model: nn.Module, inputs: Sequence[dict[str, Any]], features: bool) -> list[Any]:
     """Returns data samples with predictions, or the exception where the model fails."""
     if not inputs:
         return []
     try:
         with torch.inference_mode():
-            return list(model.test_step(pseudo_collate(inputs)))
+            if not features:
+                return list(model.test_step(pseudo_collate(inputs)))
+            with recorded_maps(model) as maps:
+                samples = list(model.test_step(pseudo_collate(inputs)))
+        for index, sample in enumerate(samples):
+            sample.set_metainfo({_FEATURES: features_of(maps, index)})
+        return samples
+    except UserError:
+        raise  # the model has no features
     except Exception as error:
         if len(inputs) == 1:
             return [error]
         # A single image may be the reason, such as one with another number of channels.
-        return [sample for single in inputs for sample in _run(model, [single])]
+        return [sample for single in inputs for sample in _run(model, [single], features)]
 
 
 def _class_names(part: object) -> set[str]:

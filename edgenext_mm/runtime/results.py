@@ -13,6 +13,8 @@ unknown.
   ``labels``, (N,) int; ``classes``, N names; with instance segmentation ``masks``, (N, H, W) bool;
   predictions also have ``scores``, (N,) float, in decreasing order.
 - Segmentation: ``sem_seg``, (H, W) int, and ``classes``, the names of all its values.
+- With ``features=True``: ``features``, (C,) float, the pooled feature of a classifier, or the mean
+  of the last map; for other models also ``feature_maps``, a list of (C, H, W) float.
 - An image in a list that cannot be read or processed: ``error`` (str), the reason.
 
 Pixels are those of the image as the config's loading step reads it.
@@ -97,6 +99,8 @@ def to_json(source: ImageSource, result: Result) -> dict[str, Any]:
     for key, value in result.items():
         if key == 'sem_seg':
             plain[key] = {int(v): _run_lengths(value == v) for v in np.unique(value)}
+        elif key == 'feature_maps':
+            plain[key] = [values.tolist() for values in value]
         elif key == 'masks':
             plain[key] = [_run_lengths(mask) for mask in value]
         else:
