@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         inference_model,
         load_model,
         nearest_images,
+        push_to_hub,
         reset_classifier,
     )
     from .checkpoints.zoo import list_models
@@ -61,6 +62,7 @@ _MODULES = {
     'list_models': 'checkpoints.zoo',
     'load_model': 'apis',
     'nearest_images': 'apis',
+    'push_to_hub': 'apis',
     'reset_classifier': 'apis',
     'switch_to_deploy': 'deployment',
 }
@@ -92,6 +94,7 @@ __all__ = [
     'list_models',
     'load_model',
     'nearest_images',
+    'push_to_hub',
     'reset_classifier',
     'switch_to_deploy',
 ]

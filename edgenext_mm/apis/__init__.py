@@ -1,4 +1,5 @@
 from .classifier import reset_classifier
+from .hub import push_to_hub
 from .inference import inference_model
 from .model import get_model, load_model
 from .retrieval import embeddings, nearest_images
@@ -9,5 +10,6 @@ __all__ = [
     'inference_model',
     'load_model',
     'nearest_images',
+    'push_to_hub',
     'reset_classifier',
 ]

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from ..checkpoints.finding import read_checkpoint
+from ..checkpoints.hub import hub_config, is_hub_address
 from ..checkpoints.latest import find_best, find_latest
 from ..checkpoints.zoo import entries, find_config, find_model, find_weights
 from ..config import load_config, with_type_names
@@ -32,8 +33,9 @@ def load_model(
     """Builds a model in evaluation mode, with its weights.
 
     Args:
-        config: A config, its path, the name of a shipped config or of a model of the zoo, or a
-            file from ``tools/deployment/export.py``, which needs no checkpoint.
+        config: A config, its path, the name of a shipped config or of a model of the zoo,
+            ``hf://OWNER/NAME`` for a model of this package on the Hugging Face Hub, or a file from
+            ``tools/deployment/export.py``, which needs no checkpoint.
         checkpoint: Path, URL or zoo name of the weights. Default: the published weights of a model
             of the zoo; otherwise the best checkpoint in the work folder of the config,
             ``work_dirs/NAME``, or else the latest one there. The ``load_from`` of the config is
@@ -55,8 +57,12 @@ def load_model(
 
         if format_of(config):
             return ExportedModel(config, threads)
-        checkpoint = checkpoint or published_weights(config)
-        config = load_config(find_config(config))
+        if is_hub_address(config):
+            checkpoint = checkpoint or str(config)
+            config = hub_config(str(config))
+        else:
+            checkpoint = checkpoint or published_weights(config)
+            config = load_config(find_config(config))
     config = with_type_names(config)
     checkpoint = checkpoint or _trained_checkpoint(config)
     content = read_checkpoint(checkpoint)

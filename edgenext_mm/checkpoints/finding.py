@@ -12,6 +12,7 @@ from mmengine.fileio import get
 from ..errors import UserError
 from ..registry import type_name
 from .download import fetch
+from .hub import PREFIX, hub_file, is_hub_address
 from .reading import read_file
 from .zoo import find_weights, list_models
 
@@ -22,7 +23,8 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
     """Returns the file of a checkpoint, and downloads it if it is not in the cache.
 
     Args:
-        checkpoint: Path, URL, or name of a model in the zoo with published weights.
+        checkpoint: Path, URL, name of a model in the zoo with published weights, or
+            ``hf://OWNER/NAME`` for a model on the Hugging Face Hub.
 
     Raises:
         UserError: If it does not exist or cannot be downloaded.
@@ -30,6 +32,8 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
     name = str(checkpoint)
     if name.startswith(('http://', 'https://')):
         return fetch([name])
+    if is_hub_address(name):
+        return hub_file(name)
     path = Path(name).expanduser()
     if path.is_file():
         return path
@@ -54,7 +58,7 @@ def read_checkpoint(checkpoint: str | Path, map_location: Any = 'cpu') -> dict[s
         UserError: If it does not exist or cannot be read.
     """
     name = str(checkpoint)
-    if '://' not in name or name.startswith(('http://', 'https://')):
+    if '://' not in name or name.startswith(('http://', 'https://', PREFIX)):
         return read_file(find_checkpoint(checkpoint), map_location)
     with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as copy:
         copy.write(get(name))
