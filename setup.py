@@ -30,7 +30,7 @@ MOBILE = {
     'litert': ['ai-edge-litert>=2.1'],
     'ncnn': ['ncnn>=1.0.20260526', 'pnnx>=20260526'],
 }
-HUB = ['huggingface_hub>=0.24']  # also a dependency of timm
+HUB = ['huggingface-hub>=0.24']  # also a dependency of timm
 TOOLS = ['fvcore>=0.1.5.post20221221', 'matplotlib', 'psutil', 'scikit-learn>=1.5', 'timm>=1.0.17']
 
 

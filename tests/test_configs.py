@@ -36,7 +36,7 @@ load = functools.cache(load_config)
 
 
 def arch_of(path):
-    return re.search(r'edgenext-((x*small|base)(_bnhs)?)', path.stem)[1]
+    return re.search(r'edgenext-((x*small|base)(_bnhs|_rw)?)', path.stem)[1]
 
 
 def recipe(value):

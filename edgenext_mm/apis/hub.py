@@ -79,7 +79,7 @@ def push_to_hub(
                 folder_path=temporary,
                 commit_message='Upload with edgenext_mm',
             )
-        except (OSError, ValueError) as error:  # also of HTTP and of a missing token
+        except Exception as error:  # which ones depends on the client's version
             raise UserError(
                 f'The upload to {repo_id} failed: {str(error).strip()} Uploads need a token with '
                 'write access: run `hf auth login`, or set HF_TOKEN.'

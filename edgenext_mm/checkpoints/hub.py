@@ -54,7 +54,7 @@ def hub_file(address: str, file: str = WEIGHTS) -> Path:
             cache_dir=cache_folder('huggingface'),
             endpoint=os.environ.get('HF_ENDPOINT'),
         )
-    except (OSError, ValueError) as error:  # also of HTTP, missing files and wrong names
+    except Exception as error:  # which ones depends on the client's version
         raise UserError(
             f'{file} of {address} could not be downloaded: {str(error).strip()} '
             'Private models need a token: run `hf auth login`, or set HF_TOKEN.'

@@ -36,21 +36,27 @@ class Hub(BaseHTTPRequestHandler):
 
     def send_file(self, with_content):
         self.server.requests.append(self.path)
+        if self.path.startswith('/api/'):  # who the token belongs to
+            return self.answer({'error': 'Invalid user token.'}, 401)
         owner, name, _, revision, file = self.path.strip('/').split('/', 4)
         content = self.server.files.get(f'{owner}/{name}@{revision}/{file}')
         if content is None:
             self.send_response(404)
             self.send_header('X-Error-Code', 'EntryNotFound')
             self.send_header('Content-Length', '0')
-            self.end_headers()
-            return
+            return self.end_headers()
         self.send_response(200)
         self.send_header('X-Repo-Commit', COMMIT)
         self.send_header('ETag', f'"{hashlib.sha256(content).hexdigest()}"')
         self.send_header('Content-Length', str(len(content)))
         self.end_headers()
-        if with_content:
-            self.wfile.write(content)
+        return self.wfile.write(content) if with_content else None
+
+    def handle_one_request(self):
+        if self.server.is_down:
+            self.close_connection = True
+        else:
+            super().handle_one_request()
 
     def do_POST(self):
         self.server.requests.append(self.path)
@@ -92,7 +98,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
-    server.files, server.requests = {}, []
+    server.files, server.requests, server.is_down = {}, [], False
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv('HF_ENDPOINT', f'http://127.0.0.1:{server.server_port}')
     monkeypatch.setenv('HF_TOKEN', 'hf_right')
@@ -163,7 +169,7 @@ def test_the_card_tells_what_config_checkpoint_and_logs_do(hub, run, tmp_path, c
     assert (result.metric_type, result.metric_value) == ('accuracy/top1', 91.25)
     for text in (
         "EdgeNeXt 'xxsmall'",
-        '1,158,',  # parameters with 10 classes
+        '1,159,906',  # 1,327,216 - 1000 * 169 + 10 * 169
         'at 64x64',
         'Epochs: 3',
         'Seed: 7',
@@ -225,6 +231,14 @@ def test_modules_that_a_config_names_are_not_imported(hub):
 def test_wrong_addresses_are_explained(address, message, hub):
     with pytest.raises(UserError, match=f'(?s){message}'):
         load_model(address)
+
+
+def test_a_hub_that_hangs_up_is_explained(hub, run):
+    hub.is_down = True
+    with pytest.raises(UserError, match=r'(?s)config\.json of hf://me/digits could not be down'):
+        load_model('hf://me/digits')
+    with pytest.raises(UserError, match=r'(?s)upload to me/digits failed'):
+        push_to_hub(DIGITS_CONFIG, run, 'me/digits')
 
 
 def test_uploads_that_fail_are_explained(hub, run, monkeypatch):
