@@ -89,6 +89,10 @@ def push_to_hub(
 
 def _write_files(model: nn.Module, card: str, folder: Path) -> None:
     config = model_config(model)
+    if config['model']['type'].endswith('DistilledClassifier'):  # the teacher is not uploaded
+        config['model']['type'] = 'ImageClassifier'
+        for name in ('teacher', 'teacher_checkpoint', 'kd_weight', 'temperature'):
+            config['model'].pop(name, None)
     dataset = config['test_dataloader']['dataset']
     known = {k: model.dataset_meta[k] for k in ('classes', 'palette') if k in model.dataset_meta}
     if known:

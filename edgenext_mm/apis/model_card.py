@@ -97,17 +97,21 @@ def logged_metrics(folder: Path, meta: Mapping[str, Any]) -> dict[str, float]:
         folder: The work folder.
         meta: ``meta`` of the checkpoint, with its epoch and iteration.
     """
-    steps = {meta[key] for key in ('epoch', 'iter') if key in meta}
-    for log in sorted(folder.glob('[0-9]*_[0-9]*'), reverse=True):
-        for entry in reversed(Run(log).logged):
-            if 'loss' in entry or entry.get('step') not in steps:
-                continue
+    entries = [
+        entry
+        for log in sorted(folder.glob('[0-9]*_[0-9]*'), reverse=True)
+        for entry in reversed(Run(log).logged)
+        if 'loss' not in entry
+    ]
+    # Metrics are logged by epoch, or by iteration if the training has no epochs.
+    for step in (meta.get('epoch'), meta.get('iter')):
+        for entry in entries:
             metrics = {
                 name: float(value)
                 for name, value in entry.items()
                 if isinstance(value, (int, float)) and name not in _TIMES
             }
-            if metrics:
+            if metrics and step is not None and entry.get('step') == step:
                 return metrics
     return {}
 

@@ -41,7 +41,8 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
         return find_weights(name)
     raise UserError(
         f'There is no checkpoint {name}. Give the path or URL of a .pth or .safetensors file '
-        '(tools/train.py writes them to its work folder), or the name of a model with published '
+        '(tools/train.py writes them to its work folder), hf://OWNER/NAME for a model on the '
+        'Hugging Face Hub, or the name of a model with published '
         f'weights: {", ".join(list_models(pretrained=True))}.'
     )
 

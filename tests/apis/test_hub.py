@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import shutil
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,11 +13,14 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from paths import DIGITS_CONFIG
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from edgenext_mm import EdgeNeXt, inference_model, load_model, push_to_hub
 from edgenext_mm.checkpoints.key_maps import rename
 from edgenext_mm.checkpoints.reading import read_file
+from edgenext_mm.checkpoints.zoo import find_config
+from edgenext_mm.config import load_config
 from edgenext_mm.errors import UserError
 
 COMMIT = 'c0ffee' + 34 * '0'
@@ -122,12 +126,13 @@ def run(digits_checkpoint, tmp_path):
         {'accuracy/top1': 50.0, 'data_time': 0.1, 'time': 0.2, 'step': 2},
         {'accuracy/top1': 91.25, 'data_time': 0.1, 'time': 0.2, 'step': 3},
         {'accuracy/top1': 12.0, 'step': 4},
+        {'accuracy/top1': 13.0, 'step': 30},  # epoch 30, not iteration 30
     ]
     (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
     return tmp_path / 'epoch_3.pth'
 
 
-def test_what_was_uploaded_predicts_the_same(hub, run):
+def test_what_was_uploaded_predicts_the_same(hub, run, tmp_path, call_tool):
     assert push_to_hub(DIGITS_CONFIG, run, 'me/digits', license='mit') == 'hf://me/digits'
     assert hub.files.keys() == {
         f'me/digits@main/{file}' for file in ('README.md', 'config.json', 'model.safetensors')
@@ -147,6 +152,11 @@ def test_what_was_uploaded_predicts_the_same(hub, run):
     backbone.init_weights()
     weight = read_file(run)['state_dict']['backbone.stages.0.0.dwconv.weight']
     torch.testing.assert_close(backbone.state_dict()['stages.0.0.dwconv.weight'], weight)
+    # By the tool.
+    path = tmp_path / 'image.png'
+    Image.fromarray(IMAGE[..., ::-1]).save(path)
+    done = call_tool('infer.py', 'hf://me/digits', path, '--json', '--device', 'cpu')
+    assert json.loads(done.stdout)[0]['pred_class'] == expected['pred_class']
     # Downloaded once.
     assert sum('model.safetensors' in path for path in hub.requests) >= 2
     count = len(hub.requests)
@@ -198,6 +208,17 @@ def test_a_card_without_logs_and_licence_says_so(digits_checkpoint, tmp_path):
     assert card.data.eval_results is None
 
 
+def test_a_distilled_model_is_uploaded_without_its_teacher(hub, digits_checkpoint, tmp_path):
+    config = load_config(find_config('edgenext-xxsmall_digits-distilled'))
+    config.model.teacher_checkpoint = str(tmp_path / 'secret' / 'teacher.pth')
+    push_to_hub(config, digits_checkpoint, 'me/student')
+    assert b'teacher' not in hub.files['me/student@main/config.json']
+    model = load_model('hf://me/student', device='cpu')
+    assert type(model).__name__ == 'ImageClassifier'
+    weights = dict(torch.load(digits_checkpoint)['state_dict'])
+    torch.testing.assert_close(dict(model.state_dict()), weights)
+
+
 def test_timms_models_are_checkpoints(hub, digits_checkpoint, tmp_path):
     weights = rename(torch.load(digits_checkpoint)['state_dict'], 'ours', 'timm')
     save_file(weights, tmp_path / 'model.safetensors', metadata=dict(format='pt'))
@@ -239,6 +260,12 @@ def test_a_hub_that_hangs_up_is_explained(hub, run):
         load_model('hf://me/digits')
     with pytest.raises(UserError, match=r'(?s)upload to me/digits failed'):
         push_to_hub(DIGITS_CONFIG, run, 'me/digits')
+
+
+def test_a_missing_client_is_explained(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    with pytest.raises(UserError, match=r"not installed: `pip install 'edgenext_mm\[hub\]'`"):
+        load_model('hf://me/digits')
 
 
 def test_uploads_that_fail_are_explained(hub, run, monkeypatch):

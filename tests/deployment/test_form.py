@@ -230,6 +230,13 @@ def test_a_fixed_size_makes_the_positional_encoding_a_constant(layout):
         deployed(torch.randn(1, 3, 64, 64))
 
 
+@LAYOUTS
+def test_a_fixed_size_that_overlapping_convolutions_round_up(layout):
+    model = trained(dict(base='small_rw', depths=(1, 2, 2, 2)))
+    deployed = switch_to_deploy(model, layout, image_size=(97, 70))
+    assert_alike(model, deployed, 2, 3, 97, 70)
+
+
 def test_sizes_may_change_unless_one_is_fixed():
     model = trained()
     deployed = switch_to_deploy(model)
