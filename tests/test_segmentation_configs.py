@@ -14,6 +14,7 @@ from paths import ROOT, free_port
 from PIL import Image
 from schedules import learning_rates
 
+from edgenext_mm.checkpoints.zoo import find_weights
 from edgenext_mm.config import load_config
 from edgenext_mm.models.building import build_model
 
@@ -175,6 +176,7 @@ def test_ignored_pixels_are_not_in_the_loss(model):
 @pytest.mark.usefixtures('mirror')
 def test_the_recipe_trains_in_two_processes_on_cpu(workplace, tmp_path):
     """Only batch size and number of epochs are changed."""
+    find_weights('edgenext-xxsmall_3rdparty_in1k')  # puts the mirror's file into the cache
     options = ['train_dataloader.batch_size=2', 'train_cfg.max_epochs=1']
     options += ['default_hooks.logger.interval=1']
     for loader in ('train_dataloader', 'val_dataloader'):
