@@ -200,8 +200,15 @@ FAMILIES = {
 }
 #: Columns of the table: the keys of a record, with their names.
 COLUMNS = dict(trains='trains', resumes='resumes', predicts='predicts', exports='exports to ONNX')
-#: Side of the images in pixels; SSD's anchors are made for images of their size.
-IMAGE_SIZE, IMAGE_SIZE_OF_SSD = 128, 300
+#: Side of the images in pixels.
+IMAGE_SIZE = 128
+#: Sides for configs whose paths contain a text: SSD's anchors are made for images of one size, and
+#: mmcv's deformable convolutions need maps of 3x3 cells, also at a stride of 128.
+IMAGE_SIZES = {
+    'ssd300': 300,
+    'ssdlite': 320,
+    **dict.fromkeys(('ddod', 'nas_fcos', 'reppoints', 's2anet', 'tood', 'vfnet', 'dyhead'), 384),
+}
 #: Largest number of boxes before and after NMS.
 MAX_BOXES = 100
 #: Seconds after which a family has failed.
@@ -211,21 +218,19 @@ TIMEOUT = 900
 # One family.
 
 
-def shrunk(config: Config, data: Path, folder: Path) -> Config:
+def shrunk(config: Config, data: Path, folder: Path, size: int = IMAGE_SIZE) -> Config:
     """The config on generated data, without initial weights, with two epochs of two steps.
 
     Args:
         config: The config.
         data: Folder of digits and scenes.
         folder: Where to write them in the format that the config asks for.
+        size: Largest side of the images in pixels. Default: :data:`IMAGE_SIZE`.
     """
     config = copy.deepcopy(config)
-    most = IMAGE_SIZE_OF_SSD if 'SSDVGG' in str(config.model) else IMAGE_SIZE
-    if 'SSDHead' in str(config.model) and 'SSDNeck' in str(config.model):
-        most = config.model.bbox_head.anchor_generator.input_size
     _simplify(config.model)
     config = with_generated_data(config, data / 'scenes', data / 'digits', folder)
-    config = shrink(config, most)
+    config = shrink(config, size)
     config.auto_scale_lr = dict(enable=False, base_batch_size=16)
     config.load_from = None
     for split in ('train', 'val', 'test'):
@@ -334,7 +339,8 @@ def try_family(
                 step = 'exchanges'
                 use_backbone(base, path, 'xxsmall', weights=None)
                 step = 'trains'
-            config = shrunk(load_config(path), data, folder / 'data')
+            sizes = [size for text, size in IMAGE_SIZES.items() if text in base]
+            config = shrunk(load_config(path), data, folder / 'data', *sizes[:1])
             state = _trains(config, folder)
             record['trains'] = 'yes'
             if own_backbone:

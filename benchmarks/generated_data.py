@@ -45,10 +45,7 @@ def _replace_roots(value: Any, roots: Mapping[str, str]) -> Any:
 
 def _write(leaf: ConfigDict, scenes: Path, digits: Path, config: Config) -> None:
     if leaf.type in ('ImageNet', 'CustomDataset', 'edgenext_mm.ImageFolder'):
-        target = Path(leaf.data_root, leaf.get('split') or leaf.data_prefix)
-        target.mkdir(parents=True)
-        for i in range(config.model.head.num_classes):
-            (target / f'{i:04d}').symlink_to(digits / str(i % 10))
+        _write_class_folders(leaf, digits, config.model.head.num_classes)
         return
     for name in leaf.data_prefix.values():  # some data sets want to see their files at once
         Path(leaf.data_root, name).mkdir(parents=True, exist_ok=True)
@@ -56,7 +53,9 @@ def _write(leaf: ConfigDict, scenes: Path, digits: Path, config: Config) -> None
         _write_text(Path(leaf.data_root, leaf.ann_file), '')
     lazy = DATASETS.build({**leaf, 'lazy_init': True, 'pipeline': []})
     classes = lazy.metainfo['classes']
-    if 'img' in lazy.data_prefix:
+    if leaf.type == 'CrowdHumanDataset':
+        _write_crowd_human(scenes, lazy)
+    elif 'img' in lazy.data_prefix:
         _write_images(scenes, lazy.data_prefix['img'], '.png')
         coco = json.loads((scenes.parent / 'annotations' / f'{scenes.name}.json').read_text())
         coco['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
@@ -78,6 +77,28 @@ def _write(leaf: ConfigDict, scenes: Path, digits: Path, config: Config) -> None
             fields = [line.split() for line in path.read_text().splitlines()]
             lines = [' '.join([*f[:8], classes[int(f[8])], f[9]]) for f in fields]
             _write_text(Path(lazy.ann_file, path.name), '\n'.join(lines))
+
+
+def _write_class_folders(leaf: ConfigDict, digits: Path, count: int) -> None:
+    target = Path(leaf.data_root, leaf.get('split') or leaf.data_prefix)
+    target.mkdir(parents=True)
+    for i in range(count):
+        (target / f'{i:04d}').symlink_to(digits / str(i % 10))
+
+
+def _write_crowd_human(scenes: Path, lazy: Any) -> None:
+    """Writes persons as CrowdHuman has them: one JSON object for each image and line."""
+    coco = json.loads((scenes.parent / 'annotations' / f'{scenes.name}.json').read_text())
+    _write_images(scenes, lazy.data_prefix['img'], '.jpg')
+    boxes: dict[int, list] = {image['id']: [] for image in coco['images']}
+    for item in coco['annotations']:
+        parts = {key: [round(v) for v in item['bbox']] for key in ('fbox', 'hbox', 'vbox')}
+        boxes[item['image_id']].append(dict(tag='person', extra={}, head_attr={}, **parts))
+    lines = [
+        json.dumps(dict(ID=Path(image['file_name']).stem, gtboxes=boxes[image['id']]))
+        for image in coco['images']
+    ]
+    _write_text(lazy.ann_file, '\n'.join(lines))
 
 
 def _write_images(scenes: Path, folder: str | Path, suffix: str) -> None:

@@ -157,6 +157,7 @@ def call_program(monkeypatch, capfd):
     def call(start, name, *args, status=0):
         monkeypatch.setattr(sys, 'argv', [str(name), *map(str, args)])
         code = None
+        capfd.readouterr()  # what the test printed before
         try:
             start(str(name), run_name='__main__')
         except SystemExit as error:
