@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..runtime.boxes import Selection
 from ..runtime.metadata import Metadata
-from .heads import describe_scores
+from .heads import describe_scores, last_head
 from .int8 import Int8Settings
 
 TASKS = {
@@ -154,9 +154,11 @@ def results_of(model: nn.Module, network: nn.Module) -> dict[str, Any]:
     Returns:
         An empty dict if only OpenMMLab's head can do it.
     """
-    if selection := getattr(network, 'selection', None):
-        return selection._asdict()
-    if (segmentor := getattr(model, 'decode_head', None)) is not None:
+    for name in ('selection', 'final'):
+        if description := getattr(network, name, None):
+            return description._asdict()
+    if hasattr(model, 'decode_head'):
+        segmentor = last_head(model)
         if (model.test_cfg or {}).get('mode') == 'slide':
             return {}
         return dict(align_corners=segmentor.align_corners, threshold=segmentor.threshold)

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..models.building import build_model
-from ..runtime.boxes import Detections, Selection, rescaled, select
+from ..runtime.boxes import Detections, Selection, final_detections, pasted, rescaled, select
 from ..runtime.images import resize_labels
+from ..runtime.model import takes_image_size
 from .content import Session
 from .file_formats import open_session
-from .heads import find_head, to_pixels, unflatten
+from .heads import find_head, predicts_whole, to_pixels, unflatten
 
 
 class ExportedModel(nn.Module):
@@ -55,13 +56,20 @@ class ExportedModel(nn.Module):
             self.shell.neck = nn.Identity()
         self.head_name = find_head(self.shell)
         # The head keeps its decoding and loses its layers. A subclass would be needed for every
-        # head of four libraries; the attribute is set on an object that was built here.
-        head = self.shell.get_submodule(self.head_name)
+        # head of four libraries; the attributes are set on an object that was built here.
         if network.decodes_boxes:
-            head.predict = network.predict_boxes
+            self.shell.predict = self._predict_boxes
+        elif self.head_name == 'decode_head' and predicts_whole(self.shell):
+            self.shell.encode_decode = lambda inputs, metas: network(inputs)
         else:
-            head.forward = lambda outputs: outputs
+            self.shell.get_submodule(self.head_name).forward = lambda outputs: outputs
         self.eval()
+
+    def _predict_boxes(self, inputs: Tensor, samples: list, rescale: bool = True) -> list:
+        """Predicts boxes, in place of the ``predict`` of an mmdet detector."""
+        network = self.shell.backbone
+        found = network.predict_boxes(network(inputs), samples, rescale)
+        return self.shell.add_pred_to_datasample(samples, found)
 
     def test_step(self, data: dict[str, Any]) -> list:
         """Predicts a batch, like :meth:`mmengine.model.BaseModel.test_step`."""
@@ -152,7 +160,7 @@ class FileNetwork(nn.Module):
         return [torch.cat(tensors) for tensors in zip(*map(self.session, parts), strict=True)]
 
     def predict_boxes(self, images: Tensor, samples: list, rescale: bool = False) -> list:
-        """Predicts boxes, in place of the ``predict`` of an mmdet head.
+        """Predicts boxes, like the ``predict`` of an mmdet head.
 
         Args:
             images: (B, C, H, W) padded images.
@@ -162,16 +170,34 @@ class FileNetwork(nn.Module):
         metas = [sample.metainfo for sample in samples]
         factors = [meta['scale_factor'][:2] if rescale else (1.0, 1.0) for meta in metas]
         sizes = [meta['img_shape'][:2] for meta in metas]
-        find = self._select if 'nms' in self.metadata.include else self._decode
+        find = self._decode
+        if 'is_final' in self.metadata.results:
+            find = self._final
+        elif takes_image_size(self.metadata):
+            find = self._select
+        shapes = [meta['ori_shape'][:2] if rescale else meta['img_shape'][:2] for meta in metas]
+        pairs = zip(find(images, sizes, factors), shapes, strict=True)
+        return [self._instances(found, shape) for found, shape in pairs]
+
+    def _instances(self, found: Detections, shape: tuple[int, int]) -> InstanceData:
+        """Returns detections in an (H, W) image as mmdet's."""
         coordinates = 5 if self.metadata.task == 'rotated_detection' else 4
-        return [
-            InstanceData(
-                bboxes=torch.from_numpy(found.boxes).reshape(-1, coordinates),
-                scores=torch.from_numpy(found.scores),
-                labels=torch.from_numpy(found.labels).long(),
-            )
-            for found in find(images, sizes, factors)
-        ]
+        instances = InstanceData(
+            bboxes=torch.from_numpy(found.boxes).reshape(-1, coordinates),
+            scores=torch.from_numpy(found.scores),
+            labels=torch.from_numpy(found.labels).long(),
+        )
+        if found.masks is not None:
+            threshold = self.metadata.results['mask_thr']
+            masks = pasted(found.masks, found.boxes, shape, threshold)
+            instances.masks = torch.from_numpy(masks)
+        return instances
+
+    def _final(self, images: Tensor, sizes: list, factors: list) -> Iterator[Detections]:
+        """Yields the detections of each image, the final boxes of the file."""
+        outputs = [output.numpy() for output in self._run(images)]
+        for i, (size, factor) in enumerate(zip(sizes, factors, strict=True)):
+            yield final_detections([output[i] for output in outputs], size, factor)
 
     def _decode(self, images: Tensor, sizes: list, factors: list) -> Iterator[Detections]:
         """Yields the detections of each image, selected from all boxes of the file."""

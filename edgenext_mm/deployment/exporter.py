@@ -7,7 +7,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..runtime.formats import FORMATS, PARTS, PRECISIONS, with_ending
 from ..runtime.metadata import Metadata
-from .boxes import BoxNetwork, DecodedNetwork
+from .boxes import BoxNetwork, DecodedNetwork, read_selection
 from .calibration import image_channels
 from .content import (
     DIMENSIONS,
@@ -28,6 +28,13 @@ from .content import (
     results_of,
 )
 from .file_formats import backend, find_writer
+from .final_boxes import (
+    FixedNetwork,
+    RegionNetwork,
+    is_fixed,
+    is_two_stage,
+    with_standard_layers,
+)
 from .form import LAYOUT_BY_FORMAT, switch_to_deploy
 from .heads import (
     LabelNetwork,
@@ -121,6 +128,8 @@ def prepare(
 
     The arguments and errors are those of :func:`export`.
     """
+    find_writer(file_format)
+    _check_final(model, file_format, dynamic, precision, include)
     include = tuple(part for part in PARTS if part in _check_parts(model, file_format, include))
     _check_request(model, file_format, shape, dynamic, precision, include)
     int8 = _check_int8(file_format, precision, calibration, int8 or Int8Settings())
@@ -146,11 +155,17 @@ def prepare(
     rehearse(network, metadata, images[0] if images else example[:1])
     size = None if {'height', 'width'} & set(dynamic) else shape
     deployed = switch_to_deploy(model, layout or LAYOUT_BY_FORMAT[file_format], size)
+    if isinstance(network, RegionNetwork):
+        with_standard_layers(deployed)
     return network, _content(type(network)(deployed).eval(), example, metadata, calibration, int8)
 
 
 def _network_type(model: nn.Module, include: Sequence[str]) -> type[Network]:
     """Returns the class of the network that a file holds."""
+    if is_two_stage(model):
+        return RegionNetwork
+    if is_fixed(model):
+        return FixedNetwork
     if 'nms' in include:
         return BoxNetwork
     if 'decode' not in include:
@@ -237,6 +252,59 @@ def _example_size(
     return 2 if 'batch' in dynamic else 1, image_channels(network.model), height, width
 
 
+def _check_final(
+    model: nn.Module,
+    file_format: str,
+    dynamic: Sequence[str],
+    precision: str,
+    parts: Collection[str],
+) -> None:
+    """Checks a request for a detector whose file returns final boxes."""
+    if not (is_two_stage(model) or is_fixed(model)):
+        return
+    name = type(model).__name__
+    formats = [key for key, kind in FORMATS.items() if 'nms' in kind.parts]
+    if file_format not in formats:
+        raise UserError(
+            f'A {name} cannot be exported as {file_format}: the complete detector, with its '
+            f'{type(model.get_submodule(find_head(model))).__name__}, becomes part of the file. '
+            f'Use --format {" or ".join(formats)}, or a single-stage detector such as SSDLite, GFL '
+            'or RTMDet.'
+        )
+    if is_two_stage(model) and 'nms' not in parts:
+        raise UserError(
+            f'A {name} runs NMS between its stages, so its files include it: use --include nms.'
+        )
+    if is_fixed(model) and ('nms' in parts or 'decode' not in parts):
+        raise UserError(
+            f'A {name} returns final boxes without NMS, so its files do: use --include decode.'
+        )
+    if dynamic:
+        raise UserError(
+            f'Files of a {name} have a fixed size and take one image: --dynamic is not possible.'
+        )
+    if precision not in ('fp32', 'fp16') or (precision, file_format) == ('fp16', 'onnx'):
+        raise UserError(
+            f'The boxes of a {name} need fp32: use --precision fp32, or fp16 weights with --format '
+            'openvino.'
+        )
+
+
+def default_parts(model: nn.Module) -> tuple[str, ...]:
+    """Returns what a file should include besides the network: decoding for detectors.
+
+    Raises:
+        UserError: If a file cannot reproduce how the detector predicts.
+    """
+    if is_two_stage(model):
+        return ('nms',)
+    if not hasattr(model, 'bbox_head'):
+        return ()
+    if not is_fixed(model):
+        read_selection(model)
+    return ('decode',)
+
+
 def _check_request(
     model: nn.Module,
     file_format: str,
@@ -316,7 +384,7 @@ def _check_parts(model: nn.Module, file_format: str, include: Sequence[str]) -> 
                 f'Files of the format {file_format} cannot include {part!r}. Formats that can: '
                 f'{", ".join(others)}.'
             )
-    if 'nms' in parts and not hasattr(model, 'bbox_head'):
+    if 'nms' in parts and find_head(model) not in ('bbox_head', 'roi_head'):
         raise UserError('Only files of detectors can include NMS.')
     if 'preprocess' in parts:
         description = preprocessing_of(model.cfg)

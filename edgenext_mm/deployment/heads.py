@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .known_sizes import KnownSizes
 
 #: Attributes that hold the head, by task.
-HEADS = ('head', 'decode_head', 'bbox_head')
+HEADS = ('head', 'decode_head', 'roi_head', 'bbox_head')
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
@@ -22,17 +23,36 @@ def find_head(model: nn.Module) -> str:
     """Returns the attribute name of a model's head.
 
     Raises:
-        UserError: If the model does not have exactly one head.
+        UserError: If the model has no head of a known name.
     """
     for name in HEADS:
-        head = getattr(model, name, None)
-        is_single = isinstance(head, nn.Module) and not isinstance(head, nn.ModuleList)
-        if is_single and not hasattr(model, 'roi_head'):
+        if isinstance(getattr(model, name, None), nn.Module):
             return name
     raise UserError(
-        f'A {type(model).__name__} cannot be exported. Models with one head can '
-        f'({", ".join(HEADS)}); two-stage detectors and cascades of heads cannot. Choose a '
-        'classifier, a single-stage detector such as SSDLite, GFL or RetinaNet, or a segmentor.'
+        f'A {type(model).__name__} cannot be exported: it has none of the heads '
+        f'{", ".join(HEADS)}. Choose a classifier, a detector such as GFL, Mask R-CNN or DINO, or '
+        'a segmentor.'
+    )
+
+
+def last_head(model: nn.Module) -> Any:
+    """Returns the head of a segmentor, the last one of a cascade."""
+    head = model.decode_head
+    return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
+def predicts_whole(model: nn.Module) -> bool:
+    """Whether the logits of a segmentor do not simply follow from calling its head.
+
+    They do not for cascades of heads, and for heads that classify masks or refine points.
+    """
+    from mmseg.models import EncoderDecoder
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+    return (
+        isinstance(model.decode_head, nn.ModuleList)
+        or type(model).encode_decode is not EncoderDecoder.encode_decode
+        or type(model.decode_head).predict is not BaseDecodeHead.predict
     )
 
 
@@ -54,6 +74,11 @@ class Network(nn.Module):
 
     def nested(self, x: Tensor) -> Any:
         """Returns the outputs as the head nests them, usually lists with one tensor per level."""
+        if self.head_name == 'decode_head' and predicts_whole(self.model):
+            size = tuple(x.shape[-2:])
+            metas = [dict(img_shape=size, ori_shape=size, pad_shape=size)] * x.shape[0]
+            with KnownSizes():
+                return self.model.encode_decode(x, metas)
         return self.model.get_submodule(self.head_name)(self.model.extract_feat(x))
 
     def names(self, nested: Any) -> list[str]:
@@ -139,7 +164,7 @@ class LabelNetwork(Network):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        if model.test_cfg.get('mode') == 'slide' or model.decode_head.out_channels == 1:
+        if model.test_cfg.get('mode') == 'slide' or last_head(model).out_channels == 1:
             raise UserError(
                 'Classes of pixels can be exported from segmentors of several classes that see an '
                 'image at once. Export the logits with --include none.'
@@ -152,7 +177,7 @@ class LabelNetwork(Network):
     def nested(self, x: Tensor) -> Tensor:
         """Returns the class of each pixel of the input."""
         logits = super().nested(x)
-        align_corners = self.model.decode_head.align_corners
+        align_corners = last_head(self.model).align_corners
         logits = F.interpolate(
             logits, size=x.shape[-2:], mode='bilinear', align_corners=align_corners
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -64,10 +65,27 @@ def to_onnx(
             dynamo=True,
             verbose=False,
         )
+    _register_constants(program.model)
     model = program.model_proto
     for part in (*model.graph.node, *model.graph.value_info):
         del part.metadata_props[:]  # where in the code it comes from: a third of a small INT8 file
     return model
+
+
+def _register_constants(model: ir.Model) -> None:
+    """Adds constants that are used but missing in a graph.
+
+    onnxscript's fusion of two clips names its constants after their input. Where an input is clipped
+    twice, as in ``inverse_sigmoid`` of mmdet, the second constant takes the place of the first.
+    """
+    constants = model.graph.initializers
+    for node in model.graph:
+        for value in node.inputs:
+            if value is None or value.const_value is None or value.producer() is not None:
+                continue
+            if constants.get(value.name) is not value:
+                value.name = f'{value.name}_{node.outputs[0].name}'
+                constants[value.name] = value
 
 
 def _append_selection(model: onnx.ModelProto, selection: Selection) -> None:

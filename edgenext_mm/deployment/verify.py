@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
@@ -21,6 +22,7 @@ from ..runtime.metadata import Metadata
 from .boxes import BoxNetwork, DecodedNetwork
 from .exported_model import ExportedModel
 from .file_formats import open_session
+from .final_boxes import FinalNetwork
 from .heads import LabelNetwork, Network, ScoreNetwork, from_pixels, to_pixels
 
 #: The largest accepted deviation by precision, relative to the largest value of an output. INT8 is
@@ -79,6 +81,9 @@ def rehearse(network: Network, metadata: Metadata, image: Tensor) -> None:
         UserError: If the results differ.
     """
     model = network.model
+    if isinstance(network, FinalNetwork):
+        _check_final(network, replace(metadata, include=('decode',)), image)
+        return
     if isinstance(network, BoxNetwork):
         return  # the file's boxes are compared with the model's after NMS
     if isinstance(network, DecodedNetwork):
@@ -104,6 +109,14 @@ def rehearse(network: Network, metadata: Metadata, image: Tensor) -> None:
     )
     if not same:
         raise _not_enough(model, 'they lead to other results')
+
+
+def _check_final(network: FinalNetwork, metadata: Metadata, image: Tensor) -> None:
+    """Checks that a network finds the objects that its model finds."""
+    exported = ExportedModel(InMemory(network, metadata))
+    deviations = _compare_final(network.model, exported, image, BOUNDS['fp32'])
+    if any(not deviation.relative <= BOUNDS['fp32'] for deviation in deviations):
+        raise _not_enough(network.model, 'they lead to other boxes')
 
 
 def _check_decoding(network: DecodedNetwork, image: Tensor) -> None:
@@ -191,13 +204,14 @@ def model_results(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
 
 def _samples_for(model: nn.Module, image: Tensor) -> list | None:
-    if not hasattr(model, 'bbox_head'):
+    if not hasattr(model, 'bbox_head') and not hasattr(model, 'roi_head'):
         return None  # mmpretrain and mmseg create samples themselves
     from mmdet.structures import DetDataSample
 
     size = tuple(image.shape[-2:])
     shapes = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size)
-    return [DetDataSample(metainfo=dict(**shapes, scale_factor=(1.0, 1.0), img_id=0))]
+    meta = dict(**shapes, scale_factor=(1.0, 1.0), img_id=0, border=np.zeros(4, np.float32))
+    return [DetDataSample(metainfo=meta)]
 
 
 @torch.no_grad()
@@ -213,19 +227,24 @@ def compare(
         metadata: Metadata of the file.
 
     Returns:
-        The largest deviation of each output; an empty list without images. For files with NMS, the
-        deviations of ``boxes`` and ``scores``, see :func:`_compare_boxes`.
+        The largest deviation of each output; an empty list without images. For files of detections,
+        the deviations of ``boxes`` and ``scores``, see :func:`_compare_boxes` and
+        :func:`_compare_final`.
     """
     if not images:
         return []
     found: list[Deviation] = []
-    if isinstance(network, BoxNetwork):
+    if isinstance(network, (BoxNetwork, FinalNetwork)):
         exported = ExportedModel(path)
+        bound = BOUNDS[metadata.precision]
         for image in images:
             if 'preprocess' in metadata.include:
                 pixels = to_pixels(image, metadata.preprocessing)
                 image = from_pixels(pixels, metadata.preprocessing)
-            found.extend(_compare_boxes(network, exported, image, BOUNDS[metadata.precision]))
+            if isinstance(network, BoxNetwork):
+                found.extend(_compare_boxes(network, exported, image, bound))
+            else:
+                found.extend(_compare_final(network.model, exported, image, bound))
     else:
         session = open_session(path)
         for image in images:
@@ -259,6 +278,60 @@ def _deviation(name: str, difference: Tensor, expected: Tensor) -> Deviation:
     absolute = difference.max().item() if difference.numel() else 0.0
     largest = expected.abs().max().item() if expected.numel() else 1.0
     return Deviation(name, absolute, absolute / max(largest, 1e-12))
+
+
+def _compare_final(
+    model: nn.Module, exported: ExportedModel, image: Tensor, bound: float
+) -> list[Deviation]:
+    """Compares the detections of a file with those of its model, as sets.
+
+    An object without its like counts as a deviation by its score. If only the maximum number of
+    objects left it out, it counts by how much better it is than the last one.
+
+    Args:
+        model: The model.
+        exported: The file.
+        image: (1, C, H, W) normalised image.
+        bound: How much the same box may differ, relative to the size of the image.
+    """
+    (expected,), (found,) = (
+        m(image, _samples_for(model, image), mode='predict') for m in (model, exported.shell)
+    )
+    expected, found = expected.pred_instances, found.pred_instances
+    distance = (expected.bboxes[:, None] - found.bboxes[None]).abs().amax(-1)
+    distance = distance + (expected.scores[:, None] - found.scores[None]).abs()
+    differs = expected.labels[:, None] != found.labels[None]
+    distance = distance.masked_fill(differs, torch.inf)
+    tolerance = bound * max(image.shape[-2:])
+    pairs = []
+    for row in range(len(distance)):
+        column = int(distance[row].argmin()) if len(found) else -1
+        if column >= 0 and distance[row, column] <= tolerance:
+            pairs.append((row, column))
+            distance[:, column] = torch.inf
+    a, b = (list(indices) for indices in zip(*pairs, strict=True)) if pairs else ([], [])
+    wrong = torch.cat(
+        [
+            (expected.scores[a] - found.scores[b]).abs(),
+            *(_alone(*sides) for sides in ((expected, a, found), (found, b, expected))),
+        ]
+    )
+    deviations = [
+        _deviation('boxes', (expected.bboxes[a] - found.bboxes[b]).abs(), expected.bboxes),
+        _deviation('scores', wrong, expected.scores),
+    ]
+    if 'masks' in expected:
+        share = (expected.masks[a] != found.masks[b]).float().mean().nan_to_num().item()
+        deviations.append(Deviation('masks', share, share))
+    return deviations
+
+
+def _alone(objects: InstanceData, paired: list[int], others: InstanceData) -> Tensor:
+    """Returns by how much objects without their like exceed the last of the other objects."""
+    alone = torch.ones(len(objects), dtype=torch.bool)
+    alone[paired] = False
+    least = others.scores.min() if len(others) >= len(objects) and len(others) else 0.0
+    return (objects.scores[alone] - least).clamp_min(0)
 
 
 def _compare_boxes(

@@ -57,6 +57,19 @@ class Selection(NamedTuple):
         ]
 
 
+class FinalBoxes(NamedTuple):
+    """How the boxes of a file that holds the complete detector become detections.
+
+    Args:
+        mask_thr: Pixels belong to an object if their probability is at least this. Default: None,
+            the file has no masks.
+        is_final: Whether the boxes are final; distinguishes this description. Default: True.
+    """
+
+    mask_thr: float | None = None
+    is_final: bool = True
+
+
 @dataclass(frozen=True)
 class Detections:
     """Boxes of an image, best first.
@@ -66,16 +79,19 @@ class Detections:
             (radians, clockwise), in pixels.
         scores: (N,) scores.
         labels: (N,) numbers of classes.
+        masks: (N, h, w) probabilities of the pixels of each box. Default: None.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    masks: np.ndarray | None = None
 
     def take(self, chosen: np.ndarray | Sequence[int]) -> Detections:
         """Returns some of the boxes, by a mask or by indices."""
         index = np.asarray(chosen, dtype=None if len(chosen) else int)
-        return Detections(self.boxes[index], self.scores[index], self.labels[index])
+        masks = None if self.masks is None else self.masks[index]
+        return Detections(self.boxes[index], self.scores[index], self.labels[index], masks)
 
     def sorted(self) -> Detections:
         """Returns the boxes with the highest scores first."""
@@ -93,6 +109,61 @@ def default_inputs(batch_size: int) -> dict[str, np.ndarray]:
         image_size=np.full((batch_size, 2), UNLIMITED, np.float32),
         scale_factor=np.ones((batch_size, 2), np.float32),
     )
+
+
+def final_detections(
+    outputs: Sequence[np.ndarray], image_size: Sequence[int], scale_factor: Sequence[float]
+) -> Detections:
+    """Returns the detections among the final boxes of a file.
+
+    Args:
+        outputs: (K, 4) boxes in pixels of the input, (K,) scores, :data:`NO_SCORE` for boxes that
+            do not exist, (K,) labels and optionally (K, h, w) probabilities of pixels.
+        image_size: (H, W) of the image in the input, without padding.
+        scale_factor: Factors by which the width and height of the original image were multiplied.
+
+    Returns:
+        Detections in pixels of the original image.
+    """
+    found = Detections(*outputs)
+    found = found.take(found.scores > NO_SCORE)
+    boxes = rescaled(clipped(found.boxes, image_size), scale_factor)
+    return Detections(boxes, found.scores, found.labels, found.masks).sorted()
+
+
+def pasted(
+    masks: np.ndarray, boxes: np.ndarray, image_size: Sequence[int], threshold: float
+) -> np.ndarray:
+    """Returns which pixels of an image belong to the objects in boxes.
+
+    Probabilities are interpolated bilinearly between the centres of the cells of a box, as
+    ``torch.nn.functional.grid_sample`` does it, and are 0 outside.
+
+    Args:
+        masks: (N, h, w) probabilities.
+        boxes: (N, 4) corners in pixels of the image.
+        image_size: (H, W) of the image.
+        threshold: Pixels belong to an object if their probability is at least this.
+
+    Returns:
+        (N, H, W) bool.
+    """
+    found = np.zeros((len(masks), *image_size), bool)
+    for mask, box, target in zip(masks, boxes, found, strict=True):
+        rows = _interpolation(box[1], box[3], mask.shape[0], image_size[0])
+        columns = _interpolation(box[0], box[2], mask.shape[1], image_size[1])
+        target[:] = rows @ mask.astype(np.float32) @ columns.T >= threshold
+    return found
+
+
+def _interpolation(start: float, end: float, cells: int, length: int) -> np.ndarray:
+    """Returns the (length, cells) weights of the cells between start and end for each pixel."""
+    size = np.float32(end - start)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        position = (np.arange(length, dtype=np.float32) + np.float32(0.5) - start) / size
+    position = np.where(np.isfinite(position), position * cells - 0.5, np.float32(-2))
+    distance = np.abs(position[:, None] - np.arange(cells, dtype=np.float32))
+    return np.maximum(1 - distance, 0).astype(np.float32)
 
 
 def select(

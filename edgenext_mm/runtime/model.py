@@ -13,8 +13,9 @@ from queue import SimpleQueue
 import numpy as np
 
 from ..errors import UserError
-from .boxes import Detections, Selection, rescaled, select
+from .boxes import Detections, Selection, final_detections, pasted, rescaled, select
 from .images import resize_labels, resize_maps
+from .metadata import Metadata
 from .preprocessing import Prepared, Preprocessing
 from .results import Result, class_names
 from .sessions import Session, open_session
@@ -193,7 +194,7 @@ class Model:
         inputs = self._inputs(image.pixels)
         shape = inputs.shape[1:3] if inputs.dtype == np.uint8 else inputs.shape[2:]
         extra = None
-        if 'nms' in self.metadata.include:
+        if takes_image_size(self.metadata):
             extra = dict(
                 image_size=np.array([size], np.float32),
                 scale_factor=np.array([image.scale_factor], np.float32),
@@ -283,9 +284,12 @@ class Model:
         shape: Sequence[int],
         score_thr: float,
     ) -> Result:
-        if 'nms' in self.metadata.include:
+        if takes_image_size(self.metadata):
             boxes, scores, labels = outputs[:3]
             found = Detections(rescaled(boxes, image.scale_factor), scores, labels).sorted()
+        elif 'is_final' in self.results:
+            final = [output[0] for output in outputs]
+            found = final_detections(final, image.pixels.shape[:2], image.scale_factor)
         else:
             boxes, scores, *factors = (output[0] for output in outputs)
             found = select(
@@ -301,4 +305,13 @@ class Model:
         result: Result = dict(bboxes=found.boxes, labels=found.labels.astype(int))
         if self.classes:
             result['classes'] = class_names(found.labels, self.classes)
+        if found.masks is not None:
+            result['masks'] = pasted(
+                found.masks, found.boxes, image.original_size, self.results['mask_thr']
+            )
         return dict(**result, scores=found.scores.astype(np.float32))
+
+
+def takes_image_size(metadata: Metadata) -> bool:
+    """Whether a file has the size of the image as an input, for NMS at its end."""
+    return 'nms' in metadata.include and 'is_final' not in metadata.results

@@ -31,9 +31,8 @@ from edgenext_mm.cli import add_config_options, make_parser, reports_errors
 from edgenext_mm.config import load_config
 from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.deployment import FORMATS, export
-from edgenext_mm.deployment.boxes import read_selection
 from edgenext_mm.deployment.calibration import image_channels, images_in, normalised_images
-from edgenext_mm.deployment.exporter import prepare
+from edgenext_mm.deployment.exporter import default_parts, prepare
 from edgenext_mm.deployment.form import LAYOUTS
 from edgenext_mm.deployment.heads import to_pixels
 from edgenext_mm.deployment.int8 import KINDS, Int8Settings
@@ -194,14 +193,13 @@ def parts_of(given: str | None, model: nn.Module, precision: str) -> tuple[str, 
     """Returns what the file holds besides the network; by default, detectors decode boxes."""
     if given is not None:
         return () if given == 'none' else tuple(filter(None, given.split(',')))
-    if not hasattr(model, 'bbox_head') or precision == 'bf16':
+    if precision == 'bf16':
         return ()
     try:
-        read_selection(model)
+        return default_parts(model)
     except UserError as error:
         print(f'note: {error}')
         return ()
-    return ('decode',)
 
 
 def compare_metrics(config: Config, model: nn.Module, path: Path) -> str:
