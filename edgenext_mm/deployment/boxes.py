@@ -24,6 +24,8 @@ CODERS = {
     4: ('DeltaXYWHBBoxCoder', 'DistancePointBBoxCoder', 'TBLRBBoxCoder'),
     5: ('DeltaXYWHTRBBoxCoder', 'DistanceAnglePointCoder'),
 }
+#: More boxes than any image has.
+UNLIMITED_BOXES = 10**6
 #: First angle of the ranges of mmrotate that span half a turn.
 ANGLE_STARTS = {'le90': -math.pi / 2, 'le135': -math.pi / 4}
 NMS_TYPES = {4: 'nms', 5: 'nms_rotated'}
@@ -36,9 +38,11 @@ def read_selection(model: nn.Module) -> Selection:
         UserError: If a file cannot reproduce how the detector predicts.
     """
     head: Any = getattr(model, 'bbox_head', None)
+    if predicts_one_label(head):
+        return _read_yolox(model)
     if not hasattr(head, 'bbox_coder'):
         raise _refusal(model, 'its head has no `bbox_coder` to decode boxes with')
-    from mmdet.models import GFLHead, SingleStageDetector
+    from mmdet.models import SingleStageDetector
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
     kind, coder, size = type(head), head.bbox_coder, box_size(head)
@@ -48,13 +52,7 @@ def read_selection(model: nn.Module) -> Selection:
         SingleStageDetector.predict
     ):
         raise _refusal(model, 'it does not predict like mmdet.SingleStageDetector')
-    bases: tuple[type, ...] = (BaseDenseHead,)
-    if issubclass(kind, GFLHead):
-        bases += (GFLHead,)
-    elif type(getattr(head, 'angle_coder', None)).__name__ == 'PseudoAngleCoder':
-        from mmrotate.models import RotatedRTMDetHead
-
-        bases += (RotatedRTMDetHead,)
+    bases = _known_heads(head)
     for step in STEPS:
         if all(getattr(kind, step) is not getattr(base, step) for base in bases):
             raise _refusal(
@@ -73,9 +71,46 @@ def box_size(head: Any) -> int:
     return 5 if hasattr(head, 'angle_coder') else head.bbox_coder.encode_size
 
 
-def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any]) -> Selection:
+def _known_heads(head: Any) -> tuple[type, ...]:
+    """Returns the classes whose prediction a file reproduces for a head."""
+    from mmdet.models import GFLHead
+    from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+
+    if isinstance(head, GFLHead):
+        return BaseDenseHead, GFLHead
+    if type(getattr(head, 'angle_coder', None)).__name__ == 'PseudoAngleCoder':
+        from mmrotate.models import RotatedFCOSHead, RotatedRTMDetHead
+
+        return BaseDenseHead, RotatedRTMDetHead, RotatedFCOSHead
+    return (BaseDenseHead,)
+
+
+def predicts_one_label(head: Any) -> bool:
+    """Whether a head only considers the best class of each box, as YOLOX does."""
+    from mmdet.models import YOLOXHead
+
+    return isinstance(head, YOLOXHead) and all(
+        getattr(type(head), step) is getattr(YOLOXHead, step) for step in STEPS
+    )
+
+
+def _read_yolox(model: nn.Module) -> Selection:
+    """Reads how YOLOX selects its boxes: without limits, among boxes of one class each."""
     head = model.bbox_head
-    kind = NMS_TYPES[box_size(head)]
+    return Selection(
+        score_thr=head.test_cfg.score_thr,
+        nms_pre=UNLIMITED_BOXES,
+        **_read_nms(model, head.test_cfg, NMS_TYPES[4]),
+        max_per_img=UNLIMITED_BOXES,
+        min_bbox_size=None,
+        clip=False,
+        strides=tuple(stride[0] for stride in head.prior_generator.strides),
+        num_priors=tuple(head.prior_generator.num_base_priors),
+    )
+
+
+def _read_nms(model: nn.Module, settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Returns the settings of NMS of a type."""
     nms = dict(settings.get('nms') or {})
     if 'iou_thr' in nms:  # the former name in mmcv
         nms.setdefault('iou_threshold', nms.pop('iou_thr'))
@@ -86,6 +121,12 @@ def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any]) -> Selection:
         )
     if 'iou_threshold' not in nms:
         raise _refusal(model, '`test_cfg.nms` has no `iou_threshold`')
+    return dict(iou_threshold=nms['iou_threshold'], class_agnostic=nms.get('class_agnostic', False))
+
+
+def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any]) -> Selection:
+    head = model.bbox_head
+    nms = _read_nms(model, settings, NMS_TYPES[box_size(head)])
     for key in ('nms_pre', 'max_per_img'):
         if settings.get(key, -1) < 1:
             raise _refusal(
@@ -94,13 +135,12 @@ def _read_test_cfg(model: nn.Module, settings: Mapping[str, Any]) -> Selection:
                 f'with --cfg-options model.test_cfg.{key}=1000',
             )
     limit, min_size = settings['max_per_img'], settings.get('min_bbox_size', -1)
-    if nms.get('max_num', -1) > 0:
-        limit = min(limit, nms['max_num'])
+    if (most := settings['nms'].get('max_num', -1)) > 0:
+        limit = min(limit, most)
     return Selection(
         score_thr=settings.get('score_thr', 0),
         nms_pre=settings['nms_pre'],
-        iou_threshold=nms['iou_threshold'],
-        class_agnostic=nms.get('class_agnostic', False),
+        **nms,
         max_per_img=limit,
         min_bbox_size=min_size if min_size >= 0 else None,
         # Boxes from distances to four sides and an angle are not clipped.
@@ -131,6 +171,7 @@ class DecodedNetwork(Network):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self.selection = read_selection(model)
+        self.one_label = predicts_one_label(model.bbox_head)
         self.dtype = torch.float32
 
     def cast(self, precision: str) -> nn.Module:
@@ -180,14 +221,20 @@ class DecodedNetwork(Network):
         strides = self.selection.strides
         outputs = [output.float() for output in flatten(super().nested(x.to(self.dtype)))]
         kinds = [outputs[i : i + len(strides)] for i in range(0, len(outputs), len(strides))]
-        if len(kinds) not in (2, 3) or len(outputs) % len(strides):
+        rotates = hasattr(head, 'angle_coder')
+        if len(kinds) not in (2, 3, 3 + rotates) or len(outputs) % len(strides):
             raise _refusal(
                 self.model,
                 f'its {type(head).__name__} returns {len(outputs)} maps for {len(strides)} levels; '
-                'supported are scores, boxes, and optionally a score factor or an angle, per level',
+                'supported are scores, boxes, and optionally a score factor and an angle',
             )
+        angles = kinds[2] if rotates and len(kinds) > 2 else None
+        qualities = kinds[2 + (angles is not None) :]
         sizes = [scores.shape[-2:] for scores in kinds[0]]
-        priors = head.prior_generator.grid_priors(sizes, dtype=x.dtype, device=x.device)
+        with_stride = dict(with_stride=True) if self.one_label else {}
+        priors = head.prior_generator.grid_priors(
+            sizes, dtype=x.dtype, device=x.device, **with_stride
+        )
         levels = []
         for i, (logits, bbox_pred) in enumerate(zip(*kinds[:2], strict=True)):
             prior = getattr(priors[i], 'tensor', priors[i])
@@ -196,17 +243,24 @@ class DecodedNetwork(Network):
             width = bbox_pred.shape[1] // self.selection.num_priors[i]
             bbox_pred = bbox_pred.permute(0, 2, 3, 1).reshape(B, -1, width)
             factor = None
-            if len(kinds) == 3 and hasattr(head, 'angle_coder'):
-                angle = kinds[2][i].permute(0, 2, 3, 1).reshape(B, -1, 1)
+            if angles is not None:
+                angle = angles[i].permute(0, 2, 3, 1).reshape(B, -1, 1)
                 bbox_pred = torch.cat([bbox_pred, angle], dim=-1)
-            elif len(kinds) == 3:
-                factor = kinds[2][i].permute(0, 2, 3, 1).reshape(B, -1).sigmoid()
+            if qualities:
+                factor = qualities[0][i].permute(0, 2, 3, 1).reshape(B, -1).sigmoid()
+            if self.one_label and factor is not None:  # the threshold holds for the product
+                best = scores == scores.amax(-1, keepdim=True)
+                scores = torch.where(best, scores * factor[..., None], 0.0)
+                factor = None
             levels.append((scores, bbox_pred, factor, prior, strides[i]))
         return levels
 
     def _boxes(self, bbox_pred: Tensor, priors: Tensor, stride: int) -> Tensor:
         """Decodes (B, N, D) predictions for (B, N, 4 or 5) priors."""
         head, (B, count) = self.model.bbox_head, bbox_pred.shape[:2]
+        if self.one_label:
+            boxes = head._bbox_decode(priors.flatten(0, 1), bbox_pred.flatten(0, 1))
+            return boxes.reshape(B, count, 4)
         if hasattr(head, 'integral'):  # GFL: distributions over distances from the centre
             bins = bbox_pred.reshape(B, count, 4, -1).softmax(-1)
             bbox_pred = (bins * head.integral.project.to(bins)).sum(-1) * stride
@@ -232,7 +286,7 @@ class BoxNetwork(DecodedNetwork):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        if box_size(model.bbox_head) != 4:
+        if not self.one_label and box_size(model.bbox_head) != 4:
             raise UserError(
                 'NMS of rotated boxes is no standard operator. Export with --include decode: '
                 'edgenext_mm and its runtime select the boxes where the file runs.'
@@ -264,7 +318,8 @@ class BoxNetwork(DecodedNetwork):
         self, scores: Tensor, bbox_pred: Tensor, factor: Tensor | None, priors: Tensor, stride: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         classes = scores.shape[-1]
-        count = min(self.selection.nms_pre, priors.shape[0] * classes)
+        most = priors.shape[0] if self.one_label else priors.shape[0] * classes
+        count = min(self.selection.nms_pre, most)
         scores, index = scores.flatten(1).topk(count, dim=1)
         position, labels = index // classes, index % classes
         found = scores > self.selection.score_thr

@@ -1,4 +1,4 @@
-"""Detectors whose files return final boxes: two-stage detectors and those of a fixed number of boxes.
+"""Detectors whose files return final boxes: two-stage ones, and those of a fixed number of boxes.
 
 The networks here run the detector's own prediction as far as it has constant shapes. Two-stage
 detectors run NMS between their stages; it is computed with a constant number of boxes, of which
@@ -167,10 +167,7 @@ class RegionNetwork(FinalNetwork):
             most = min(classes, math.ceil(1 / settings.score_thr))
         scores, index = scores.flatten().topk(scores.shape[0] * most)
         position, labels = index // classes, index % classes
-        if boxes.shape[1] > 4:
-            boxes = boxes.reshape(-1, 4)[index]
-        else:
-            boxes = boxes[position]
+        boxes = boxes.reshape(-1, 4)[index] if boxes.shape[1] > 4 else boxes[position]
         best, index = best_after_nms(boxes, scores, labels, settings.nms, _limit(settings))
         return boxes[index], best, labels[index]
 

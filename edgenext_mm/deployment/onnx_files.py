@@ -75,15 +75,15 @@ def to_onnx(
 def _register_constants(model: ir.Model) -> None:
     """Adds constants that are used but missing in a graph.
 
-    onnxscript's fusion of two clips names its constants after their input. Where an input is clipped
-    twice, as in ``inverse_sigmoid`` of mmdet, the second constant takes the place of the first.
+    onnxscript's fusion of two clips names its constants after their input. Where an input is
+    clipped twice, as in mmdet's ``inverse_sigmoid``, the second constant replaces the first.
     """
     constants = model.graph.initializers
     for node in model.graph:
         for value in node.inputs:
             if value is None or value.const_value is None or value.producer() is not None:
                 continue
-            if constants.get(value.name) is not value:
+            if constants.get(value.name or '') is not value:
                 value.name = f'{value.name}_{node.outputs[0].name}'
                 constants[value.name] = value
 

@@ -19,7 +19,7 @@ from torchvision.ops import box_iou
 from ..errors import UserError
 from ..runtime.boxes import clipped
 from ..runtime.metadata import Metadata
-from .boxes import BoxNetwork, DecodedNetwork
+from .boxes import BoxNetwork, DecodedNetwork, predicts_one_label
 from .exported_model import ExportedModel
 from .file_formats import open_session
 from .final_boxes import FinalNetwork
@@ -399,13 +399,15 @@ def _candidates(model: nn.Module, image: Tensor, score_thr: float) -> tuple[Inst
     (sample,) = _samples_for(model, image) or []
     settings = type(head.test_cfg)(head.test_cfg)
     settings.update(nms_pre=10**9, score_thr=score_thr)
-    found, raw = (
-        head.predict_by_feat(
-            *maps, batch_img_metas=[sample.metainfo], cfg=settings, with_nms=False
-        )[0]
-        for maps in (outputs, outputs[: 3 if hasattr(head, 'angle_coder') else 2])
-    )
-    return found, raw.scores
+
+    def predict(maps: Sequence) -> InstanceData:
+        metas = [sample.metainfo]
+        return head.predict_by_feat(*maps, batch_img_metas=metas, cfg=settings, with_nms=False)[0]
+
+    found = predict(outputs)
+    if predicts_one_label(head):  # the threshold holds for the product
+        return found, found.scores
+    return found, predict(outputs[: 3 if hasattr(head, 'angle_coder') else 2]).scores
 
 
 def check_deviations(

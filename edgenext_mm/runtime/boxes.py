@@ -148,7 +148,7 @@ def pasted(
     Returns:
         (N, H, W) bool.
     """
-    found = np.zeros((len(masks), *image_size), bool)
+    found: np.ndarray = np.zeros((len(masks), *image_size), bool)
     for mask, box, target in zip(masks, boxes, found, strict=True):
         rows = _interpolation(box[1], box[3], mask.shape[0], image_size[0])
         columns = _interpolation(box[0], box[2], mask.shape[1], image_size[1])

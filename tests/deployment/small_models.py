@@ -59,12 +59,12 @@ DECODED = {
         act_cfg=dict(type='ReLU'),
     ),
     'free-anchor': dict(type='FreeAnchorRetinaHead', anchor_generator=ANCHORS),
+    'yolox': dict(type='YOLOXHead', strides=[8, 16, 32, 64, 128]),
 }
 #: Heads that override mmdet's prediction.
 UNDECODED = {
     'paa': dict(type='PAAHead', anchor_generator=ANCHORS, bbox_coder=DELTAS, topk=9),
     'fovea': dict(type='FoveaHead', base_edge_list=[16, 32, 64, 128, 256], **STRIDES),
-    'yolox': dict(type='YOLOXHead', strides=[8, 16, 32, 64, 128]),
 }
 
 
@@ -125,8 +125,27 @@ def rotated_rtmdet(folder):
     return built(config, folder, prepare)
 
 
+def rotated_fcos(folder):
+    """Builds a rotated detector with centreness and an angle."""
+    config = config_of('rotated')
+    config.model.update(type='mmdet.FCOS', train_cfg=None)
+    config.model.bbox_head = dict(
+        type='RotatedFCOSHead',
+        **{**COMMON, 'in_channels': config.model.neck.out_channels, 'num_classes': 10},
+        **STRIDES,
+        norm_on_bbox=True,
+        centerness_on_reg=True,
+        bbox_coder=dict(type='DistanceAnglePointCoder', angle_version='le90'),
+        loss_bbox=dict(type='edgenext_mm.RotatedIoULoss', mode='linear'),
+        loss_angle=None,
+    )
+    return built(config, folder, prepare=spread)
+
+
 def task_model(name, folder):
     """Builds a model of a task that detects something."""
+    if name == 'rotated-fcos':
+        return rotated_fcos(folder)
     if name == 'rotated-rtmdet':
         return rotated_rtmdet(folder)
     config = config_of(name)

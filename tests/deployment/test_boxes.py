@@ -14,10 +14,10 @@ from small_models import DECODED, UNDECODED, detector, task_model
 from torchvision.ops import batched_nms
 
 from edgenext_mm.deployment import ExportedModel, export
-from edgenext_mm.deployment.boxes import BoxNetwork
+from edgenext_mm.deployment.boxes import BoxNetwork, DecodedNetwork
 from edgenext_mm.deployment.verify import _compare_boxes, check_deviations, compare
 from edgenext_mm.errors import UserError
-from edgenext_mm.runtime.boxes import NO_SCORE
+from edgenext_mm.runtime.boxes import NO_SCORE, select
 
 SIZE = (128, 128)
 #: Sizes of images without padding, and the factors by which they were resized.
@@ -64,6 +64,8 @@ def rows_of(found):
 def test_every_head_gives_the_boxes_of_its_own_predict(name, folder):
     model = task_model(name, folder) if name == 'ssdlite' else detector(DECODED[name], folder)
     settings = model.bbox_head.test_cfg
+    if name == 'yolox':
+        settings.max_per_img = 10**6  # it keeps all boxes
     images, samples = padded_batch()
     for i, sample in enumerate(samples):
         height, width = sample.img_shape
@@ -82,12 +84,33 @@ def test_every_head_gives_the_boxes_of_its_own_predict(name, folder):
         assert_same_boxes(actual, expected.pred_instances)
 
 
+@torch.no_grad()
+def test_rotated_fcos_gives_the_boxes_of_its_own_predict(folder, images_for):
+    """With centreness, angle and rotated NMS, which the runtime computes."""
+    model = task_model('rotated-fcos', folder)
+    image = images_for(model)[0][..., :, :64]
+    size = tuple(image.shape[-2:])
+    meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0), batch_input_shape=size)
+    (expected,) = model(image, [DetDataSample(metainfo=meta)], mode='predict')
+    network = DecodedNetwork(model)
+    network.count_boxes(image)
+    boxes, scores, factors = (part[0].numpy() for part in network(image))
+    found = select(boxes, scores, factors, network.selection, size, size, (1.0, 1.0))
+    actual = expected.pred_instances.new(
+        bboxes=torch.from_numpy(found.boxes),
+        scores=torch.from_numpy(found.scores),
+        labels=torch.from_numpy(found.labels),
+    )
+    assert len(set(found.labels.tolist())) > 1
+    assert_same_boxes(actual, expected.pred_instances)
+
+
 @pytest.mark.parametrize(
     ('head', 'options', 'message'),
     [
         (UNDECODED['paa'], {}, 'its PAAHead overrides `predict_by_feat`'),
         (UNDECODED['fovea'], {}, 'its FoveaHead overrides `'),
-        (UNDECODED['yolox'], {}, 'no `bbox_coder`'),
+        (DECODED['yolox'], {'nms.type': 'soft_nms'}, r'`test_cfg\.nms` is .*soft_nms'),
         (DECODED['fcos'], {'nms.type': 'soft_nms'}, r'`test_cfg\.nms` is .*soft_nms'),
         (DECODED['fcos'], {'nms_pre': -1}, r'`test_cfg\.nms_pre` is -1; set a positive number'),
         (DECODED['fcos'], {'max_per_img': -1}, r'`test_cfg\.max_per_img` is -1'),
