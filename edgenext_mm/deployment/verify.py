@@ -69,8 +69,7 @@ class InMemory(NamedTuple):
 def rehearse(network: Network, metadata: Metadata, image: Tensor) -> None:
     """Checks that a model's results follow from the outputs of its head.
 
-    They do not for detection transformers, mask heads and other models that need more than one head
-    that runs on the features alone.
+    They do not for models that change the results of their head.
 
     Args:
         network: The network to export.
@@ -177,9 +176,9 @@ def check_half_range(network: Network, images: Sequence[Tensor]) -> None:
 
 def _not_enough(model: nn.Module, reason: str) -> UserError:
     return UserError(
-        f'A {type(model).__name__} cannot be exported: a file holds the outputs of one head, and '
-        f'these are not enough to predict with ({reason}). Choose a classifier, a single-stage '
-        'detector such as SSDLite, GFL or RetinaNet, or a segmentor with one decode head.'
+        f'A {type(model).__name__} cannot be exported: a file holds the outputs of its head, and '
+        f'these are not enough to predict with ({reason}). Choose a model that predicts like those '
+        'of the OpenMMLab libraries, such as SSDLite, GFL, Mask R-CNN, DINO or DeepLabv3.'
     )
 
 

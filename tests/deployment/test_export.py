@@ -10,18 +10,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from paths import DIGITS_CONFIG, ROOT
+from paths import DIGITS_CONFIG
 from small_models import task_model
 
 from edgenext_mm import inference_model
 from edgenext_mm.apis.model import load_model
-from edgenext_mm.config import load_config
 from edgenext_mm.deployment import FORMATS, ExportedModel, export
 from edgenext_mm.deployment.calibration import default_images
 from edgenext_mm.deployment.converters import CONVERTERS
 from edgenext_mm.deployment.int8 import Int8Settings
 from edgenext_mm.errors import UserError
-from edgenext_mm.models.building import build_model
 from edgenext_mm.runtime import formats
 from edgenext_mm.runtime.formats import format_of
 from edgenext_mm.runtime.sessions.openvino import arithmetic, core
@@ -309,15 +307,6 @@ def test_requests_that_cannot_be_met_are_refused(arguments, message, classifier,
     with pytest.raises(UserError, match=message):
         export(classifier, **{**request, **arguments})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_two_stage_detector_is_refused(tmp_path):
-    path = ROOT / 'configs/detection/mask-rcnn_edgenext-small_fpn_8xb2-1x_coco.py'
-    config = load_config(path, {'model.backbone.init_cfg': None})
-    model = build_model(config)
-    model.cfg, model.dataset_meta = config, {}
-    with pytest.raises(UserError, match='two-stage detectors and cascades of heads cannot'):
-        export(model, tmp_path / 'model.onnx', 'onnx', (64, 64))
 
 
 def test_nms_of_rotated_boxes_is_refused(tmp_path):
