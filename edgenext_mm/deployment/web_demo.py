@@ -63,10 +63,11 @@ def write_site(
     if format_of_file(path) != 'onnx':
         raise UserError(f'The page runs ONNX files, not {path.name}. Export with --format onnx.')
     metadata = open_session(path).metadata
-    if not metadata.results or 'nms' in metadata.include:
+    if not metadata.results or {'nms', 'is_final'} & {*metadata.include, *metadata.results}:
         raise UserError(
             f'{path} includes {", ".join(metadata.include) or "the network alone"}. For the page, '
-            'export a detector with --include decode: the page selects the boxes.'
+            'export a single-stage detector such as GFL with --include decode: the page selects '
+            'the boxes.'
         )
     folder.mkdir(parents=True, exist_ok=True)
     description = {key: value for key, value in asdict(metadata).items() if key != 'config'}

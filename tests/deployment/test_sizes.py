@@ -163,9 +163,7 @@ def scaled(folder):
 
 def test_a_model_that_needs_more_than_its_head_is_refused(tmp_path):
     model = scaled(tmp_path)
-    with pytest.raises(
-        UserError, match=r'ScaledDetector cannot be exported.*not enough to predict'
-    ):
+    with pytest.raises(UserError, match=r'ScaledDetector cannot .*not enough to'):
         export(model, tmp_path / 'files' / 'model', 'torchscript', (128, 128))
     assert not (tmp_path / 'files').exists()
 
