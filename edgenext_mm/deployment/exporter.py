@@ -42,6 +42,8 @@ from .heads import (
     Preprocessed,
     ScoreNetwork,
     find_head,
+    last_head,
+    predicts_whole,
     structure_of,
     to_pixels,
 )
@@ -333,6 +335,11 @@ def _check_request(
             f'Models of {", ".join(TASKS)} can be exported.'
         )
     settings = getattr(model, 'test_cfg', None) or {}
+    if dynamic and hasattr(model, 'decode_head') and predicts_whole(model):
+        raise UserError(
+            f'Files of a {type(model).__name__} with a {type(last_head(model)).__name__} have a '
+            'fixed size and take one image: --dynamic is not possible.'
+        )
     if hasattr(model, 'decode_head') and settings.get('mode') == 'slide':
         crop = tuple(settings['crop_size'])
         fixed = [i for i, name in enumerate(('height', 'width')) if name not in dynamic]

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 import torchvision
 from mmengine.structures import InstanceData
@@ -52,7 +51,7 @@ class FixedNetwork(FinalNetwork):
     """Runs detectors that always return the same number of boxes, without NMS.
 
     Args:
-        model: A detection transformer or a CenterNet.
+        model: A detection transformer.
 
     Raises:
         UserError: If the model's prediction is another one.
@@ -77,7 +76,7 @@ class FixedNetwork(FinalNetwork):
 
         size = tuple(x.shape[-2:])
         shapes = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size)
-        meta = dict(**shapes, scale_factor=(1.0, 1.0), border=np.zeros(4, np.float32))
+        meta = dict(**shapes, scale_factor=(1.0, 1.0))
         with KnownSizes():
             (sample,) = self.model.predict(x, [DetDataSample(metainfo=meta)], rescale=False)
         found = sample.pred_instances
@@ -287,16 +286,10 @@ def _overridden(kind: type, methods: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def _not_fixed(model: nn.Module) -> str:
-    dense = ('BaseDenseHead',)
     transformers = ('DETRHead', 'DeformableDETRHead', 'ConditionalDETRHead', 'DABDETRHead')
-    return _overridden(
-        type(model), {'predict': ('DetectionTransformer', 'SingleStageDetector')}
-    ) or _overridden(
+    return _overridden(type(model), {'predict': ('DetectionTransformer',)}) or _overridden(
         type(model.bbox_head),
-        {
-            'predict': transformers + dense,
-            'predict_by_feat': ('DETRHead', 'DeformableDETRHead', 'CenterNetHead'),
-        },
+        {'predict': transformers, 'predict_by_feat': ('DETRHead', 'DeformableDETRHead')},
     )
 
 
@@ -332,6 +325,9 @@ def _not_regions(model: nn.Module) -> str:
         last = heads[-1] if isinstance(heads, nn.ModuleList) else heads
         if reason := _overridden(type(last), {'predict_by_feat': ('FCNMaskHead',)}):
             return reason
+    coders = model.rpn_head.bbox_coder, _last_box_head(model.roi_head).bbox_coder
+    if not all(getattr(coder, 'clip_border', True) for coder in coders):
+        return 'a `bbox_coder` does not clip boxes to the image'
     for name, settings in (
         ('rpn', model.rpn_head.test_cfg),
         ('rcnn', model.roi_head.test_cfg),
@@ -364,5 +360,5 @@ def _refusal(model: nn.Module, reason: str) -> UserError:
         f'This {type(model).__name__} cannot be exported: {reason}, which a file does not '
         'reproduce. Detectors that can be exported: single-stage ones such as SSDLite, GFL, '
         'RetinaNet, FCOS, ATSS and RTMDet; Faster, Cascade and Mask R-CNN with an RPNHead; DETR, '
-        'Conditional DETR, DAB-DETR, Deformable DETR and DINO; CenterNet.'
+        'Conditional DETR, DAB-DETR, Deformable DETR and DINO.'
     )

@@ -10,6 +10,7 @@ from upstream_models import upstream_detector
 from edgenext_mm import inference_model
 from edgenext_mm.deployment import export
 from edgenext_mm.deployment.calibration import default_images
+from edgenext_mm.deployment.exporter import default_parts
 from edgenext_mm.deployment.final_boxes import RegionNetwork, with_standard_layers
 from edgenext_mm.errors import UserError
 from edgenext_mm.runtime import load
@@ -110,6 +111,11 @@ def test_what_a_file_cannot_hold_is_refused_at_once(name, arguments, message, tm
     with pytest.raises(UserError, match=message):
         export(model, tmp_path / 'files' / 'model', shape=SIZE, **arguments)
     assert not (tmp_path / 'files').exists()
+
+
+@pytest.mark.parametrize(('name', 'parts'), [('mask-rcnn', ('nms',)), ('detr', ('decode',))])
+def test_the_parts_that_a_file_needs_are_the_default(name, parts, tmp_path):
+    assert default_parts(upstream_detector(name, tmp_path)) == parts
 
 
 def test_masks_are_pasted_as_by_torch():

@@ -30,13 +30,9 @@ DETECTORS = {
     'conditional-detr': ('conditional_detr/conditional-detr_r50_8xb2-50e_coco', LAST),
     'dab-detr': ('dab_detr/dab-detr_r50_8xb2-50e_coco', LAST),
     'deformable-detr': ('deformable_detr/deformable-detr_r50_16xb2-50e_coco', THREE),
-    'two-stage-deformable-detr': (
-        'deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco', THREE,
-    ),
     'dino': ('dino/dino-4scale_r50_8xb2-12e_coco', THREE),
     'ddq-detr': ('ddq/ddq-detr-4scale_r50_8xb2-12e_coco', THREE),
     'mask2former': ('mask2former/mask2former_r50_8xb2-lsj-50e_coco', FOUR),
-    'centernet': ('centernet/centernet_r18_8xb16-crop512-140e_coco', LAST),
 }  # fmt: skip
 NUM_CLASSES = 10
 PROPOSALS = dict(nms_pre=100, max_per_img=40)
@@ -46,8 +42,7 @@ def upstream_detector(name, folder, options=None):
     """Builds a detector of mmdet on images of 128x128 pixels with 10 classes."""
     file, (stages, channels) = DETECTORS[name]
     model = _read('mmdet', file)
-    if 'neck' in model and model.neck.type != 'CTResNetNeck':
-        _narrow(model)
+    _narrow(model)
     if 'encoder' in model:
         model.encoder.num_layers = model.decoder.num_layers = 1
         model.num_queries, model.bbox_head.embed_dims = 20, WIDTHS['embed_dims']
@@ -59,10 +54,7 @@ def upstream_detector(name, folder, options=None):
     backbone.update(out_indices=stages, layer_scale_init_value=1.0)
     config.model = {**model, 'backbone': backbone, 'data_preprocessor': preprocessor}
     if 'neck' in model:
-        key = 'in_channels'
-        config.model.neck[key] = (
-            channels[0] if model.neck.type == 'CTResNetNeck' else list(channels)
-        )
+        config.model.neck.in_channels = list(channels)
     config.merge_from_dict(options or {})
     return built(config, folder, prepare=spread)
 
