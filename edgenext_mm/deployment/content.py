@@ -161,7 +161,9 @@ def results_of(model: nn.Module, network: nn.Module) -> dict[str, Any]:
         segmentor = last_head(model)
         if (model.test_cfg or {}).get('mode') == 'slide':
             return {}
-        return dict(align_corners=segmentor.align_corners, threshold=segmentor.threshold)
+        return dict(
+            align_corners=segmentor.align_corners, threshold=getattr(segmentor, 'threshold', None)
+        )
     return describe_scores(model) if hasattr(model, 'head') else {}
 
 

@@ -214,6 +214,7 @@ def _run(network: Network, example: Tensor) -> Any:
         raise
     except Exception as error:  # heads that need more than features fail in many ways
         head = network.model.get_submodule(network.head_name)
+        head = head[-1] if isinstance(head, nn.ModuleList) else head
         raise UserError(
             f'This {type(network.model).__name__} cannot be exported for images of '
             f'{tuple(example.shape[-2:])}: its {type(head).__name__} does not run on the features '

@@ -42,7 +42,8 @@ def upstream_detector(name, folder, options=None):
     """Builds a detector of mmdet on images of 128x128 pixels with 10 classes."""
     file, (stages, channels) = DETECTORS[name]
     model = _read('mmdet', file)
-    _narrow(model)
+    if 'neck' in model:
+        _narrow(model)
     if 'encoder' in model:
         model.encoder.num_layers = model.decoder.num_layers = 1
         model.num_queries, model.bbox_head.embed_dims = 20, WIDTHS['embed_dims']
