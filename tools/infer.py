@@ -83,7 +83,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--device', help='where to run, e.g. cpu or cuda:1 (default: a GPU if any)')
     parser.add_argument(
-        '--threads', type=int, help='CPU threads of the network (default: the runtime decides)'
+        '--threads', type=int, help='CPU threads (default: the runtime decides; all for folders)'
     )
     parser.add_argument(
         '--reduced-jpeg',
