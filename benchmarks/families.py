@@ -207,6 +207,7 @@ IMAGE_SIZE = 128
 IMAGE_SIZES = {
     'ssd300': 300,
     'ssdlite': 320,
+    'lraspp': 512,  # it pools over 49 cells
     **dict.fromkeys(('ddod', 'nas_fcos', 'reppoints', 's2anet', 'tood', 'vfnet', 'dyhead'), 384),
 }
 #: Largest number of boxes before and after NMS.

@@ -38,8 +38,10 @@ RESCALING_NECKS = ('Feature2Pyramid', 'MultiLevelNeck')
 PASSING_NECKS = ('JPU',)
 #: Losses of mmrotate whose operator mmcv has for a GPU only.
 GPU_LOSSES = ('RotatedIoULoss', 'mmrotate.RotatedIoULoss')
-#: Detectors and necks that use parts of their own backbone.
+#: Models, necks and backbones that only work together.
 BOUND_TO_BACKBONE = {
+    'DDRNet': 'returns a map for each of its two heads',
+    'PIDNet': 'returns a map for each of its three branches',
     'RFP': 'feeds its maps back into a ResNet',
     'TridentFasterRCNN': 'has three branches in its ResNet',
 }
@@ -249,7 +251,7 @@ def _find_model(config: Config) -> tuple[list[str], Any]:
 
 
 def _check_bound(model: Any) -> None:
-    parts: list[Any] = [model, *_as_list(model.get('neck') or [])]
+    parts: list[Any] = [model, model.backbone, *_as_list(model.get('neck') or [])]
     types = [part.get('type') for part in parts]
     for name in types:
         if name in BOUND_TO_BACKBONE:

@@ -141,6 +141,7 @@ def test_a_written_config_can_be_inherited_and_is_relative(tmp_path):
         ('mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py', 'shared_head .* with an FPN'),
         ('mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py', 'three branches in its ResNet'),
         ('mmdet::detectors/htc_r50-rfp_1x_coco.py', 'RFP feeds its maps back'),
+        ('mmseg::pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes.py', 'each of its three branches'),
         ('mmseg::unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py', r'\[16, 8, 4, 2, 1\]'),
         ('mmseg::dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py', 'something else than maps'),
         ('mmdet::fcos/nothing.py', 'cannot be read as a config'),
