@@ -360,7 +360,8 @@ def try_family(
         except Exception as error:  # models fail in many ways, and all are to be listed
             if not isinstance(error, UserError):
                 traceback.print_exc()
-            text = ' '.join(str(error).split())
+            text = ' '.join(str(error).split()).partition(', the current sys.path')[0]
+            text = text.replace(str(path), base)
             kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
             record['trains' if step == 'exchanges' else step] = f'{kind}{text}'[:300]
     return record

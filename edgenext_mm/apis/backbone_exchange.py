@@ -209,7 +209,10 @@ def _base_from(upstream: str | Path, folder: Path) -> str:
 
 def _read(base: str, temporary: Path) -> Config:
     temporary.write_text(f'_base_ = {base!r}\n')
-    config = load_config(temporary)
+    try:
+        config = load_config(temporary)
+    except UserError as error:
+        raise UserError(str(error).replace(str(temporary), base)) from error
     if not isinstance(config.get('model'), dict):
         raise UserError(f'{base} has no model.')
     return config

@@ -144,7 +144,7 @@ def test_a_written_config_can_be_inherited_and_is_relative(tmp_path):
         ('mmseg::pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes.py', 'each of its three branches'),
         ('mmseg::unet/unet-s5-d16_fcn_4xb4-160k_cityscapes-512x1024.py', r'\[16, 8, 4, 2, 1\]'),
         ('mmseg::dpt/dpt_vit-b16_8xb2-160k_ade20k-512x512.py', 'something else than maps'),
-        ('mmdet::fcos/nothing.py', 'cannot be read as a config'),
+        ('mmdet::fcos/nothing.py', '^mmdet::fcos/nothing.py cannot be read as a config'),
         ('nowhere.py', 'does not exist'),
     ],
 )
