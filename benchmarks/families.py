@@ -209,6 +209,7 @@ IMAGE_SIZES = {
     'ssdlite': 320,
     'lraspp': 512,  # it pools over 49 cells
     **dict.fromkeys(('ddod', 'nas_fcos', 'reppoints', 's2anet', 'tood', 'vfnet', 'dyhead'), 384),
+    **dict.fromkeys(('ddq', 'dino'), 384),  # 900 queries start from different cells
 }
 #: Largest number of boxes before and after NMS.
 MAX_BOXES = 100
@@ -229,7 +230,8 @@ def shrunk(config: Config, data: Path, folder: Path, size: int = IMAGE_SIZE) -> 
         size: Largest side of the images in pixels. Default: :data:`IMAGE_SIZE`.
     """
     config = copy.deepcopy(config)
-    _simplify(config.model)
+    is_crowd = config.model.get('type') == 'CrowdDet'  # it samples 512 boxes
+    _simplify(config.model, 1000 if is_crowd else MAX_BOXES)
     config = with_generated_data(config, data / 'scenes', data / 'digits', folder)
     config = shrink(config, size)
     config.auto_scale_lr = dict(enable=False, base_batch_size=16)
@@ -238,6 +240,8 @@ def shrunk(config: Config, data: Path, folder: Path, size: int = IMAGE_SIZE) -> 
         config[f'{split}_dataloader'].update(
             batch_size=2, num_workers=0, persistent_workers=False, batch_sampler=None
         )
+    if config.val_evaluator.get('type') == 'DOTAMetric':  # it starts four processes each time
+        config.val_evaluator = dict(type='edgenext_mm.RotatedBoxMetric')
     config.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
     config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=2)
     config.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4)]
@@ -250,11 +254,11 @@ def shrunk(config: Config, data: Path, folder: Path, size: int = IMAGE_SIZE) -> 
     return config
 
 
-def _simplify(part: Any) -> None:
+def _simplify(part: Any, max_boxes: int) -> None:
     """Makes a model without downloads whose few steps take little time and change all weights."""
     for inner in part.values() if isinstance(part, dict) else part:
         if isinstance(inner, (dict, list, tuple)):
-            _simplify(inner)
+            _simplify(inner, max_boxes)
     if not isinstance(part, dict):
         return
     if dict.get(part.get('init_cfg') or {}, 'type') == 'Pretrained':
@@ -264,7 +268,7 @@ def _simplify(part: Any) -> None:
             part[key] = None
     for key in ('nms_pre', 'max_per_img'):  # models that know nothing find as many boxes as allowed
         if isinstance(part.get(key), int) and part[key] > 0:
-            part[key] = min(part[key], MAX_BOXES)
+            part[key] = min(part[key], max_boxes)
     if part.get('type') == 'edgenext_mm.EdgeNeXt':
         part['layer_scale_init_value'] = 1.0  # with 1e-6, some gradients are too small for a step
 
