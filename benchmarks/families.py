@@ -17,6 +17,7 @@ import copy
 import json
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -208,10 +209,9 @@ IMAGE_SIZES = {
     'ssd300': 300,
     'ssdlite': 320,
     'lraspp': 512,  # it pools over 49 cells
-    **dict.fromkeys(('ddod', 'nas_fcos', 'reppoints', 's2anet', 'tood', 'vfnet', 'dyhead'), 384),
-    **dict.fromkeys(('ddq', 'dino'), 384),  # 900 queries start from different cells
+    **dict.fromkeys(('ddod', 'nas_fcos', 'reppoints', 's2anet', 'tood', 'vfnet'), 384),
 }
-#: Largest number of boxes before and after NMS.
+#: Largest number of queries, and of boxes before and after NMS.
 MAX_BOXES = 100
 #: Seconds after which a family has failed.
 TIMEOUT = 900
@@ -266,7 +266,8 @@ def _simplify(part: Any, max_boxes: int) -> None:
     for key in ('pretrained', 'teacher_ckpt'):
         if isinstance(part.get(key), str):
             part[key] = None
-    for key in ('nms_pre', 'max_per_img'):  # models that know nothing find as many boxes as allowed
+    # Models that know nothing find as many boxes as allowed.
+    for key in ('nms_pre', 'max_per_img', 'num_queries'):
         if isinstance(part.get(key), int) and part[key] > 0:
             part[key] = min(part[key], max_boxes)
     if part.get('type') == 'edgenext_mm.EdgeNeXt':
@@ -365,7 +366,8 @@ def try_family(
             if not isinstance(error, UserError):
                 traceback.print_exc()
             text = ' '.join(str(error).split()).partition(', the current sys.path')[0]
-            text = text.replace(str(path), base)
+            text = text.replace(str(path), base).replace(f'{folder}/', '')
+            text = re.sub(r'/\S*/site-packages/', '', text)
             kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
             record['trains' if step == 'exchanges' else step] = f'{kind}{text}'[:300]
     return record

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,7 @@ def _write(leaf: ConfigDict, scenes: Path, digits: Path, config: Config) -> None
     if leaf.type == 'CrowdHumanDataset':
         _write_crowd_human(scenes, lazy)
     elif 'img' in lazy.data_prefix:
-        _write_images(scenes, lazy.data_prefix['img'], '.png')
-        coco = json.loads((scenes.parent / 'annotations' / f'{scenes.name}.json').read_text())
-        coco['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
-        _write_text(lazy.ann_file, json.dumps(coco))
+        _write_coco(scenes, lazy, classes)
     elif 'seg_map_path' in lazy.data_prefix:
         _write_images(scenes, lazy.data_prefix['img_path'], lazy.img_suffix)
         masks = Path(lazy.data_prefix['seg_map_path'])
@@ -84,6 +82,15 @@ def _write_class_folders(leaf: ConfigDict, digits: Path, count: int) -> None:
     target.mkdir(parents=True)
     for i in range(count):
         (target / f'{i:04d}').symlink_to(digits / str(i % 10))
+
+
+def _write_coco(scenes: Path, lazy: Any, classes: Sequence[str]) -> None:
+    if 'seg' in lazy.data_prefix:  # classes of all pixels beside the objects
+        shutil.copytree(scenes / 'masks', lazy.data_prefix['seg'], dirs_exist_ok=True)
+    _write_images(scenes, lazy.data_prefix['img'], '.png')
+    coco = json.loads((scenes.parent / 'annotations' / f'{scenes.name}.json').read_text())
+    coco['categories'] = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+    _write_text(lazy.ann_file, json.dumps(coco))
 
 
 def _write_crowd_human(scenes: Path, lazy: Any) -> None:

@@ -36,8 +36,9 @@ HEADS = ('rpn_head', 'bbox_head', 'panoptic_head', 'decode_head', 'auxiliary_hea
 RESCALING_NECKS = ('Feature2Pyramid', 'MultiLevelNeck')
 #: Necks after which auxiliary heads still take maps of the backbone.
 PASSING_NECKS = ('JPU',)
-#: Losses of mmrotate whose operator mmcv has for a GPU only.
-GPU_LOSSES = ('RotatedIoULoss', 'mmrotate.RotatedIoULoss')
+#: Parts of the libraries that do not work everywhere, and ours, which do: the operator of the
+#: rotated IoU loss only exists for a GPU, and mmdet's SSDHead cannot predict.
+OWN_PARTS = {'RotatedIoULoss': 'edgenext_mm.RotatedIoULoss', 'SSDHead': 'edgenext_mm.SSDHead'}
 #: Models, necks and backbones that only work together.
 BOUND_TO_BACKBONE = {
     'DDRNet': 'returns a map for each of its two heads',
@@ -177,7 +178,7 @@ def exchange_backbone(
         f'EdgeNeXt-{arch} in place of {model.backbone.type}: stages {stages} with the strides '
         f'{strides_of(stages, output_stride)} for maps of strides {[m.stride for m in old]}.'
     )
-    changes = _merged(_cpu_losses(model, exchange.notes), changes)
+    changes = _merged(_own_parts(model, exchange.notes), changes)
     changes = _merged(changes, _initialisation(model))
     changes['backbone'] = _backbone(variant, stages, output_stride, weights)
     preprocessing = _preprocessing(config, model, wrappers, exchange.notes)
@@ -420,16 +421,20 @@ def _pyramid(arch: Arch, channels: int) -> dict[str, Any]:
     return dict(neck=neck, bbox_head=dict(num_feat_levels=1))
 
 
-def _cpu_losses(part: Any, notes: list[str]) -> dict[str, Any]:
-    """Exchanges mmrotate's rotated IoU loss, which only runs on a GPU, by ours."""
+def _own_parts(part: Any, notes: list[str]) -> dict[str, Any]:
+    """Exchanges the parts in :data:`OWN_PARTS`."""
     changes: dict[str, Any] = {}
     for name, value in part.items():
-        if isinstance(value, dict) and value.get('type') in GPU_LOSSES:
-            changes[name] = dict(type='edgenext_mm.RotatedIoULoss')
-            note = f'{value["type"]} is edgenext_mm.RotatedIoULoss, which also runs on a CPU.'
+        if not isinstance(value, dict):
+            continue
+        inner = _own_parts(value, notes)
+        kind = str(value.get('type')).rpartition('.')[2]
+        if kind in OWN_PARTS and value['type'] != OWN_PARTS[kind]:
+            inner['type'] = OWN_PARTS[kind]
+            note = f'{kind} is {OWN_PARTS[kind]}: the original does not work everywhere.'
             if note not in notes:
                 notes.append(note)
-        elif isinstance(value, dict) and (inner := _cpu_losses(value, notes)):
+        if inner:
             changes[name] = inner
     return changes
 

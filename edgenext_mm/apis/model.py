@@ -76,7 +76,9 @@ def load_model(
     model.dataset_meta = _meta_of(content).get('dataset_meta') or _dataset_meta(config)
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    return model.to(device).eval()
+    model.to(device)
+    model.eval()  # that of some detectors returns None
+    return model
 
 
 def get_model(

@@ -487,7 +487,8 @@ def switch_to_deploy(
             f'This {type(model).__name__} contains no EdgeNeXt. Only models with an EdgeNeXt '
             'backbone have a deploy form.'
         )
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model)
+    model.eval()  # that of some detectors returns None
     for name in names:
         backbone = model.get_submodule(name)
         model.set_submodule(name, DeployEdgeNeXt(backbone, layout, image_size))

@@ -71,6 +71,7 @@ def test_channels_are_exchanged_in_all_parts_that_take_the_maps(tmp_path):
     assert yolo.neck.in_channels == [168, 88, 48]  # its neck takes the deepest map first
     ssd = model('mmdet::ssd/ssd300_coco.py')
     assert ssd.bbox_head.in_channels == ssd.neck.out_channels == (48, 88, 512, 256, 256, 256)
+    assert ssd.bbox_head.type == 'edgenext_mm.SSDHead'  # mmdet's cannot predict
     plus = model('mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-80k_ade20k-512x512.py')
     assert (plus.decode_head.in_channels, plus.decode_head.c1_in_channels) == (168, 24)
     assert plus.auxiliary_head.in_channels == 88
