@@ -21,7 +21,7 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from edgenext_mm.datasets.image_pipeline import input_shape
 from edgenext_mm.datasets.scenes import SceneSettings, write_digit_scenes
 from edgenext_mm.deployment import export
 from edgenext_mm.deployment.calibration import images_in, normalised_images
+from edgenext_mm.deployment.exporter import default_parts
 from edgenext_mm.engine.runner import build_runner
 from edgenext_mm.errors import UserError
 from edgenext_mm.files import replacing
@@ -314,12 +315,17 @@ def _predicts(config: Config, folder: Path, image: Path) -> torch.nn.Module:
     return model
 
 
-def _exports(model: torch.nn.Module, folder: Path, data: Path) -> None:
+def _exports(model: torch.nn.Module, folder: Path, data: Path) -> str:
+    """Exports a model: detectors with their boxes if a file can hold them, else raw outputs."""
     size = input_shape(model.cfg)
     images = list(normalised_images(model, images_in(data / 'scenes/val/images', 2), size))
-    decodes = not hasattr(model, 'decode_head')
-    include = ('decode', 'nms') if decodes else ()
+    reason = ''
+    try:
+        include = default_parts(model)
+    except UserError as error:
+        include, reason = (), f'raw outputs only: {error}'
     export(model, folder / 'model.onnx', 'onnx', size, include=include, images=images)
+    return reason or 'yes'
 
 
 def try_family(
@@ -334,43 +340,46 @@ def try_family(
         exports: Whether to export it, which takes longer than all the rest. Default: True.
     """
     record = dict.fromkeys(COLUMNS, 'not tried')
-    step = 'trains'
     with tempfile.TemporaryDirectory(prefix='family-') as name:
         folder = Path(name)
         path = folder / 'config.py'
-        try:
+
+        def attempt(step: str, call: Callable[[], Any]) -> Any:
+            """Runs a step; its result is recorded if it is a text, else ``yes``, or its error."""
+            try:
+                result = call()
+                record[step] = _short(result, folder) if isinstance(result, str) else 'yes'
+                return result
+            except Exception as error:  # models fail in many ways, and all are to be listed
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
+                kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
+                record[step] = _short(f'{kind}{error}'.replace(str(path), base), folder)
+
+        def start() -> Config:
             if own_backbone:
                 path.write_text(f'_base_ = {base!r}\nrunner_type = "edgenext_mm.Runner"\n')
             else:
-                step = 'exchanges'
                 use_backbone(base, path, 'xxsmall', weights=None)
-                step = 'trains'
             sizes = [size for text, size in IMAGE_SIZES.items() if text in base]
-            config = shrunk(load_config(path), data, folder / 'data', *sizes[:1])
-            state = _trains(config, folder)
-            record['trains'] = 'yes'
-            if own_backbone:
-                return record
-            step = 'resumes'
-            _resumes(config, folder, state)
-            record['resumes'] = 'yes'
-            step = 'predicts'
-            model = _predicts(config, folder, next((data / 'scenes/val/images').iterdir()))
-            record['predicts'] = 'yes'
-            if not exports:
-                return record
-            step = 'exports'
-            _exports(model, folder, data)
-            record['exports'] = 'yes'
-        except Exception as error:  # models fail in many ways, and all are to be listed
-            if not isinstance(error, UserError):
-                traceback.print_exc()
-            text = ' '.join(str(error).split()).partition(', the current sys.path')[0]
-            text = text.replace(str(path), base).replace(f'{folder}/', '')
-            text = re.sub(r'/\S*/site-packages/', '', text)
-            kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
-            record['trains' if step == 'exchanges' else step] = f'{kind}{text}'[:300]
+            return shrunk(load_config(path), data, folder / 'data', *sizes[:1])
+
+        config = attempt('trains', start)
+        state = attempt('trains', lambda: _trains(config, folder)) if config else None
+        if state is None or own_backbone:
+            return record
+        attempt('resumes', lambda: _resumes(config, folder, state))
+        image = next((data / 'scenes/val/images').iterdir())
+        model = attempt('predicts', lambda: _predicts(config, folder, image))
+        if exports and model is not None:
+            attempt('exports', lambda: _exports(model, folder, data))
     return record
+
+
+def _short(text: str, folder: Path) -> str:
+    """A text for the table: one line without the paths of this machine."""
+    text = ' '.join(text.split()).partition(', the current sys.path')[0]
+    return re.sub(r'/\S*/site-packages/', '', text.replace(f'{folder}/', ''))[:300]
 
 
 # All families.
@@ -447,11 +456,12 @@ def table(library: str) -> str:
     notes: list[str] = []
 
     def cell(text: str) -> str:
-        if text == 'yes':
+        if text in ('yes', 'not tried'):
             return text
         if text not in notes:
             notes.append(text)
-        return f'no ({notes.index(text) + 1})'
+        kind = 'raw' if text.startswith('raw outputs only') else 'no'
+        return f'{kind} ({notes.index(text) + 1})'
 
     rows = [
         [f'`{path}`', *(cell(record[key]) for key in COLUMNS)]

@@ -179,7 +179,7 @@ def family_data(tmp_path_factory):
 @pytest.mark.parametrize(
     'base',
     [
-        'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+        'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
         'mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py',
         'mmrotate::rotated_fcos/rotated-fcos-le90_r50_fpn_1x_dota.py',
     ],
